@@ -1,0 +1,85 @@
+"""Batch-norm folding: a normalised layer becomes one with a bias."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from compress_jax.leaves import LowRank, Masked, is_leaf
+from compress_jax.leaves.base import Array
+
+
+def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: str = "conv",
+               norm: str = "norm", epsilon: float = 1e-5) -> dict[str, Any]:
+  """Multiplies every batch norm that follows a layer into its weights.
+
+  kernel' = kernel * gamma / sqrt(var + epsilon)
+  bias'   = beta + (bias - mean) * gamma / sqrt(var + epsilon)
+
+  Args:
+    params: nested dict. Wherever a dict has both keys `layer` and `norm`, the
+      first (kernel, maybe bias) is what the second (scale, bias) normalises.
+    stats: nested dict with the same paths: `norm` holds mean and var.
+    layer: the layer's key.
+    norm: the batch norm's key.
+    epsilon: the batch norm's.
+
+  Returns:
+    The nested dict without the `norm` entries; folded layers have a bias. Masks
+    and low-rank factors stay what they are.
+
+  Raises:
+    ValueError: a kernel is already quantized (fold first), or stats are missing.
+
+  Source: Jacob et al. 2018, section 3.2.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> one = jnp.ones(1)
+    >>> params = {"conv": {"kernel": one[None]}, "norm": {"scale": 2 * one, "bias": one}}
+    >>> folded = batch_norm(params, {"norm": {"mean": one, "var": one}}, epsilon=0.0)
+    >>> folded["conv"]["kernel"].tolist(), folded["conv"]["bias"].tolist()
+    ([[2.0]], [-1.0])
+  """
+  return _fold(params, stats, layer, norm, epsilon, "")
+
+
+def _fold(params: Any, stats: Any, layer: str, norm: str, epsilon: float, path: str) -> Any:
+  if not isinstance(params, Mapping):
+    return params
+  out = {}
+  for key, value in params.items():
+    if key == norm and layer in params:
+      continue
+    inner = stats.get(key, {}) if isinstance(stats, Mapping) else {}
+    here = f"{path}{key}/"
+    if key == layer and norm in params:
+      out[key] = _folded(value, params[norm], stats, norm, epsilon, here)
+    else:
+      out[key] = _fold(value, inner, layer, norm, epsilon, here)
+  return out
+
+
+def _folded(layer: Any, norm: Any, stats: Any, norm_key: str, epsilon: float,
+            path: str) -> dict[str, Any]:
+  if norm_key not in stats:
+    raise ValueError(f"{path}: stats may not lack the mean and var of {norm_key!r}")
+  mean, var = stats[norm_key]["mean"], stats[norm_key]["var"]
+  factor = norm["scale"] * jax.lax.rsqrt(var + epsilon)
+  bias = layer.get("bias", 0.0)
+  return {"kernel": _scaled(layer["kernel"], factor, path + "kernel"),
+          "bias": norm["bias"] + (bias - mean) * factor}
+
+
+def _scaled(x: Any, factor: Array, path: str) -> Any:
+  """Multiplies an array or leaf by a factor for each index of the last axis."""
+  if isinstance(x, Masked):
+    return dataclasses.replace(x, value=_scaled(x.value, factor, path))
+  if isinstance(x, LowRank):
+    return dataclasses.replace(x, v=_scaled(x.v, factor, path))
+  if is_leaf(x):
+    raise ValueError(f"{path}: a {type(x).__name__} cannot be folded; fold before quantizing")
+  return x * factor

@@ -1,0 +1,222 @@
+"""Parameter trees: paths, selection, and what every leaf of a tree does at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from compress_jax.leaves import dense_of, freeze_of, is_leaf
+
+Where = str | Callable[[str], bool] | None
+Entry = tuple[str, Any]
+
+
+def path_str(path: tuple[Any, ...]) -> str:
+  """Returns a key path as "/"-joined names.
+
+  Args:
+    path: what `jax.tree_util.tree_flatten_with_path` gives.
+
+  Returns:
+    For instance "params/Dense_0/kernel".
+  """
+  return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+
+
+def entries(params: Any) -> tuple[list[Entry], Any]:
+  """Returns ([(path, array or leaf)], tree structure) of a parameter tree."""
+  flat, structure = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_leaf)
+  return [(path_str(path), x) for path, x in flat], structure
+
+
+def is_float(x: Any) -> bool:
+  """Returns whether `x` is an array or leaf of floating-point numbers."""
+  return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def matcher(where: Where) -> Callable[[str, Any], bool]:
+  """Returns the predicate on (path, leaf) that a `where=` argument stands for.
+
+  Args:
+    where: a regular expression searched for in the path, a predicate on the
+      path, or None for every leaf with two or more dimensions.
+
+  Returns:
+    A function of (path, leaf).
+
+  Raises:
+    ValueError: `where` is something else, or no regular expression.
+  """
+  if where is None:
+    return lambda path, x: x.ndim >= 2
+  if callable(where):
+    return lambda path, x: bool(where(path))
+  try:
+    pattern = re.compile(where)
+  except (TypeError, re.error) as error:
+    raise ValueError(f"where={where!r}: a regular expression or a predicate on the path "
+                     f"({error})") from None
+  return lambda path, x: pattern.search(path) is not None
+
+
+def select(params: Any, where: Where) -> tuple[list[Entry], Callable[[list[Any]], Any]]:
+  """Picks the leaves that a transform takes.
+
+  Args:
+    params: a parameter tree.
+    where: see `matcher`.
+
+  Returns:
+    [(path, array or leaf)] of the selected floating-point leaves, in tree order,
+    and a function from as many new leaves to the new tree.
+
+  Raises:
+    ValueError: nothing matches.
+  """
+  flat, structure = entries(params)
+  match = matcher(where)
+  chosen = [i for i, (path, x) in enumerate(flat) if is_float(x) and match(path, x)]
+  if not chosen:
+    some = ", ".join(path for path, _ in flat[:8]) or "an empty tree"
+    raise ValueError(f"where={where!r} matches no floating-point leaf; it may match one of: {some}")
+
+  def rebuild(new: list[Any]) -> Any:
+    leaves = [x for _, x in flat]
+    for i, x in zip(chosen, new, strict=True):
+      leaves[i] = x
+    return jax.tree_util.tree_unflatten(structure, leaves)
+
+  return [flat[i] for i in chosen], rebuild
+
+
+def select_parts(params: Any, where: Where) -> tuple[list[Entry], Callable[[list[Any]], Any]]:
+  """Like `select`, but a leaf made of matrices (`Leaf.parts`) gives those instead."""
+  chosen, rebuild = select(params, where)
+  flat = [(f"{path}/{name}" if name else path, getattr(x, name) if name else x)
+          for path, x in chosen for name in (getattr(x, "parts", ()) or ("",))]
+
+  def rebuild_parts(new: list[Any]) -> Any:
+    new = iter(new)
+    return rebuild([dataclasses.replace(x, **{name: next(new) for name in x.parts})
+                    if getattr(x, "parts", ()) else next(new) for _, x in chosen])
+
+  return flat, rebuild_parts
+
+
+def dense(params: Any) -> Any:
+  """Replaces every compressed leaf by the array it stands for.
+
+  Args:
+    params: a parameter tree.
+
+  Returns:
+    The same tree with plain arrays; differentiable in what trains.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> params = {"w": cj.Masked(jnp.ones(2), jnp.array([True, False]))}
+    >>> cj.dense(params)["w"].tolist()
+    [1.0, 0.0]
+  """
+  return jax.tree.map(dense_of, params, is_leaf=is_leaf)
+
+
+def freeze(params: Any) -> Any:
+  """Replaces every trainable leaf by its deployed form.
+
+  Args:
+    params: a parameter tree.
+
+  Returns:
+    A tree whose `dense` has the same bits.
+
+  Raises:
+    ValueError: a number that decides how integers are stored is traced.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> type(cj.freeze(cj.quantize.affine({"w": jnp.eye(2)}, bits=8))["w"]).__name__
+    'Quantized'
+  """
+  return jax.tree.map(freeze_of, params, is_leaf=is_leaf)
+
+
+def partition(params: Any) -> tuple[Any, Any]:
+  """Splits a tree into what the optimizer sees and the rest.
+
+  Args:
+    params: a parameter tree of arrays and leaves.
+
+  Returns:
+    (trainable, rest): trees of the same shape with None in the other's places.
+    Floating-point arrays train; of a leaf, the fields that it names in `trains`.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> trainable, rest = cj.partition(cj.prune.magnitude({"w": jnp.eye(2)}, 0.5))
+    >>> [x.dtype.name for x in jax.tree.leaves(trainable)]
+    ['float32']
+  """
+  flags = trains(params)
+  trainable = jax.tree.map(lambda x, t: x if t else None, params, flags)
+  rest = jax.tree.map(lambda x, t: None if t else x, params, flags)
+  return trainable, rest
+
+
+def merge(trainable: Any, rest: Any) -> Any:
+  """Puts together what `partition` took apart.
+
+  Args:
+    trainable: the first tree.
+    rest: the second.
+
+  Returns:
+    The whole tree.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> cj.merge(*cj.partition({"w": jnp.float32(1)}))
+    {'w': Array(1., dtype=float32)}
+  """
+  return jax.tree.map(lambda a, b: b if a is None else a, trainable, rest,
+                      is_leaf=lambda x: x is None)
+
+
+def trains(x: Any, inside: bool = True) -> Any:
+  """Returns a tree of bools: which arrays of the tree `x` train."""
+  def one(y: Any) -> Any:
+    if not is_leaf(y):
+      return inside and is_float(y)
+    fields = {name: value if value is None else trains(value, inside and name in y.trains)
+              for name, value in y.fields().items()}
+    return type(y)(**fields, **y.statics())
+  return jax.tree.map(one, x, is_leaf=is_leaf)
+
+
+def concrete(x: Any) -> Any:
+  """Returns `x` as a numpy array, or None where it is being traced."""
+  return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+
+
+def check_number(name: str, value: Any, low: float, high: float) -> None:
+  """Raises a ValueError unless `value` is in [low, high]; a traced one passes."""
+  known = concrete(value)
+  if known is not None and not np.all((known >= low) & (known <= high)):
+    raise ValueError(f"{name}={value}: may be from {low} to {high}")
+
+
+def check_finite(path: str, x: Any) -> None:
+  """Raises a ValueError if the array or leaf at `path` holds NaN or infinity."""
+  known = concrete(dense_of(x))
+  if known is not None and not np.isfinite(known.astype(np.float32)).all():
+    raise ValueError(f"{path}: holds NaN or infinity; weights must be finite")
