@@ -76,23 +76,17 @@ def capture(fn: Callable[..., Any], where: tree.Where = None,
   def captured(*args: Any, **kwargs: Any) -> Any:
     match = tree.matcher(where)
     interpreter = Interpreter(densify, watching=True)
-    watched = {f"0/{path}" if path else "0" for path, x in tree.entries(args[0])[0]
-               if tree.is_float(x) and match(path, x)}
+    watched = {path for path, x in tree.entries(args[0])[0] if tree.is_float(x) and match(path, x)}
     out = _run(interpreter, fn, args, kwargs, lambda path: path in watched)
-    return out, {_in_first(path): uses for path, uses in interpreter.records.items()}
+    return out, interpreter.records
   return captured
-
-
-def _in_first(path: str) -> str:
-  return path.removeprefix("0/") if path.startswith("0/") else path
 
 
 def _run(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwargs: Any,
          watch: Callable[[str], bool]) -> Any:
   """Traces `fn` on stand-ins for its leaves and interprets the program."""
   flat, structure = tree.entries((args, kwargs))
-  # "0/0/w" is the first argument's "0/w"; keyword arguments start at "1/".
-  flat = [(path.partition("/")[2], x) for path, x in flat]
+  flat = [(_short(path), x) for path, x in flat]
   dynamic = [i for i, (_, x) in enumerate(flat) if isinstance(x, Leaf | jax.Array | np.ndarray)]
 
   def call(*arrays: Any) -> Any:
@@ -109,6 +103,12 @@ def _run(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwargs: An
   outs = interpreter.run(closed.jaxpr, closed.consts, inputs)
   outs = [x.leaf if isinstance(x, Ref) else x for x in outs]
   return jax.tree.unflatten(jax.tree.structure(shape), outs)
+
+
+def _short(path: str) -> str:
+  """Names the leaf at "0/0/a/b" "a/b", of the second argument "1/a/b", of a keyword "key/a/b"."""
+  path = path.partition("/")[2]
+  return path.partition("/")[2] if path.split("/")[0] == "0" else path
 
 
 def _stand_in(x: Any) -> Any:

@@ -137,7 +137,6 @@ def _grid_at(path: str, grids: dict[str, Activation]) -> Activation:
 
 def _input_ranges(fn: Callable[..., Any], params: Any, batches: Iterable[Any]) -> dict[str, Range]:
   plain = _without_inputs(params)
-  # `capture` names paths from the root of the arguments: the params are the first.
   seen = jax.jit(lambda p, x: _ranges(capture(fn)(p, x)[1]))
   total: dict[str, Range] = {}
   for batch in batches:

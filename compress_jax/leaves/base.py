@@ -23,12 +23,14 @@ class Payload:
       it is true are stored, the others are zero.
     structure: whether the array says where values are, not what they are; the
       papers' `nonzero` and `gzip` conventions leave it out.
+    zero: the code of 0.0, broadcastable to the array.
   """
 
   array: Any
   bits: int
   keep: str | None = None
   structure: bool = False
+  zero: Any = 0
 
 
 def static(**kwargs: Any) -> Any:

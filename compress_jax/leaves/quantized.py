@@ -59,5 +59,5 @@ class Quantized(Leaf):
     return dataclasses.replace(self, integers=jnp.where(mask, self.integers, zero))
 
   def payload(self) -> dict[str, Payload]:
-    out = super().payload()
-    return out | {"integers": Payload(self.integers, self.bits)}
+    zero = 0 if self.zero_point is None else self.zero_point
+    return super().payload() | {"integers": Payload(self.integers, self.bits, zero=zero)}

@@ -1,0 +1,136 @@
+"""Checkpoints: Orbax for the arrays, a checked manifest for everything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from compress_jax import manifest
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+  """A checkpoint is missing, cut short, or not what its manifest says."""
+
+
+def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
+  """Writes a tree, all or nothing.
+
+  Args:
+    path: a directory that is made, or replaced once the new one is complete.
+    tree: nested dicts, lists, tuples, leaves, None and arrays.
+    **metadata: JSON-able values kept in the manifest.
+
+  Raises:
+    ValueError: something in the tree cannot be stored.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> save(path, {"w": np.ones(2, np.float32)}, epoch=3)
+    >>> load(path)[1]
+    {'epoch': 3}
+  """
+  path = Path(path).absolute()
+  structure, arrays = manifest.describe(tree)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:8]}")
+  partial.mkdir()
+  try:
+    _orbax(ocp, "save")(partial / "arrays", {name: np.asarray(x) for name, x in arrays.items()})
+    sums = {name: _checksum(x) for name, x in arrays.items()}
+    text = json.dumps({"format": FORMAT, "structure": structure, "checksums": sums,
+                       "metadata": metadata})
+    (partial / "manifest.json").write_text(text)
+    _replace(partial, path)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
+  """Reads a tree and checks it against its manifest.
+
+  Args:
+    path: a directory that `save` wrote.
+
+  Returns:
+    (tree, metadata); arrays are on JAX's default device.
+
+  Raises:
+    CheckpointError: missing, cut short, or changed; the message names the file.
+  """
+  path = Path(path).absolute()
+  known = read_manifest(path)
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # Orbax: "restored without a target"
+      arrays = _orbax(ocp, "load")(path / "arrays")
+  except Exception as error:  # tensorstore raises many kinds for a damaged file
+    reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+    raise CheckpointError(f"{path / 'arrays'}: cannot be read, maybe cut short "
+                          f"({reason[0][:120]})") from error
+
+  def checked(entry: dict[str, Any]) -> Any:
+    name = entry["array"]
+    x = arrays.get(name)
+    if x is None or list(x.shape) != entry["shape"] or np.dtype(x.dtype).name != entry["dtype"]:
+      raise CheckpointError(f"{path / 'arrays'}: {name} is missing or not as in the manifest")
+    if _checksum(x) != known["checksums"][name]:
+      raise CheckpointError(f"{path / 'arrays'}: {name} fails its checksum")
+    return jnp.asarray(x)
+
+  return manifest.rebuild(known["structure"], checked), known["metadata"]
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """Reads what a checkpoint holds, without its arrays.
+
+  Args:
+    path: a directory that `save` wrote.
+
+  Returns:
+    {"format", "structure", "checksums", "metadata"}.
+
+  Raises:
+    CheckpointError: missing, cut short, or of another format.
+  """
+  file = Path(path) / "manifest.json"
+  try:
+    known = json.loads(file.read_text())
+    if known["format"] != FORMAT:
+      raise CheckpointError(f"{file}: format {known['format']}; this version reads {FORMAT}")
+    manifest.paths(known["structure"])
+    return {**known, "checksums": dict(known["checksums"])}
+  except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
+
+
+def _orbax(module: Any, verb: str) -> Any:
+  """Returns Orbax's function of that name; older releases call it `VERB_pytree`."""
+  return getattr(module, verb, None) or getattr(module, f"{verb}_pytree")
+
+
+def _replace(new: Path, path: Path) -> None:
+  """Puts a complete directory in place; a reader finds the old or the new one."""
+  if path.exists():
+    old = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:8]}")
+    os.rename(path, old)
+    os.rename(new, path)
+    shutil.rmtree(old, ignore_errors=True)
+  else:
+    os.rename(new, path)
+
+
+def _checksum(x: Any) -> int:
+  return zlib.crc32(np.ascontiguousarray(x).tobytes())

@@ -1,0 +1,1 @@
+"""Studies on top of compress_jax: data, models, training, reports."""

@@ -1,0 +1,53 @@
+"""What the fields of the combination study's configuration may be."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from experiments import data as data_lib
+from experiments import models
+
+TECHNIQUES = ("kd", "imp", "lrtf", "q")
+COMBOS = tuple("+".join(chosen) or "base" for count in range(len(TECHNIQUES) + 1)
+               for chosen in itertools.combinations(TECHNIQUES, count))
+
+_LIMITS = {
+    "kd.alpha": (0, 1), "kd.temperature": (1e-3, 1e3), "imp.fraction": (0.001, 0.999),
+    "imp.tolerance": (0, 1), "imp.rounds": (0, 1000), "lrtf.rank": (0, 10**6),
+    "lrtf.delta": (0, 10**6), "q.bits": (2, 8), "q.activation_bits": (2, 8),
+    "q.images": (1, 10**9), "seeds": (1, 10**4), "seed": (0, 2**31 - 1),
+    "data.validation": (0.001, 0.9), "data.limit": (0, 10**9),
+    "data.augment.crop": (0, 64), "data.augment.rotate": (0, 180), "data.augment.jitter": (0, 1),
+} | {f"{part}.train.{field}": limits for part in ("base", "kd", "imp") for field, limits in {
+    "epochs": (1, 10**6), "batch_size": (1, 10**6), "steps_per_epoch": (0, 10**9),
+    "learning_rate": (0, 10), "final_learning_rate": (0, 10)}.items()}
+
+
+def check(config: Any) -> None:
+  """Raises a ValueError that names the first field that cannot be used."""
+  for field, (low, high) in _LIMITS.items():
+    value = config
+    for key in field.split("."):
+      value = value[key]
+    if not low <= value <= high:
+      raise ValueError(f"config.{field}={value}: may be from {low} to {high}")
+  _check_choice("data.name", config.data.name, data_lib.DATASETS)
+  _check_choice("compute_dtype", config.compute_dtype, ("float32", "bfloat16"))
+  for combo in selected(config):
+    _check_choice("combos", combo, ("all", *COMBOS))
+  for part in ("teacher", "student"):
+    try:
+      models.create(config[part].name, num_classes=1, **config[part].arguments.to_dict())
+    except ValueError as error:
+      raise ValueError(f"config.{part}: {error}") from None
+
+
+def _check_choice(field: str, value: str, choices: Any) -> None:
+  if value not in choices:
+    raise ValueError(f"config.{field}={value!r}: may be one of {', '.join(choices)}")
+
+
+def selected(config: Any) -> list[str]:
+  """Returns the combinations that `config.combos` ("all", or names and commas) asks for."""
+  return list(COMBOS) if config.combos == "all" else config.combos.split(",")

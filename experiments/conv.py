@@ -1,0 +1,106 @@
+"""A convolution whose gradients are fast on a CPU.
+
+XLA's CPU backend runs a convolution fast only in one layout (NHWC with HWIO).
+Inside a loop the gradients that JAX derives miss it: 64 images of 32 x 32, 3 x 3,
+64 to 64 channels take 10 s for the weights and 0.15 to 1.1 s for the input,
+where the forward pass takes 25 ms. Written as convolutions in that layout, with
+the transposes spelled out, they take 40 to 70 ms and 25 to 50 ms; one matrix
+product per tap takes 75 to 105 ms (2 cores, JAX 0.10.2 and 0.12.0).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array = jax.Array
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def conv_general_dilated(lhs: Array, rhs: Array, window_strides: Any, padding: Any,
+                         lhs_dilation: Any = None, rhs_dilation: Any = None,
+                         dimension_numbers: Any = None, feature_group_count: int = 1,
+                         **kwargs: Any) -> Array:
+  """`lax.conv_general_dilated` with fast gradients on a CPU.
+
+  Pass it to `flax.linen.Conv(conv_general_dilated=...)`. Dilated and grouped
+  convolutions, and all on a GPU or TPU, are left to XLA.
+
+  Args:
+    lhs: images, NHWC.
+    rhs: kernel, HWIO.
+    window_strides: two integers.
+    padding: "SAME", "VALID" or two pairs.
+    lhs_dilation: as in `lax`.
+    rhs_dilation: as in `lax`.
+    dimension_numbers: as in `lax`.
+    feature_group_count: as in `lax`.
+    **kwargs: as in `lax` (precision and the like).
+
+  Returns:
+    NHWC.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> conv_general_dilated(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)), (1, 1), "SAME",
+    ...                      dimension_numbers=("NHWC", "HWIO", "NHWC")).shape
+    (1, 4, 4, 2)
+  """
+  numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+  plain = (lhs.ndim == 4 and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _LAYOUT)
+           and feature_group_count == 1
+           and all(d in (None, 1) for d in (*(lhs_dilation or (1,)), *(rhs_dilation or (1,)))))
+  if not plain or jax.default_backend() != "cpu":
+    return lax.conv_general_dilated(
+        lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
+        feature_group_count=feature_group_count, **kwargs)
+  strides = tuple(window_strides)
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
+  return _conv(lhs, rhs, strides, tuple(map(tuple, padding)))
+
+
+def _nhwc(x: Array, w: Array, strides: Any, padding: Any) -> Array:
+  return lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=_LAYOUT)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Array, w: Array, strides: Any, padding: Any) -> Array:
+  return _nhwc(x, w, strides, padding)
+
+
+def _forward(x: Array, w: Array, strides: Any, padding: Any) -> tuple[Array, Any]:
+  return _nhwc(x, w, strides, padding), (x, w)
+
+
+def _backward(strides: Any, padding: Any, saved: Any, g: Array) -> tuple[Array, Array]:
+  x, w = saved
+  # Zeros between the elements undo the stride, so that both gradients have none.
+  spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *((0, 0, s - 1) for s in strides),
+                                               (0, 0, 0)))
+  return _input_gradient(x, w, spread, padding), _weight_gradient(x, w, spread, padding)
+
+
+def _input_gradient(x: Array, w: Array, g: Array, padding: Any) -> Array:
+  flipped = jnp.flip(w, (0, 1)).swapaxes(2, 3)
+  pads = [(k - 1 - low, n - gn + low) for k, n, gn, (low, _) in
+          zip(w.shape[:2], x.shape[1:3], g.shape[1:3], padding, strict=True)]
+  return _nhwc(g, flipped, (1, 1), pads)
+
+
+def _weight_gradient(x: Array, w: Array, g: Array, padding: Any) -> Array:
+  if w.shape[:2] == (1, 1) and g.shape[:3] == x.shape[:3]:
+    flat = x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+    return flat.reshape(w.shape)
+  # Channels in the batch's place: the output's positions become the taps.
+  pads = [(low, k - 1 - low + gn - n) for k, n, gn, (low, _) in
+          zip(w.shape[:2], x.shape[1:3], g.shape[1:3], padding, strict=True)]
+  return _nhwc(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1),
+               pads).transpose(1, 2, 0, 3)
+
+
+_conv.defvjp(_forward, _backward)

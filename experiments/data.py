@@ -1,0 +1,131 @@
+"""Image classification data through TensorFlow Datasets, held as uint8 arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+DATASETS = {"cifar10": (32, 32, 3), "digits": (8, 8, 1), "mnist": (28, 28, 1)}
+NUM_CLASSES = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+  """Images and their labels.
+
+  Attributes:
+    images: uint8, (count, height, width, channels).
+    labels: int32, (count,).
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def take(self, index: np.ndarray) -> Split:
+    """Returns the examples at `index`."""
+    return Split(images=self.images[index], labels=self.labels[index])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+  """A data set.
+
+  Attributes:
+    train: what is trained on.
+    validation: held out of the training set; models are selected on it.
+    test: only reported.
+  """
+
+  train: Split
+  validation: Split
+  test: Split
+
+
+def builder(name: str, data_dir: str | None = None) -> Any:
+  """Returns the TFDS builder of a data set, prepared.
+
+  Args:
+    name: one of `DATASETS`.
+    data_dir: where TFDS keeps prepared data; None is its default folder.
+
+  Returns:
+    A `tfds.core.DatasetBuilder`.
+
+  Raises:
+    ValueError: an unknown name, a folder that is not there, or data that cannot
+      be prepared here.
+  """
+  if name not in DATASETS:
+    raise ValueError(f"data.name={name!r}: may be one of {', '.join(DATASETS)}")
+  if data_dir and not os.path.isdir(data_dir):
+    raise ValueError(f"data_dir={data_dir!r}: is no directory; it may be one that holds "
+                     f"prepared TensorFlow Datasets")
+  import tensorflow_datasets as tfds
+  if name == "digits":
+    from experiments.digits import Digits
+    made = Digits(data_dir=data_dir, file_format="array_record")
+  else:
+    made = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+  if not made.is_prepared() if hasattr(made, "is_prepared") else not made.data_path.exists():
+    _prepare(made, name, data_dir)
+  return made
+
+
+def _prepare(made: Any, name: str, data_dir: str | None) -> None:
+  import tensorflow_datasets as tfds
+  where = data_dir or os.path.dirname(os.path.dirname(str(made.data_path)))
+  try:
+    tfds.disable_progress_bar()
+    made.download_and_prepare()
+  except ImportError as error:
+    raise ValueError(f"data.name={name!r}: not prepared in {where}; preparing it needs "
+                     f"`pip install tensorflow-cpu` once, or set --data_dir ({error})") from None
+  except Exception as error:  # TFDS and the network raise many kinds
+    raise ValueError(f"data.name={name!r}: not in {where} and cannot be prepared there "
+                     f"({str(error).splitlines()[0][:120]}); set --data_dir") from error
+
+
+def fingerprint(made: Any) -> str:
+  """Returns a short text that identifies a prepared data set without reading it."""
+  splits = {k: [v.num_examples, v.num_bytes] for k, v in sorted(made.info.splits.items())}
+  return hashlib.sha256(json.dumps([made.info.full_name, splits]).encode()).hexdigest()[:12]
+
+
+def load(made: Any, *, validation: float, seed: int, limit: int | None = None) -> Data:
+  """Reads a data set into memory.
+
+  Args:
+    made: a prepared builder.
+    validation: fraction of the training set to hold out, 0 to 1.
+    seed: of the choice of what is held out.
+    limit: use only so many training and so many test images; None is all.
+
+  Returns:
+    The three splits.
+
+  Raises:
+    ValueError: validation leaves one side empty.
+  """
+  train, test = (_read(made, split) for split in ("train", "test"))
+  order = np.random.default_rng(seed).permutation(len(train))[:limit]
+  held = round(validation * len(order))
+  if not 0 < held < len(order):
+    raise ValueError(f"data.validation={validation}: may be above 0 and below 1, and must leave "
+                     f"images on both sides of {len(order)}")
+  return Data(train=train.take(order[held:]), validation=train.take(order[:held]),
+              test=test.take(np.arange(len(test))[:limit]))
+
+
+def _read(made: Any, split: str) -> Split:
+  source = made.as_data_source(split=split)
+  examples = source.__getitems__(range(len(source)))
+  return Split(images=np.stack([e["image"] for e in examples]).astype(np.uint8),
+               labels=np.array([e["label"] for e in examples], np.int32))

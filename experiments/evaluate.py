@@ -1,0 +1,67 @@
+"""Predictions and accuracy of a model on a split."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+import compress_jax as cj
+from experiments.augment import normalize
+from experiments.data import Split
+
+BATCH = 256
+
+
+@functools.lru_cache(maxsize=64)
+def logits_program(model: nn.Module, lifted: bool = False) -> Callable[[Any, Any], jax.Array]:
+  """Returns the compiled function (variables, uint8 images) -> logits.
+
+  Args:
+    model: a zoo model.
+    lifted: whether compressed leaves run by `cj.lift`'s rules (integers, thin
+      products); if not, variables are dense arrays.
+
+  Returns:
+    A function; float32 logits, (batch, classes).
+  """
+  def apply(variables: Any, images: jax.Array) -> jax.Array:
+    return model.apply(variables, normalize(images), train=False)
+  return jax.jit(cj.lift(apply) if lifted else apply)
+
+
+def logits(model: nn.Module, variables: Any, images: np.ndarray, lifted: bool = False) -> np.ndarray:
+  """Returns the logits of any number of images.
+
+  Args:
+    model: a zoo model.
+    variables: {"params", maybe "batch_stats"}, with or without leaves.
+    images: uint8, (count, height, width, channels).
+    lifted: see `logits_program`; if not, leaves are made dense first, so that one
+      program serves them all.
+
+  Returns:
+    float32, (count, classes).
+  """
+  program = logits_program(model, lifted)
+  if not lifted:
+    variables = _dense(variables)
+  # The last batch is filled up: one shape, one compilation.
+  fill = -len(images) % BATCH
+  padded = np.concatenate([images, np.repeat(images[:1], fill, 0)])
+  outs = [program(variables, padded[i:i + BATCH]) for i in range(0, len(padded), BATCH)]
+  return np.asarray(jnp.concatenate(outs))[:len(images)]
+
+
+_dense = jax.jit(cj.dense)
+
+
+def accuracy(model: nn.Module, variables: Any, split: Split, lifted: bool = False) -> float:
+  """Returns the fraction of a split's images whose largest logit is the label's."""
+  predicted = logits(model, variables, split.images, lifted).argmax(-1)
+  return float((predicted == split.labels).mean())

@@ -1,0 +1,42 @@
+"""The model zoo: Linen modules called as `module(x, train=...)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flax import linen as nn
+
+from experiments.models.convnet import ConvNet
+from experiments.models.densenet import DenseNet
+
+MODELS = {"convnet": ConvNet, "densenet": DenseNet}
+
+
+def create(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
+  """Makes a model.
+
+  Args:
+    name: one of `MODELS`.
+    num_classes: length of the logits.
+    **arguments: fields of the model's class.
+
+  Returns:
+    A Linen module: `module.init(key, images, train=False)`, then
+    `module.apply(variables, images, train=...)` with images as float NHWC.
+
+  Raises:
+    ValueError: an unknown model or argument.
+
+  Example:
+    >>> create("densenet", num_classes=10, depth=40).growth
+    12
+  """
+  if name not in MODELS:
+    raise ValueError(f"model {name!r}: may be one of {', '.join(sorted(MODELS))}")
+  known = set(MODELS[name].__dataclass_fields__) - {"parent", "name"}
+  for argument in arguments:
+    if argument not in known:
+      raise ValueError(f"model {name!r}: argument {argument!r} may be one of "
+                       f"{', '.join(sorted(known))}")
+  values = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+  return MODELS[name](num_classes=num_classes, **values)

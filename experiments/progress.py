@@ -1,0 +1,73 @@
+"""One progress bar for training, on a terminal; a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich import progress
+
+
+class Bar:
+  """Shows an epoch's progress: loss, accuracy, images a second, time left.
+
+  Used as a context manager; `update` after each compiled call.
+  """
+
+  def __init__(self, label: str, steps: int, batch_size: int):
+    self.label, self.steps, self.batch_size = label, steps, batch_size
+    self.start, self.done = time.monotonic(), 0
+    self.bar = progress.Progress(
+        progress.TextColumn("{task.description}"), progress.BarColumn(),
+        progress.TextColumn("{task.fields[shown]}"), progress.TimeRemainingColumn(),
+        transient=True, disable=not sys.stdout.isatty())
+
+  def __enter__(self) -> Bar:
+    self.bar.start()
+    self.task = self.bar.add_task(self.label, total=self.steps, shown="")
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self.bar.stop()
+
+  @property
+  def images_per_second(self) -> float:
+    """Images per second since the start of the epoch."""
+    return self.done * self.batch_size / max(time.monotonic() - self.start, 1e-9)
+
+  def update(self, done: int, loss: float, accuracy: float) -> None:
+    """Shows that `done` steps are complete, with the means so far."""
+    self.done = done
+    self.bar.update(self.task, completed=done, shown=(
+        f"loss {loss:.3f}  accuracy {accuracy:.3f}  {self.images_per_second:,.0f} images/s"))
+
+
+def say(text: str) -> None:
+  """Prints a line at once, on a pipe too."""
+  print(text, flush=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+  """Prints lines under a label and keeps them in a file.
+
+  Attributes:
+    label: starts every line.
+    path: the file, appended to.
+  """
+
+  label: str
+  path: Path
+
+  def say(self, text: str) -> None:
+    """Prints and keeps a line."""
+    say(f"{self.label}: {text}")
+    with self.path.open("a") as file:
+      file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.label}: {text}\n")
+
+  def within(self, label: str) -> Log:
+    """Returns the log of a part."""
+    return dataclasses.replace(self, label=f"{self.label} {label}")

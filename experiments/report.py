@@ -1,0 +1,146 @@
+"""What a study leaves behind: results.csv, results.json, pictures and a table."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import compress_jax as cj
+from compress_jax.stages import write_json
+from experiments.progress import say
+
+Row = Mapping[str, Any]
+
+
+def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
+  """Writes the results of a study and prints them.
+
+  Args:
+    rows: one a combination and seed; see the README for the columns.
+    workdir: where the files go.
+    config: the study's configuration, kept in results.json.
+  """
+  _write_csv(rows, workdir / "results.csv")
+  write_json(workdir / "results.json", {
+      "results": list(rows), "config": config.to_dict(), "environment": environment(),
+      "seeds": sorted({r["seed"] for r in rows})})
+  pareto(rows, workdir / "pareto.png")
+  table(rows)
+  say(f"written: {workdir / 'results.csv'}, results.json, pareto.png")
+
+
+def _write_csv(rows: Sequence[Row], path: Path) -> None:
+  partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+  with partial.open("w", newline="") as file:
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+  os.replace(partial, path)
+
+
+def environment() -> dict[str, Any]:
+  """Returns what the results were made with."""
+  commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
+                          cwd=Path(__file__).parent, check=False).stdout.strip()
+  return {"python": platform.python_version(), "jax": jax.__version__,
+          "compress_jax": cj.__version__, "commit": commit or None, "platform": platform.platform(),
+          "devices": [str(d.device_kind) for d in jax.devices()], "cores": os.cpu_count(),
+          "command": " ".join(sys.argv)}
+
+
+def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
+  """Returns a row a combination: the mean over seeds, and `±` of the accuracies."""
+  out = []
+  for combo in dict.fromkeys(r["combo"] for r in rows):
+    same = [r for r in rows if r["combo"] == combo]
+    numbers = {k: float(np.mean([r[k] for r in same])) for k, v in same[0].items()
+               if isinstance(v, int | float)}
+    spread = float(np.std([r["test_accuracy"] for r in same], ddof=1)) if len(same) > 1 else None
+    out.append({**numbers, "combo": combo, "spread": spread, "seeds": len(same)})
+  return out
+
+
+def table(rows: Sequence[Row]) -> None:
+  """Prints the results."""
+  shown = means(rows)
+  seeds = shown[0]["seeds"]
+  title = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "a single seed"
+  grid = Table(title=title)
+  for column in ("combo", "test accuracy", "validation", "parameters", "non-zero", "nonzero kB",
+                 "gzip kB", "artifact kB", "reduction"):
+    grid.add_column(column, justify="left" if column == "combo" else "right")
+  for r in shown:
+    spread = "" if r["spread"] is None else f" ± {100 * r['spread']:.2f}"
+    sizes = [f"{r[k] / 1000:,.1f}" for k in ("nonzero_bytes", "gzip_bytes", "artifact_bytes")]
+    grid.add_row(r["combo"], f"{100 * r['test_accuracy']:.2f}{spread} %",
+                 f"{100 * r['val_accuracy']:.2f} %", f"{r['params']:,.0f}",
+                 f"{r['nonzero_params']:,.0f}", *sizes, f"{100 * r['reduction']:.2f} %")
+  Console(width=None if sys.stdout.isatty() else 120).print(grid)
+
+
+def pareto(rows: Sequence[Row], path: Path) -> None:
+  """Draws accuracy against percent saved, combinations named (the paper's Figure 6).
+
+  Args:
+    rows: of results.csv.
+    path: a PNG file.
+  """
+  import matplotlib
+  matplotlib.use("Agg")
+  from matplotlib import pyplot as plt
+  shown = means(rows)
+  x = np.array([100 * r["reduction"] for r in shown])
+  y = np.array([100 * r["test_accuracy"] for r in shown])
+  front = [i for i in range(len(x)) if not any((x > x[i]) & (y >= y[i]) | (x >= x[i]) & (y > y[i]))]
+  figure, axes = plt.subplots(figsize=(10, 6.5), layout="constrained")
+  axes.scatter(x, y, color=["tab:red" if i in front else "tab:blue" for i in range(len(x))], zorder=3)
+  front.sort(key=lambda i: x[i])
+  axes.plot(x[front], y[front], color="tab:red", lw=1, alpha=0.6, label="Pareto front")
+  axes.set(xlabel="saved, % of the base model's dense bytes (file size)", ylabel="test accuracy, %")
+  axes.grid(alpha=0.3)
+  axes.margins(0.12)
+  axes.legend(loc="lower left")
+  _name_points(figure, axes, x, y, [r["combo"] for r in shown])
+  partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
+  figure.savefig(partial, dpi=120)
+  plt.close(figure)
+  os.replace(partial, path)
+
+
+def _name_points(figure: Any, axes: Any, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
+  """Writes each name at the nearest free place around its point."""
+  figure.canvas.draw()
+  renderer = figure.canvas.get_renderer()
+  points = axes.transData.transform(np.column_stack([x, y]))
+  frame = axes.get_window_extent(renderer)
+  taken: list[Any] = []
+  for i in np.lexsort((x, -y)):
+    label = axes.annotate(names[i], (x[i], y[i]), xytext=(0, 0), textcoords="offset points",
+                          fontsize=8, ha="center", va="center",
+                          arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.5})
+    for dx, dy in _places(len(names[i])):
+      label.set_position((dx, dy))
+      box = label.get_window_extent(renderer).padded(1)
+      inside = frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
+      hits = any(box.overlaps(t) for t in taken) or any(box.padded(3).contains(*p) for p in points)
+      if inside and not hits:
+        break
+    taken.append(label.get_window_extent(renderer).padded(1))
+
+
+def _places(length: int) -> list[tuple[float, float]]:
+  """Returns offsets in points around a point, nearest first."""
+  angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+  return [(float((r + 2.5 * length) * np.cos(a)), float(r * np.sin(a)))
+          for r in range(10, 220, 8) for a in angles]

@@ -1,0 +1,86 @@
+"""Runs a study: python launch.py --config=configs/combo.py"""
+
+import importlib
+import os
+import pathlib
+import re
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The study: a file in configs/, maybe "
+                                          "with `:argument`; its docstring says which.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where stages and results go; a study whose "
+                               "stages are there goes on. Default: runs/<config and argument>.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps prepared data.")
+_DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+
+
+def main(argv: list[str]) -> None:
+  """Calls the function that the configuration names."""
+  if len(argv) > 1:
+    raise ValueError(f"argument {argv[1]!r}: flags are written --name=value")
+  import jax
+  workdir = _workdir()
+  # Programs compiled once serve the study's next run.
+  jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+  module, _, function = _CONFIG.value.study.rpartition(".")
+  getattr(importlib.import_module(module), function)(_CONFIG.value, workdir, _DATA_DIR.value)
+
+
+def _workdir() -> pathlib.Path:
+  """Returns the directory to work in, made and tried."""
+  name = re.sub(r"[^\w=]+", "-", _config_argument().removeprefix("configs/").replace(".py", ""))
+  path = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / name.strip("-")).absolute()
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    probe = path / f".probe-{os.getpid()}"
+    probe.touch()
+    probe.unlink()
+  except OSError as error:
+    raise ValueError(f"workdir={str(path)!r}: cannot be written ({error.strerror}); it may be a "
+                     "directory of yours") from None
+  return path
+
+
+def _config_argument() -> str:
+  """Returns what was given as --config."""
+  return config_flags.get_config_filename(flags.FLAGS["config"])
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags; what cannot be parsed is reported like any other error."""
+  try:
+    rest = flags.FLAGS(argv)
+    if not flags.FLAGS["verbosity"].present:
+      logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
+    if _CONFIG.value is None:
+      raise ValueError("--config is missing: it may be a file in configs/, for instance "
+                       "--config=configs/combo.py")
+    return rest
+  except Exception as error:  # a config file may raise anything
+    _fail(error, "--debug" in argv)
+
+
+def _fail(error: BaseException, debug: bool) -> None:
+  """Ends with exit code 2 and one line on standard error."""
+  if debug:
+    raise error
+  text = " ".join(str(error).split()) or type(error).__name__
+  print(f"launch.py: {text}", file=sys.stderr)
+  sys.exit(2)
+
+
+def _run(argv: list[str]) -> None:
+  try:
+    main(argv)
+  except (ValueError, OSError) as error:
+    _fail(error, _DEBUG.value)
+
+
+if __name__ == "__main__":
+  import jax
+  jax.config.config_with_absl()
+  app.run(_run, flags_parser=_parse)
