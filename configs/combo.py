@@ -1,7 +1,7 @@
 """The sixteen combinations of "Combinatorics with model compression" (Figure 6).
 
 python launch.py --config=configs/combo.py                 digits, 2 minutes on 2 cores
-python launch.py --config=configs/combo.py:mnist           small DenseNet, an hour on 2 cores
+python launch.py --config=configs/combo.py:mnist           small DenseNet, half an hour on 2 cores
 python launch.py --config=configs/combo.py:cifar10         the paper's recipe; wants a GPU
 
 A budget follows the data set: `:cifar10,epochs=2` trains the base model, the
@@ -78,9 +78,10 @@ def _mnist() -> ConfigDict:
   config.data.name = "mnist"
   config.data.augment = ConfigDict({"crop": 2, "flip": False, "rotate": 10.0, "jitter": 0.0})
   config.teacher.arguments = ConfigDict({"depth": 10, "growth": 12, "stem": 16})
-  config.base.train = _train(4)
-  config.kd.train = _train(8)
-  config.imp = ConfigDict({"train": _train(2), "fraction": 0.2, "tolerance": 0.003, "rounds": 12})
+  config.base.train = _train(3)
+  config.kd.train = _train(6)
+  config.imp = ConfigDict({"train": _train(3, steps_per_epoch=200), "fraction": 0.2,
+                           "tolerance": 0.003, "rounds": 12})
   return config
 
 

@@ -173,7 +173,7 @@ def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directo
   Returns:
     The best epoch's variables and the history.
   """
-  start = _start(variables)
+  start = start_state(variables)
   state, best, history = _resume(directory, start, recipe)
   trainer = _Trainer(model, data, recipe, teacher, variables["params"])
   for epoch in range(len(history), recipe.epochs):
@@ -234,7 +234,8 @@ class _Trainer:
     return jnp.asarray(np.concatenate(passes)[:needed].reshape(self.steps, -1))
 
 
-def _start(variables: Any) -> Any:
+def start_state(variables: Any) -> Any:
+  """Returns the state of training at its first step: trainable, stats, adam."""
   trainable = cj.partition(variables["params"])[0]
   # Copies, because the compiled steps take their state's memory over.
   copy = functools.partial(jax.tree.map, lambda x: jnp.array(x, copy=True))

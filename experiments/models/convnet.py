@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.models.layers import ConvNorm
+from experiments.models.layers import ConvNorm, max_pool
 
 
 class ConvNet(nn.Module):
@@ -34,7 +34,7 @@ class ConvNet(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     for i, features in enumerate(self.widths):
       x = ConvNorm(features, folded=self.folded, dtype=self.dtype, name=f"layer{i}")(x, train)
-      x = nn.max_pool(x, (2, 2), (2, 2))
+      x = max_pool(x)
     x = x.reshape(x.shape[0], -1)
     for i, features in enumerate(self.hidden):
       x = nn.relu(nn.Dense(features, use_bias=False, dtype=self.dtype, name=f"linear{i}")(x))

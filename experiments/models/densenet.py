@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.models.layers import ConvNorm
+from experiments.models.layers import ConvNorm, avg_pool
 
 
 class DenseNet(nn.Module):
@@ -46,6 +46,6 @@ class DenseNet(nn.Module):
         x = jnp.concatenate([x, new], -1)
       if block < 2:
         x = layer(x.shape[-1], f"transition{block}", 1)(x, train)
-        x = nn.avg_pool(x, (2, 2), (2, 2))
+        x = avg_pool(x)
     x = x.mean((1, 2))
     return nn.Dense(self.num_classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)
