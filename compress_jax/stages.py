@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import compress_jax
 from compress_jax import checkpoint
+from compress_jax.version import __version__
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Stage:
   def digest(self) -> str:
     """Twelve hex digits of all that identifies the result, ancestors included."""
     parent = self.parent.digest if self.parent else None
-    identity = [self.name, self.spec, parent, self.data, compress_jax.__version__]
+    identity = [self.name, self.spec, parent, self.data, __version__]
     text = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -107,7 +107,7 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
   write_json(directory / "stage.json", {
       "name": stage.name, "spec": stage.spec, "data": stage.data,
       "parent": stage.parent and f"{stage.parent.name}-{stage.parent.digest}",
-      "version": compress_jax.__version__})
+      "version": __version__})
   before = _spent(directory)
   start = time.monotonic()
   write_json(directory / "started.json", {"at": time.time(), "spent": before})

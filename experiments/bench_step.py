@@ -27,8 +27,8 @@ _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each.")
 
 
 def main(_) -> None:
-  images = np.random.default_rng(0).integers(0, 256, (_BATCH.value * 2, _SIZE.value, _SIZE.value, 3),
-                                             np.uint8)
+  shape = (_BATCH.value * 2, _SIZE.value, _SIZE.value, 3)
+  images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   labels = np.arange(len(images), dtype=np.int32) % 10
   arguments = {"depth": _DEPTH.value} if _MODEL.value == "densenet" else {}
   runs = {"compress_jax": _jax_steps(arguments, images, labels)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -13,7 +13,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
   """1,797 digits of 8 x 8 pixels; every fifth is a test image."""
 
   VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "As in scikit-learn, pixels scaled to 0..255."}
+  RELEASE_NOTES: ClassVar = {"1.0.0": "As in scikit-learn, pixels scaled to 0..255."}
   # Next to this file there is no metadata folder to look for.
   pkg_dir_path = None
 

@@ -35,7 +35,8 @@ def logits_program(model: nn.Module, lifted: bool = False) -> Callable[[Any, Any
   return jax.jit(cj.lift(apply) if lifted else apply)
 
 
-def logits(model: nn.Module, variables: Any, images: np.ndarray, lifted: bool = False) -> np.ndarray:
+def logits(model: nn.Module, variables: Any, images: np.ndarray,
+           lifted: bool = False) -> np.ndarray:
   """Returns the logits of any number of images.
 
   Args:

@@ -151,7 +151,8 @@ def factorize(parent: Trained, *, rank: int, delta: int) -> Outcome:
   return dataclasses.replace(parent, variables=variables), {"ranks": ranks}
 
 
-def quantize(parent: Trained, data: Data, *, bits: int, activation_bits: int, images: int) -> Outcome:
+def quantize(parent: Trained, data: Data, *, bits: int, activation_bits: int,
+             images: int) -> Outcome:
   """Static quantization: batch norms folded, weights per channel, inputs per tensor.
 
   Args:

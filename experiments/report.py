@@ -102,9 +102,11 @@ def pareto(rows: Sequence[Row], path: Path) -> None:
   shown = means(rows)
   x = np.array([100 * r["reduction"] for r in shown])
   y = np.array([100 * r["test_accuracy"] for r in shown])
-  front = [i for i in range(len(x)) if not any((x > x[i]) & (y >= y[i]) | (x >= x[i]) & (y > y[i]))]
-  figure, axes = plt.subplots(figsize=(10, 6.5), layout="constrained")
-  axes.scatter(x, y, color=["tab:red" if i in front else "tab:blue" for i in range(len(x))], zorder=3)
+  beaten = lambda i: any((x > x[i]) & (y >= y[i]) | (x >= x[i]) & (y > y[i]))
+  front = [i for i in range(len(x)) if not beaten(i)]
+  figure, axes = plt.subplots(figsize=(10, 6.5), dpi=120, layout="constrained")
+  colors = ["tab:red" if i in front else "tab:blue" for i in range(len(x))]
+  axes.scatter(x, y, color=colors, zorder=3)
   front.sort(key=lambda i: x[i])
   axes.plot(x[front], y[front], color="tab:red", lw=1, alpha=0.6, label="Pareto front")
   axes.set(xlabel="saved, % of the base model's dense bytes (file size)", ylabel="test accuracy, %")
@@ -113,34 +115,38 @@ def pareto(rows: Sequence[Row], path: Path) -> None:
   axes.legend(loc="lower left")
   _name_points(figure, axes, x, y, [r["combo"] for r in shown])
   partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-  figure.savefig(partial, dpi=120)
+  figure.savefig(partial, dpi=figure.dpi)
   plt.close(figure)
   os.replace(partial, path)
 
 
 def _name_points(figure: Any, axes: Any, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
-  """Writes each name at the nearest free place around its point."""
+  """Writes each name at the nearest place around its point that is free."""
   figure.canvas.draw()
-  renderer = figure.canvas.get_renderer()
   points = axes.transData.transform(np.column_stack([x, y]))
-  frame = axes.get_window_extent(renderer)
-  taken: list[Any] = []
+  frame = axes.get_window_extent()
+  low, high = np.array([frame.x0, frame.y0]), np.array([frame.x1, frame.y1])
+  pixels = figure.dpi / 72
+  taken = [(p - 5, p + 5) for p in points]
   for i in np.lexsort((x, -y)):
-    label = axes.annotate(names[i], (x[i], y[i]), xytext=(0, 0), textcoords="offset points",
-                          fontsize=8, ha="center", va="center",
-                          arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.5})
-    for dx, dy in _places(len(names[i])):
-      label.set_position((dx, dy))
-      box = label.get_window_extent(renderer).padded(1)
-      inside = frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
-      hits = any(box.overlaps(t) for t in taken) or any(box.padded(3).contains(*p) for p in points)
-      if inside and not hits:
-        break
-    taken.append(label.get_window_extent(renderer).padded(1))
+    # 8-point letters are about 5 points wide and 9 high.
+    half = np.array([len(names[i]) * 2.6, 5.0]) * pixels
+    boxes = [(points[i] + move - half, points[i] + move + half) for move in _moves(half)]
+    inside = [b for b in boxes if (b[0] > low).all() and (b[1] < high).all()]
+    free = [b for b in inside if not any(_overlap(b, t) for t in taken)]
+    box = (free or inside or boxes)[0]
+    taken.append(box)
+    axes.annotate(names[i], points[i], xytext=(box[0] + box[1]) / 2, fontsize=8, ha="center",
+                  va="center", xycoords="figure pixels", textcoords="figure pixels",
+                  arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.5})
 
 
-def _places(length: int) -> list[tuple[float, float]]:
-  """Returns offsets in points around a point, nearest first."""
-  angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-  return [(float((r + 2.5 * length) * np.cos(a)), float(r * np.sin(a)))
-          for r in range(10, 220, 8) for a in angles]
+def _overlap(a: Any, b: Any) -> bool:
+  return bool((a[0] < b[1]).all() and (b[0] < a[1]).all())
+
+
+def _moves(half: np.ndarray) -> list[np.ndarray]:
+  """Returns moves in pixels from a point to its label's middle, nearest first."""
+  angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+  return [np.array([(half[0] + r) * np.cos(a), (half[1] + r) * np.sin(a)])
+          for r in range(6, 260, 8) for a in angles]

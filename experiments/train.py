@@ -45,7 +45,7 @@ class Recipe:
   learning_rate: float = 1e-3
   final_learning_rate: float = 1e-7
   seed: int = 0
-  augment: Augment = Augment()
+  augment: Augment = dataclasses.field(default_factory=Augment)
 
   def steps(self, images: int) -> int:
     """Returns the steps of an epoch over so many images."""

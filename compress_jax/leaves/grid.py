@@ -93,7 +93,8 @@ def codes(steps_: Array, zero_point: Array | None, dtype: jnp.dtype) -> Array:
   return steps_.astype(dtype)
 
 
-def affine(low: Array, high: Array, bits: Array | int, symmetric: bool) -> tuple[Array, Array | None]:
+def affine(low: Array, high: Array, bits: Array | int,
+           symmetric: bool) -> tuple[Array, Array | None]:
   """Returns the grid that covers a range.
 
   Args:

@@ -25,7 +25,8 @@ class Quantized(Leaf):
 
   Example:
     >>> import jax.numpy as jnp
-    >>> Quantized(jnp.array([-3, 2], jnp.int8), jnp.float32(0.5), None, None, bits=4).dense().tolist()
+    >>> leaf = Quantized(jnp.array([-3, 2], jnp.int8), jnp.float32(0.5), None, None, bits=4)
+    >>> leaf.dense().tolist()
     [-1.5, 1.0]
   """
 

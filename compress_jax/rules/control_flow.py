@@ -91,7 +91,7 @@ def _stacked(x: Any, length: int) -> Any:
 
   def spread(a: Any) -> Any:
     tail = a.shape[1:] if a.ndim == ndim else a.shape
-    return a if a.shape[:1] == (length,) and a.ndim == ndim else jnp.broadcast_to(a, (length, *tail))
+    return jnp.broadcast_to(a, (length, *tail))
 
   return dataclasses.replace(x, leaf=jax.tree.map(spread, x.leaf))
 
@@ -130,7 +130,8 @@ def _custom_derivative(interpreter: Any, equation: Any, *inputs: Any) -> list[An
   values = interpreter.run(jaxpr, consts, inputs)
   values = [interpreter.plain(v, equation, "it leaves a custom derivative") for v in values]
   surrogates = original([x.dense() if isinstance(x, Ref) else x for x in inputs])
-  return [with_gradient_of(lax.stop_gradient(v), s) for v, s in zip(values, surrogates, strict=True)]
+  return [with_gradient_of(lax.stop_gradient(value), surrogate)
+          for value, surrogate in zip(values, surrogates, strict=True)]
 
 
 def _single_product(jaxpr: Any) -> tuple[Any, Any, tuple[int, int]] | None:

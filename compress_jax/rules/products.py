@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -13,7 +14,7 @@ from jax.extend.core import primitives
 from compress_jax.leaves import FakeQuant, LowRank, Masked, Quantized
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.grid import codes
-from compress_jax.rules.contraction import Conv, Contraction, Dot
+from compress_jax.rules.contraction import Contraction, Conv, Dot
 from compress_jax.rules.registry import NoRule, Ref, cast, register
 
 # Largest |q - zero_point| of an 8-bit grid, asymmetric and symmetric.
@@ -71,7 +72,14 @@ def product(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
 
 
 def _low_rank(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
-  """x · (u @ v) as two products, whichever factor meets x first."""
+  """x · (u @ v) as two products; a custom derivative stays its author's."""
+  value = _two_products(interpreter, dataclasses.replace(op, outer=None), x, w)
+  if op.outer is None:
+    return value
+  return with_gradient_of(lax.stop_gradient(value), op(x, w.dense()))
+
+
+def _two_products(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   u, v = (Ref(part, f"{w.path}/{name}", w.dtype)
           for name, part in (("u", w.leaf.u), ("v", w.leaf.v)))
   if isinstance(op, Conv):

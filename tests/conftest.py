@@ -1,0 +1,76 @@
+"""Fixtures that tests share."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from flax import nnx
+from hypothesis import settings
+
+# Compiling takes most of an example's time, and differs from run to run.
+settings.register_profile("compiled", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("compiled")
+
+
+class LinenModel(nn.Module):
+  """Two convolutions, one strided, and two linear layers."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.relu(nn.Conv(6, (3, 3))(x))
+    x = nn.relu(nn.Conv(8, (3, 3), strides=2, padding="VALID")(x))
+    x = nn.relu(nn.Dense(12)(x.reshape(x.shape[0], -1)))
+    return nn.Dense(10)(x)
+
+
+class NnxModel(nnx.Module):
+  """The same in NNX."""
+
+  def __init__(self, rngs):
+    self.conv0 = nnx.Conv(3, 6, (3, 3), rngs=rngs)
+    self.conv1 = nnx.Conv(6, 8, (3, 3), strides=2, padding="VALID", rngs=rngs)
+    self.dense0 = nnx.Linear(72, 12, rngs=rngs)
+    self.dense1 = nnx.Linear(12, 10, rngs=rngs)
+
+  def __call__(self, x):
+    x = jax.nn.relu(self.conv1(jax.nn.relu(self.conv0(x))))
+    return self.dense1(jax.nn.relu(self.dense0(x.reshape(x.shape[0], -1))))
+
+
+def _linen():
+  model = LinenModel()
+  return jax.jit(model.init)(jax.random.key(0, impl="rbg"), jnp.ones((1, 8, 8, 3))), model.apply
+
+
+def _nnx():
+  graph, state = nnx.split(NnxModel(nnx.Rngs(0)))
+  def apply(params, x):
+    new = jax.tree.map(lambda v: v, state)
+    nnx.replace_by_pure_dict(new, params)
+    return nnx.merge(graph, new)(x)
+  return nnx.to_pure_dict(state), apply
+
+
+def _function():
+  keys = jax.random.split(jax.random.key(0), 2)
+  params = {"conv": jax.random.normal(keys[0], (3, 3, 3, 4)) / 5, "bias": jnp.ones(4),
+            "out": jax.random.normal(keys[1], (10, 256)) / 16}
+  def apply(params, x):
+    x = jax.lax.conv_general_dilated(x, params["conv"], (1, 1), "SAME",
+                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    x = jax.nn.relu(x + params["bias"]).reshape(x.shape[0], -1)
+    return jnp.einsum("bi,oi->bo", x, params["out"])
+  return params, apply
+
+
+@pytest.fixture(scope="session", params=["linen", "nnx", "function"])
+def model(request):
+  """(params, apply, images) of each kind of model."""
+  params, apply = {"linen": _linen, "nnx": _nnx, "function": _function}[request.param]()
+  return params, apply, jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+
+
+@pytest.fixture(scope="session")
+def linen():
+  """(params, apply, images) of the Linen model."""
+  return (*_linen(), jax.random.normal(jax.random.key(1), (4, 8, 8, 3)))

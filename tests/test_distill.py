@@ -1,0 +1,50 @@
+"""Hinton's loss against its closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import compress_jax as cj
+
+
+def reference(student, teacher, labels, t, alpha):
+  softmax = lambda z: np.exp(z - z.max(-1, keepdims=True)) / np.exp(
+      z - z.max(-1, keepdims=True)).sum(-1, keepdims=True)
+  p, q = softmax(teacher / t), softmax(student / t)
+  soft = (p * (np.log(p) - np.log(q))).sum(-1).mean()
+  hard = -np.log(softmax(student)[np.arange(len(labels)), labels]).mean()
+  return alpha * t * t * soft + (1 - alpha) * hard
+
+
+@given(st.floats(0.5, 20), st.floats(0, 1), st.integers(0, 100))
+def test_is_the_weighted_sum_of_divergence_and_cross_entropy(t, alpha, seed):
+  rng = np.random.default_rng(seed)
+  student, teacher = rng.normal(0, 3, (2, 6, 5))
+  labels = rng.integers(0, 5, 6)
+  loss = cj.distill.hinton(jnp.asarray(student), jnp.asarray(teacher), jnp.asarray(labels),
+                           temperature=t, alpha=alpha)
+  assert float(loss) == pytest.approx(reference(student, teacher, labels, t, alpha), rel=1e-3,
+                                      abs=1e-4)
+
+
+def test_gradient_is_that_of_the_matched_logits_at_high_temperature():
+  # Hinton et al. 2015, equation 4: T^2 dC/dz -> (z - v) / N for zero-mean logits.
+  z, v = jnp.array([[1.0, -2, 1]]), jnp.array([[0.5, 0.5, -1]])
+  grad = jax.grad(lambda z: cj.distill.hinton(z, v, jnp.array([0]), temperature=1e3, alpha=1.0))(z)
+  np.testing.assert_allclose(grad, (z - v) / 3, atol=2e-3)
+
+
+def test_no_gradient_reaches_the_teacher():
+  loss = lambda t: cj.distill.hinton(jnp.ones((1, 3)), t, jnp.array([0]), temperature=2, alpha=0.5)
+  assert (jax.grad(loss)(jnp.array([[1.0, 2, 3]])) == 0).all()
+
+
+@pytest.mark.parametrize("arguments,message", [
+    ({"temperature": 0, "alpha": 0.5}, "temperature=0: may be from"),
+    ({"temperature": 1, "alpha": 1.5}, "alpha=1.5: may be from 0 to 1")])
+def test_bad_input_names_the_argument(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    cj.distill.hinton(jnp.ones((1, 2)), jnp.ones((1, 2)), jnp.array([0]), **arguments)

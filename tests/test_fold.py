@@ -1,0 +1,48 @@
+"""A folded model computes what the normalised one does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compress_jax as cj
+from experiments import models
+
+
+def variables(name, **arguments):
+  model = models.create(name, num_classes=10, **arguments)
+  x = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+  made = jax.jit(lambda k: model.init(k, x))(jax.random.key(1, impl="rbg"))
+  noise = jax.random.split(jax.random.key(2), 2)
+  made["batch_stats"] = jax.tree.map(
+      lambda s: s + jnp.abs(jax.random.normal(noise[0], s.shape)), made["batch_stats"])
+  made["params"] = jax.tree.map(
+      lambda p: p + (0.3 * jax.random.normal(noise[1], p.shape) if p.ndim == 1 else 0),
+      made["params"])
+  folded = models.create(name, num_classes=10, folded=True, **arguments)
+  return made, model, folded, x
+
+
+@pytest.mark.parametrize("name,arguments", [("densenet", {"depth": 7, "growth": 4}),
+                                            ("convnet", {"widths": (4, 4, 4), "hidden": (8, 8)})])
+def test_predictions_stay(name, arguments):
+  made, model, folded, x = variables(name, **arguments)
+  params = cj.fold.batch_norm(made["params"], made["batch_stats"])
+  assert jax.tree.structure(params) == jax.tree.structure(folded.init(jax.random.key(0), x)["params"])
+  np.testing.assert_allclose(folded.apply({"params": params}, x), model.apply(made, x), rtol=1e-4,
+                             atol=1e-4)
+  pruned = {**made, "params": cj.prune.magnitude(made["params"], 0.5)}
+  masked = cj.fold.batch_norm(pruned["params"], made["batch_stats"])
+  assert cj.count(masked)[1] < cj.count(params)[1]
+  np.testing.assert_allclose(folded.apply({"params": cj.dense(masked)}, x),
+                             model.apply(cj.dense(pruned), x), rtol=1e-4, atol=1e-4)
+
+
+def test_what_cannot_be_folded_is_named():
+  one = jnp.ones((1, 1))
+  params = {"l": {"conv": {"kernel": one}, "norm": {"scale": one[0], "bias": one[0]}}}
+  with pytest.raises(ValueError, match="l/conv/.*may not lack"):
+    cj.fold.batch_norm(params, {})
+  stats = {"l": {"norm": {"mean": one[0], "var": one[0]}}}
+  with pytest.raises(ValueError, match="l/conv/kernel: a FakeQuant cannot be folded"):
+    cj.fold.batch_norm(cj.quantize.affine(params, 8, where="kernel"), stats)

@@ -1,0 +1,66 @@
+"""Masks: exact counts, order, bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import compress_jax as cj
+
+
+def params(seed=0):
+  rng = np.random.default_rng(seed)
+  return {"a": {"kernel": jnp.asarray(rng.normal(size=(7, 5)), jnp.float32), "bias": jnp.ones(5)},
+          "b": {"kernel": jnp.asarray(rng.normal(size=(2, 2, 3, 4)), jnp.float32)}}
+
+
+@given(st.floats(0, 1), st.sampled_from(["global", "layer"]), st.integers(0, 99))
+def test_sparsity_is_exact_and_smallest_go_first(sparsity, scope, seed):
+  p = cj.prune.magnitude(params(seed), sparsity, scope=scope)
+  leaves = [p["a"]["kernel"], p["b"]["kernel"]]
+  groups = [leaves] if scope == "global" else [[x] for x in leaves]
+  for group in groups:
+    mask = np.concatenate([np.ravel(x.mask) for x in group])
+    value = np.concatenate([np.abs(np.ravel(x.value)) for x in group])
+    assert (~mask).sum() == np.round(np.float32(sparsity) * np.float32(mask.size))
+    if 0 < mask.sum() < mask.size:
+      assert value[~mask].max() <= value[mask].min()
+  np.testing.assert_array_equal(p["a"]["bias"], np.ones(5))
+
+
+@given(st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=30), st.floats(0, 1))
+def test_ties_do_not_change_the_count(values, fraction):
+  pruned = np.asarray(cj.prune.smallest(jnp.array(values, jnp.float32), fraction))
+  assert pruned.sum() == np.round(np.float32(fraction) * np.float32(len(values)))
+
+
+def test_pruning_again_keeps_what_was_pruned():
+  p, before = params(), None
+  for sparsity in (0.2, 0.36, 0.488, 0.3):
+    p = cj.prune.magnitude(p, sparsity)
+    masks = [np.asarray(x.mask) for x in (p["a"]["kernel"], p["b"]["kernel"])]
+    if before is not None:
+      assert all((m <= b).all() for m, b in zip(masks, before, strict=True))
+    before = masks
+
+
+def test_where_picks_by_regex_and_predicate():
+  for where in ("^b/", lambda path: path.startswith("b")):
+    p = cj.prune.magnitude(params(), 0.5, where=where)
+    assert isinstance(p["b"]["kernel"], cj.Masked)
+    assert isinstance(p["a"]["kernel"], jax.Array)
+
+
+@pytest.mark.parametrize("call,message", [
+    (lambda: cj.prune.magnitude(params(), 1.5), "sparsity=1.5: may be from 0 to 1"),
+    (lambda: cj.prune.magnitude(params(), 0.5, scope="row"), "scope='row': may be 'global' or"),
+    (lambda: cj.prune.magnitude(params(), 0.5, where="zzz"), "where='zzz' matches no.*a/bias"),
+    (lambda: cj.prune.magnitude(params(), 0.5, where="("), r"where='\(': a regular expression"),
+    (lambda: cj.prune.magnitude({}, 0.5), "an empty tree"),
+    (lambda: cj.prune.magnitude({"w": jnp.full((2, 2), jnp.nan)}, 0.5), "w: holds NaN"),
+])
+def test_bad_input_names_the_argument(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()

@@ -1,0 +1,83 @@
+"""Grids against ONNX's QuantizeLinear, calibration, bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import compress_jax as cj
+
+
+def onnx_quantize(x, scale, zero_point, low, high):
+  """ONNX QuantizeLinear: saturate(round half to even(x / scale) + zero_point)."""
+  return np.clip(np.rint(x / scale) + zero_point, low, high)
+
+
+@given(st.integers(2, 8), st.booleans(), st.integers(0, 1000))
+def test_integers_are_those_of_quantize_linear(bits, symmetric, seed):
+  x = np.random.default_rng(seed).normal(0.3, 1, (9, 4)).astype(np.float32)
+  leaf = cj.freeze(cj.quantize.affine({"w": jnp.asarray(x)}, bits, symmetric=symmetric))["w"]
+  half = 2**(bits - 1)
+  if symmetric:
+    scale, zero, low = np.abs(x).max(0) / np.float32(half - 1), 0, 1 - half
+  else:
+    lowest, highest = np.minimum(x.min(0), 0), np.maximum(x.max(0), 0)
+    scale = (highest - lowest) / np.float32(2**bits - 1)
+    zero, low = np.clip(-half - np.rint(lowest / scale), -half, half - 1), -half
+  np.testing.assert_allclose(leaf.scale[0], scale, rtol=1e-6)
+  expected = onnx_quantize(x, np.asarray(leaf.scale), zero, low, half - 1)
+  np.testing.assert_array_equal(leaf.integers, expected)
+  assert leaf.integers.dtype == jnp.int8
+
+
+@given(st.integers(2, 8), st.integers(0, 1000))
+def test_quantizing_twice_changes_nothing(bits, seed):
+  x = {"w": jnp.asarray(np.random.default_rng(seed).normal(size=(6, 3)), jnp.float32)}
+  once = cj.dense(cj.quantize.affine(x, bits))
+  twice = cj.dense(cj.quantize.affine(once, bits))
+  np.testing.assert_allclose(twice["w"], once["w"], rtol=1e-6)
+
+
+def test_gradient_is_straight_through_inside_the_grid_and_none_outside():
+  leaf = cj.FakeQuant(jnp.array([0.26, -0.4, 12.7, 13.0, -99.0]), jnp.float32(0.1), None,
+                      jnp.int32(8))
+  grads = jax.grad(lambda leaf: leaf.dense().sum(), allow_int=True)(leaf)
+  np.testing.assert_allclose(grads.value, [1, 1, 1, 0, 0], rtol=1e-6)
+  # LSQ (Esser et al. 2020), equation 3: round(v/s) - v/s inside, the limit outside.
+  np.testing.assert_allclose(float(grads.scale), (3 - 2.6) + (-4 + 4) + 0 + 127 - 127, atol=1e-4)
+
+
+def test_zeros_stay_zero_on_every_grid():
+  w = jnp.array([[0.0, 3.0, 0.0], [5.0, 4.0, 0.0]])
+  for symmetric in (True, False):
+    dense = cj.dense(cj.quantize.affine({"w": w}, 3, symmetric=symmetric))["w"]
+    assert (np.asarray(dense)[np.asarray(w) == 0] == 0).all()
+
+
+def test_calibration_covers_what_was_seen():
+  apply = lambda p, x: jax.nn.relu(x @ p["a"]) @ p["b"]
+  p = cj.quantize.affine({"a": jnp.eye(3), "b": jnp.eye(3)}, 8)
+  p = cj.quantize.calibrate(apply, p, [jnp.array([[-1.0, 0, 2]]), jnp.array([[0.0, 0, 3]])])
+  low, high = (float(p["a"].input.scale * (q - p["a"].input.zero_point)) for q in (-128, 127))
+  assert low == pytest.approx(-1, abs=0.02) and high == pytest.approx(3, abs=0.02)
+  assert float(p["b"].input.scale) == pytest.approx(3 / 255)
+  assert int(p["b"].input.zero_point) == -128
+
+
+@pytest.mark.parametrize("call,message", [
+    (lambda w: cj.quantize.affine(w, 0), "bits=0: may be from 2 to 16"),
+    (lambda w: cj.quantize.affine(w, 17), "bits=17: may be from 2 to 16"),
+    (lambda w: cj.quantize.affine(w, 8, axis=2), "w: axis=2: may be from -2 to 1"),
+    (lambda w: cj.quantize.affine(w, 8, where="b$"), "where='b\\$' matches no"),
+    (lambda w: cj.quantize.affine({"w": w["w"] / 0}, 8), "w: holds NaN or infinity"),
+    (lambda w: cj.quantize.calibrate(lambda p, x: x, cj.quantize.affine(w, 8), []), "batches"),
+    (lambda w: cj.quantize.calibrate(lambda p, x: x @ p["v"], {
+        **cj.quantize.affine(w, 8), "v": cj.quantize.affine(w, 8)["w"]}, [jnp.ones((1, 2))]),
+     "w: the model never multiplies by"),
+    (lambda w: cj.quantize.calibrate(lambda p, x: x, w, [], bits=9), "bits=9: may be from 2 to 8"),
+])
+def test_bad_input_names_the_argument(call, message):
+  with pytest.raises(ValueError, match=message):
+    call({"w": jnp.eye(2)})
