@@ -4,7 +4,9 @@ import importlib
 import os
 import pathlib
 import re
+import runpy
 import sys
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -55,20 +57,51 @@ def _parse(argv: list[str]) -> list[str]:
   try:
     rest = flags.FLAGS(argv)
     if not flags.FLAGS["verbosity"].present:
-      logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
+      logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell of every file
     if _CONFIG.value is None:
       raise ValueError("--config is missing: it may be a file in configs/, for instance "
                        "--config=configs/combo.py")
+    _ = _CONFIG.value.study  # a file that could not be loaded says so only now
     return rest
   except Exception as error:  # a config file may raise anything
-    _fail(error, "--debug" in argv)
+    _fail(_explained(error, argv), "--debug" in argv)
+
+
+def _explained(error: Exception, argv: list[str]) -> Exception:
+  """Returns the error, or one that says more about a missing file or field."""
+  given = [a.partition("=")[2] for a in argv if re.match(r"--?config=", a)]
+  file, _, argument = (given or [""])[-1].partition(":")
+  if not file:
+    return error
+  if not pathlib.Path(file).is_file():
+    known = ", ".join(sorted(map(str, pathlib.Path("configs").glob("*.py"))))
+    return ValueError(f"--config={file}: no such file; it may be one of {known}")
+  if isinstance(error, KeyError | AttributeError):
+    config = runpy.run_path(file)["get_config"](*[argument] * bool(argument))
+    for flag in (a.partition("=")[0] for a in argv if re.match(r"--?config\.", a)):
+      if (missing := _missing(config, flag.lstrip("-").split(".")[1:])) is not None:
+        return ValueError(f"{flag}: no such field; it may be one of {', '.join(missing)}")
+  return error
+
+
+def _missing(config: Any, keys: list[str]) -> list[str] | None:
+  """Returns the fields there are where `keys` leaves the configuration, or None."""
+  for key in keys:
+    if key not in config:
+      return sorted(config)
+    config = config[key]
+  return None
 
 
 def _fail(error: BaseException, debug: bool) -> None:
   """Ends with exit code 2 and one line on standard error."""
   if debug:
     raise error
-  text = " ".join(str(error).split()) or type(error).__name__
+  text = str(error).strip() or type(error).__name__
+  if "Traceback (most recent call last)" in text:
+    # config_flags quotes the whole traceback of an error in a config file.
+    text = text.splitlines()[-1].partition(": ")[2]
+  text = " ".join(text.split())
   print(f"launch.py: {text}", file=sys.stderr)
   sys.exit(2)
 

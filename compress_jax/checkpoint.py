@@ -48,10 +48,13 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
   partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:8]}")
   partial.mkdir()
   try:
-    _orbax(ocp, "save")(partial / "arrays", {name: np.asarray(x) for name, x in arrays.items()})
+    # Orbax refuses arrays without elements, and trees without arrays.
+    filled = {name: np.asarray(x) for name, x in arrays.items() if x.size}
+    if filled:
+      _orbax(ocp, "save")(partial / "arrays", filled)
     sums = {name: _checksum(x) for name, x in arrays.items()}
     text = json.dumps({"format": FORMAT, "structure": structure, "checksums": sums,
-                       "metadata": metadata})
+                       "files": _file_sizes(partial / "arrays"), "metadata": metadata})
     (partial / "manifest.json").write_text(text)
     _replace(partial, path)
   finally:
@@ -72,17 +75,21 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
   """
   path = Path(path).absolute()
   known = read_manifest(path)
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")  # Orbax: "restored without a target"
-      arrays = _orbax(ocp, "load")(path / "arrays")
-  except Exception as error:  # tensorstore raises many kinds for a damaged file
-    reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-    raise CheckpointError(f"{path / 'arrays'}: cannot be read, maybe cut short "
-                          f"({reason[0][:120]})") from error
+  # Before Orbax: its error for a damaged file is long, and differs by release.
+  for name, size in known["files"].items():
+    file = path / "arrays" / name
+    if not file.is_file() or file.stat().st_size != size:
+      found = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
+      raise CheckpointError(f"{file}: {found}; it must have {size} bytes")
+  empty = lambda entry: 0 in entry["shape"]
+  arrays = {}
+  if not all(map(empty, manifest.paths(known["structure"]))):
+    arrays = _read_arrays(path / "arrays")
 
   def checked(entry: dict[str, Any]) -> Any:
     name = entry["array"]
+    if empty(entry):
+      return jnp.zeros(entry["shape"], entry["dtype"])
     x = arrays.get(name)
     if x is None or list(x.shape) != entry["shape"] or np.dtype(x.dtype).name != entry["dtype"]:
       raise CheckpointError(f"{path / 'arrays'}: {name} is missing or not as in the manifest")
@@ -93,6 +100,16 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
   return manifest.rebuild(known["structure"], checked), known["metadata"]
 
 
+def _read_arrays(path: Path) -> dict[str, Any]:
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # Orbax: "restored without a target"
+      return _orbax(ocp, "load")(path)
+  except Exception as error:  # tensorstore raises many kinds for a damaged file
+    reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+    raise CheckpointError(f"{path}: cannot be read, maybe cut short ({reason[0][:120]})") from error
+
+
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
   """Reads what a checkpoint holds, without its arrays.
 
@@ -100,7 +117,7 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     path: a directory that `save` wrote.
 
   Returns:
-    {"format", "structure", "checksums", "metadata"}.
+    {"format", "structure", "checksums", "files" (sizes in bytes), "metadata"}.
 
   Raises:
     CheckpointError: missing, cut short, or of another format.
@@ -111,7 +128,7 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     if known["format"] != FORMAT:
       raise CheckpointError(f"{file}: format {known['format']}; this version reads {FORMAT}")
     manifest.paths(known["structure"])
-    return {**known, "checksums": dict(known["checksums"])}
+    return {**known, "checksums": dict(known["checksums"]), "files": dict(known["files"])}
   except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
     raise CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
 
@@ -119,6 +136,11 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _orbax(module: Any, verb: str) -> Any:
   """Returns Orbax's function of that name; older releases call it `VERB_pytree`."""
   return getattr(module, verb, None) or getattr(module, f"{verb}_pytree")
+
+
+def _file_sizes(directory: Path) -> dict[str, int]:
+  return {str(p.relative_to(directory)): p.stat().st_size for p in sorted(directory.rglob("*"))
+          if p.is_file()}
 
 
 def _replace(new: Path, path: Path) -> None:

@@ -69,7 +69,11 @@ class Result:
     Raises:
       CheckpointError: the checkpoint is damaged.
     """
-    return checkpoint.load(self.directory / "checkpoint")[0]
+    try:
+      return checkpoint.load(self.directory / "checkpoint")[0]
+    except checkpoint.CheckpointError as error:
+      raise checkpoint.CheckpointError(
+          f"{error}; remove {self.directory} to run that stage again") from error
 
 
 def run(stage: Stage, workdir: str | os.PathLike[str],

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+import compress_jax as cj
 from experiments import data as data_lib
 from experiments import models
 
@@ -38,9 +43,21 @@ def check(config: Any) -> None:
     _check_choice("combos", combo, ("all", *COMBOS))
   for part in ("teacher", "student"):
     try:
-      models.create(config[part].name, num_classes=1, **config[part].arguments.to_dict())
+      params = _shapes(config[part], data_lib.DATASETS[config.data.name])
     except ValueError as error:
       raise ValueError(f"config.{part}: {error}") from None
+    chosen = {"rank": config.lrtf.rank} if config.lrtf.rank else {"delta": config.lrtf.delta}
+    try:
+      jax.eval_shape(lambda p, chosen=chosen: cj.factorize.svd(p, **chosen), params)
+    except ValueError as error:
+      raise ValueError(f"config.lrtf: {part}: {error}") from None
+
+
+def _shapes(model: Any, image: tuple[int, ...]) -> Any:
+  """Returns the parameters' shapes, found without computing anything."""
+  made = models.create(model.name, num_classes=data_lib.NUM_CLASSES, **model.arguments.to_dict())
+  init = functools.partial(made.init, train=False)
+  return jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, *image)))["params"]
 
 
 def _check_choice(field: str, value: str, choices: Any) -> None:

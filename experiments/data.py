@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 from typing import Any
@@ -82,12 +83,13 @@ def builder(name: str, data_dir: str | None = None) -> Any:
 def _prepare(made: Any, name: str, data_dir: str | None) -> None:
   import tensorflow_datasets as tfds
   where = data_dir or os.path.dirname(os.path.dirname(str(made.data_path)))
+  if name != "digits" and importlib.util.find_spec("tensorflow") is None:
+    # Known before the download: encoding the catalogue's images needs TensorFlow.
+    raise ValueError(f"data.name={name!r}: not prepared in {where}; preparing it there needs "
+                     "`pip install tensorflow-cpu` once, or set --data_dir to where it is")
   try:
     tfds.disable_progress_bar()
     made.download_and_prepare()
-  except ImportError as error:
-    raise ValueError(f"data.name={name!r}: not prepared in {where}; preparing it needs "
-                     f"`pip install tensorflow-cpu` once, or set --data_dir ({error})") from None
   except Exception as error:  # TFDS and the network raise many kinds
     raise ValueError(f"data.name={name!r}: not in {where} and cannot be prepared there "
                      f"({str(error).splitlines()[0][:120]}); set --data_dir") from error

@@ -1,0 +1,41 @@
+"""The zoo: parameter counts, shapes, bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import models
+from experiments.models import layers
+
+
+def count(name, shape, **arguments):
+  model = models.create(name, num_classes=10, **arguments)
+  init = lambda: model.init(jax.random.key(0), jnp.ones((1, *shape)), train=False)
+  return sum(x.size for x in jax.tree.leaves(jax.eval_shape(init)["params"]))
+
+
+def test_densenet_40_is_the_standard_one_with_its_norms_behind_the_convolutions():
+  # Huang et al.: 1,019,722 with 18,096 norm parameters before the convolutions; here 1,824 behind.
+  assert count("densenet", (32, 32, 3)) == 1_019_722 - 18_096 + 1_824
+
+
+def test_convnet_has_three_convolutions_and_three_linear_layers():
+  convolutions = 27 * 16 + 9 * 16 * 32 + 9 * 32 * 64 + 2 * (16 + 32 + 64)
+  assert count("convnet", (32, 32, 3)) == convolutions + 1024 * 128 + 128 * 64 + 64 * 10 + 10
+
+
+@pytest.mark.parametrize("side", [4, 7])
+def test_pools_are_those_of_windows(side):
+  from flax import linen as nn
+  x = jax.random.normal(jax.random.key(0), (2, side, side, 3))
+  np.testing.assert_allclose(layers.avg_pool(x), nn.avg_pool(x, (2, 2), (2, 2)), rtol=1e-6)
+  np.testing.assert_array_equal(layers.max_pool(x), nn.max_pool(x, (2, 2), (2, 2)))
+
+
+@pytest.mark.parametrize("name,arguments,message", [
+    ("resnet", {}, "model 'resnet': may be one of convnet, densenet"),
+    ("densenet", {"width": 3}, "argument 'width' may be one of.*depth")])
+def test_bad_input_is_named(name, arguments, message):
+  with pytest.raises(ValueError, match=message):
+    models.create(name, num_classes=10, **arguments)

@@ -1,0 +1,65 @@
+"""Checkpoints: what damage does, and that saving is all or nothing."""
+
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compress_jax as cj
+
+
+@pytest.fixture
+def saved(tmp_path):
+  path = tmp_path / "step"
+  cj.checkpoint.save(path, cj.quantize.affine({"w": jnp.arange(4096.0).reshape(64, 64)}, 8), n=1)
+  return path
+
+
+def test_every_kind_of_container_returns(tmp_path):
+  tree = {"a": [jnp.ones(2), (jnp.zeros((0, 3)), None)], "b": {"c": jnp.int8(3)}, "d": {}}
+  cj.checkpoint.save(tmp_path / "t", tree)
+  loaded, _ = cj.checkpoint.load(tmp_path / "t")
+  assert loaded["a"][1][1] is None and loaded["d"] == {} and loaded["b"]["c"].dtype == jnp.int8
+  assert isinstance(loaded["a"][1], tuple) and loaded["a"][1][0].shape == (0, 3)
+
+
+def test_replacing_keeps_one(saved):
+  cj.checkpoint.save(saved, {"w": jnp.zeros(1)}, n=2)
+  assert cj.checkpoint.load(saved)[1] == {"n": 2}
+  assert [p.name for p in saved.parent.iterdir()] == ["step"]
+
+
+def test_a_changed_byte_is_found(saved):
+  largest = max((saved / "arrays").rglob("*"), key=lambda p: p.stat().st_size)
+  data = bytearray(largest.read_bytes())
+  data[len(data) // 2] ^= 1
+  largest.write_bytes(data)
+  with pytest.raises(cj.checkpoint.CheckpointError, match="arrays.*(checksum|cannot be read)"):
+    cj.checkpoint.load(saved)
+
+
+def test_a_leaf_type_is_checked(saved):
+  file = saved / "manifest.json"
+  known = json.loads(file.read_text())
+  known["structure"]["dict"]["w"]["leaf"] = "Nonsense"
+  file.write_text(json.dumps(known))
+  with pytest.raises(ValueError, match="leaf type 'Nonsense': may be one of.*FakeQuant"):
+    cj.checkpoint.load(saved)
+
+
+def test_every_file_cut_short_is_found(saved, tmp_path):
+  files = [p for p in saved.rglob("*") if p.is_file() and p.stat().st_size > 1]
+  for number, file in enumerate(files):
+    copy = tmp_path / f"copy{number}"
+    shutil.copytree(saved, copy)
+    cut = copy / file.relative_to(saved)
+    cut.write_bytes(cut.read_bytes()[:cut.stat().st_size // 2])
+    with pytest.raises(cj.checkpoint.CheckpointError, match=str(copy)):
+      cj.checkpoint.load(copy)
+
+
+def test_what_is_not_there_is_named(tmp_path):
+  with pytest.raises(cj.checkpoint.CheckpointError, match=r"nothing/manifest\.json: cannot be read"):
+    cj.checkpoint.load(tmp_path / "nothing")

@@ -1,0 +1,36 @@
+"""The library's layers: what it never imports, and that arrows point down."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "compress_jax").rglob("*.py"))
+
+
+def imports(path):
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      yield node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_library_imports_only_what_lies_below(path):
+  top = {name.split(".")[0] for name in imports(path)}
+  assert not top & {"flax", "tensorflow_datasets", "matplotlib", "rich", "experiments", "absl"}
+  if "leaves" in path.parts:
+    assert all(n.startswith("compress_jax.leaves") for n in imports(path)
+               if n.startswith("compress_jax"))
+
+
+def test_importing_it_loads_none_of_them():
+  code = ("import sys, compress_jax; print([m for m in ('flax', 'tensorflow_datasets', 'tensorflow',"
+          " 'matplotlib', 'rich', 'experiments') if m in sys.modules])")
+  out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+                       check=True).stdout
+  assert out.strip() == "[]"

@@ -1,0 +1,37 @@
+"""Sizes by each convention, by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compress_jax as cj
+
+
+def test_conventions_by_hand():
+  w = jnp.asarray(np.random.default_rng(0).normal(size=(32, 16)), jnp.float32)
+  params = {"w": w, "b": jnp.zeros(16)}
+  size = cj.size(params)
+  assert (size.dense, size.nonzero, size.packed) == (528 * 4, 512 * 4, 528 * 4)
+  pruned = cj.prune.magnitude(params, 0.75)
+  size = cj.size(pruned)
+  assert (size.dense, size.nonzero) == (528 * 4, 128 * 4)
+  assert size.packed == 128 * 4 + 512 // 8 + 16 * 4
+  quantized = cj.quantize.affine(pruned, 8)
+  nonzero = int(np.count_nonzero(cj.dense(quantized)["w"]))
+  assert cj.size(quantized).nonzero == nonzero + 16 * 4
+  assert cj.size(quantized).packed == 512 + 16 * 4 + 16 * 4
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8, 12])
+def test_integers_are_counted_by_their_bits(bits):
+  params = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(40, 8)), jnp.float32)}
+  asymmetric = cj.quantize.affine(params, bits, symmetric=False)
+  assert cj.size(asymmetric).packed == 40 * 8 * bits // 8 + 8 * (4 + 4)
+  nonzero = int(np.count_nonzero(cj.dense(asymmetric)["w"]))
+  zero_points = int(np.count_nonzero(asymmetric["w"].zero_point))
+  assert cj.size(asymmetric).nonzero == -(-(nonzero * bits + 32 * 8 + 32 * zero_points) // 8)
+
+
+def test_count_follows_the_factors():
+  params = cj.factorize.svd({"w": jnp.eye(8), "b": jnp.ones(8)}, rank=2)
+  assert cj.count(params)[0] == 8 * 2 * 2 + 8
