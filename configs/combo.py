@@ -78,8 +78,9 @@ def _mnist() -> ConfigDict:
   config.data.name = "mnist"
   config.data.augment = ConfigDict({"crop": 2, "flip": False, "rotate": 10.0, "jitter": 0.0})
   config.teacher.arguments = ConfigDict({"depth": 10, "growth": 12, "stem": 16})
-  config.base.train = _train(3)
-  config.kd.train = _train(6)
+  config.student.arguments = ConfigDict({"widths": (8, 16, 24), "hidden": (32, 24)})
+  config.base.train = _train(4, learning_rate=3e-3)
+  config.kd.train = _train(6, learning_rate=3e-3)
   config.imp = ConfigDict({"train": _train(3, steps_per_epoch=200), "fraction": 0.2,
                            "tolerance": 0.003, "rounds": 12})
   return config

@@ -111,13 +111,26 @@ def _affine(op: Contraction, x: Array, w: Ref) -> Array:
   if leaf.input is None:
     # Weight-only: the same arithmetic for both leaves, so the same bits.
     total = op(x, leaf.steps().astype(x.dtype)).astype(jnp.float32)
-    return total * op.per_output(leaf.scale, w.path, total.ndim)
+    return _rounded(total * op.per_output(leaf.scale, w.path, total.ndim))
   grid = leaf.input
   surrogate = op(grid.fake(x).astype(x.dtype), leaf.dense().astype(w.dtype))
   run = _integer if isinstance(leaf, Quantized) else _integer_valued
   total = run(op, lax.stop_gradient(x), lax.stop_gradient(leaf), w.path)
   scale = lax.stop_gradient(grid.scale * op.per_output(leaf.scale, w.path, total.ndim))
-  return with_gradient_of((total * scale).astype(op.dtype), surrogate.astype(op.dtype))
+  return with_gradient_of(_rounded(total * scale).astype(op.dtype), surrogate.astype(op.dtype))
+
+
+@jax.custom_jvp
+def _rounded(x: Array) -> Array:
+  """Rounds float32 to 22 bits, so that both leaves give the same bits in any program.
+
+  Without it a compiler may fuse a rescale with the bias that follows into one rounding for one
+  leaf and not for the other; XLA's CPU backend drops an optimization barrier before it does.
+  """
+  return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=22)
+
+
+_rounded.defjvp(lambda primals, tangents: (_rounded(*primals), tangents[0]))
 
 
 def _integer(op: Contraction, x: Array, leaf: Quantized, path: str) -> Array:
