@@ -1,6 +1,16 @@
 """compress_jax: neural-network compression as pure functions over parameter trees."""
 
-from compress_jax import artifact, checkpoint, distill, factorize, fold, prune, quantize, stages
+from compress_jax import (
+  artifact,
+  checkpoint,
+  distill,
+  factorize,
+  fold,
+  metrics,
+  prune,
+  quantize,
+  stages,
+)
 from compress_jax.leaves import Activation, FakeQuant, Leaf, LowRank, Masked, Quantized, is_leaf
 from compress_jax.lift import capture, lift
 from compress_jax.rules import Captured, NoRule
@@ -11,6 +21,6 @@ from compress_jax.version import __version__
 __all__ = [
     "Activation", "Captured", "FakeQuant", "Leaf", "LowRank", "Masked", "NoRule", "Quantized",
     "Size", "__version__", "artifact", "capture", "checkpoint", "count", "dense", "distill",
-    "entries", "factorize", "fold", "freeze", "is_leaf", "lift", "merge", "partition", "prune",
-    "quantize", "size", "stages",
+    "entries", "factorize", "fold", "freeze", "is_leaf", "lift", "merge", "metrics", "partition",
+    "prune", "quantize", "size", "stages",
 ]

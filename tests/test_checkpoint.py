@@ -4,7 +4,6 @@ import json
 import shutil
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import compress_jax as cj
@@ -61,5 +60,5 @@ def test_every_file_cut_short_is_found(saved, tmp_path):
 
 
 def test_what_is_not_there_is_named(tmp_path):
-  with pytest.raises(cj.checkpoint.CheckpointError, match=r"nothing/manifest\.json: cannot be read"):
+  with pytest.raises(cj.checkpoint.CheckpointError, match=r"nothing/manifest\.json: cannot"):
     cj.checkpoint.load(tmp_path / "nothing")

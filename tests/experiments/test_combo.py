@@ -59,7 +59,8 @@ def test_sixteen_rows_from_sixteen_stages(study):
     size = (workdir / row["artifact"]).stat().st_size
     assert int(row["artifact_bytes"]) == size
     assert float(row["reduction"]) == pytest.approx(1 - size / dense, abs=1e-6)
-    assert 0 <= float(row["test_accuracy"]) <= 1 and int(row["nonzero_params"]) <= int(row["params"])
+    assert 0 <= float(row["test_accuracy"]) <= 1
+    assert int(row["nonzero_params"]) <= int(row["params"])
   size = {r["combo"]: int(r["artifact_bytes"]) for r in table}
   assert size["imp+q"] < min(size["imp"], size["q"])
   assert (workdir / "pareto.png").read_bytes()[:4] == b"\x89PNG"

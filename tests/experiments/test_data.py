@@ -30,7 +30,8 @@ def test_what_is_held_out_depends_on_the_seed_only(builder):
 
 
 def test_fingerprint_is_stable(builder):
-  assert data.fingerprint(builder) == data.fingerprint(builder) and len(data.fingerprint(builder)) == 12
+  assert data.fingerprint(builder) == data.fingerprint(builder)
+  assert len(data.fingerprint(builder)) == 12
 
 
 @pytest.mark.parametrize("arguments,message", [
