@@ -88,7 +88,7 @@ def rebuild(structure: Json, array: Callable[[Json], Any]) -> Any:
     return array(structure)
   if "leaf" in structure:
     return _rebuild_node(structure, array)
-  (kind, inner), = list(structure.items())[:1]
+  kind, inner = next(iter(structure.items()))
   if kind == "none":
     return None
   if kind == "dict":
