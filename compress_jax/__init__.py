@@ -7,8 +7,10 @@ from compress_jax import (
   factorize,
   fold,
   metrics,
+  penalties,
   prune,
   quantize,
+  schedules,
   stages,
 )
 from compress_jax.leaves import Activation, FakeQuant, Leaf, LowRank, Masked, Quantized, is_leaf
@@ -22,5 +24,5 @@ __all__ = [
     "Activation", "Captured", "FakeQuant", "Leaf", "LowRank", "Masked", "NoRule", "Quantized",
     "Size", "__version__", "artifact", "capture", "checkpoint", "count", "dense", "distill",
     "entries", "factorize", "fold", "freeze", "is_leaf", "lift", "merge", "metrics", "partition",
-    "prune", "quantize", "size", "stages",
+    "penalties", "prune", "quantize", "schedules", "size", "stages",
 ]

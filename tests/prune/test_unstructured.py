@@ -64,3 +64,22 @@ def test_where_picks_by_regex_and_predicate():
 def test_bad_input_names_the_argument(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+def test_random_is_exact_repeatable_and_keeps_what_was_pruned():
+  key = jax.random.key(0)
+  p = cj.prune.random(params(), 0.4, key)
+  masks = [np.asarray(x.mask) for x in (p["a"]["kernel"], p["b"]["kernel"])]
+  assert sum((~m).sum() for m in masks) == round(0.4 * (35 + 48))
+  again = cj.prune.random(params(), 0.4, key)
+  np.testing.assert_array_equal(again["a"]["kernel"].mask, masks[0])
+  more = cj.prune.random(p, 0.6, jax.random.key(1))
+  assert (np.asarray(more["a"]["kernel"].mask) <= masks[0]).all()
+
+
+def test_snip_scores_gradient_times_weight():
+  x = jnp.array([[0.0, 1.0, 10.0]])
+  loss = lambda p: ((x @ p["w"])**2).sum()
+  w = {"w": jnp.array([[5.0], [1.0], [0.5]])}
+  assert cj.prune.snip(loss, w, 1 / 3)["w"].mask.ravel().tolist() == [False, True, True]
+  assert cj.prune.snip(loss, w, 2 / 3)["w"].mask.ravel().tolist() == [False, False, True]

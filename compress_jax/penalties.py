@@ -1,0 +1,50 @@
+"""Penalties that drive weights towards zero during training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from compress_jax import tree
+from compress_jax.leaves import dense_of
+from compress_jax.leaves.base import Array
+
+
+def l1(params: Any, *, where: tree.Where = None) -> Array:
+  """Sum of absolute weights (L1 sparsification); multiply by a weight, traced or not.
+
+  Args:
+    params: a parameter tree; leaves count as the arrays they stand for.
+    where: regular expression or predicate on the path; by default every leaf
+      with two or more dimensions.
+
+  Returns:
+    float32 scalar, differentiable.
+
+  Raises:
+    ValueError: nothing selected.
+
+  Source: "Report on model compression", L1 sparsification.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> float(l1({"w": jnp.array([[1.0, -2.0]]), "bias": jnp.ones(3)}))
+    3.0
+  """
+  return sum(jnp.abs(x).sum() for x in _selected(params, where))
+
+
+def l2(params: Any, *, where: tree.Where = None) -> Array:
+  """Sum of squared weights, halved; arguments as in `l1`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> float(l2({"w": jnp.array([[1.0, -2.0]])}))
+    2.5
+  """
+  return sum((x * x).sum() for x in _selected(params, where)) / 2
+
+
+def _selected(params: Any, where: tree.Where) -> list[Array]:
+  return [dense_of(x).astype(jnp.float32) for _, x in tree.select(params, where)[0]]

@@ -1,0 +1,180 @@
+"""Pruning of weights together: blocks, N of M, whole filters. All are masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from compress_jax import tree
+from compress_jax.leaves import apply_mask, dense_of
+from compress_jax.leaves.base import Array
+from compress_jax.prune.ranking import keep_largest, mask_of
+from compress_jax.prune.unstructured import selected
+
+SCORES: dict[str, Callable[..., Array]] = {
+    "l1": lambda w, axis: jnp.abs(w).sum(axis),
+    "l2": lambda w, axis: jnp.sqrt((w * w).sum(axis)),
+    "max": lambda w, axis: jnp.abs(w).max(axis),
+}
+
+
+def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64, 64),
+          score: str = "l2", scope: str = "global", where: tree.Where = None) -> Any:
+  """Masks whole blocks of weight matrices, the smallest first.
+
+  A kernel is the matrix of its last axis (outputs) against all others. Where the
+  block does not divide the matrix, the blocks at its edges are cut off; they are
+  scored as if padded with zeros.
+
+  Args:
+    params: a parameter tree.
+    sparsity: the fraction of the blocks that ends up zero, 0 to 1, those already
+      pruned included; may be traced.
+    block: rows and columns.
+    score: "l1", "l2" or "max", of a block's weights.
+    scope: "global" ranks the blocks of all selected leaves together, "layer" each
+      leaf's by themselves.
+    where: regular expression or predicate on the path; by default every leaf
+      with two or more dimensions.
+
+  Returns:
+    The tree with `Masked` leaves.
+
+  Raises:
+    ValueError: an argument out of range, nothing selected, weights not finite.
+
+  Source: Gray, Radford and Kingma 2017, "GPU kernels for block-sparse weights".
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> w = jnp.array([[1.0, 1, 5], [1, 1, 5]])
+    >>> cj.prune.block({"w": w}, 0.5, block=(2, 2))["w"].dense().tolist()
+    [[0.0, 0.0, 5.0], [0.0, 0.0, 5.0]]
+  """
+  if len(block) != 2 or min(block) < 1:
+    raise ValueError(f"block={block}: may be two whole numbers from 1")
+  _check_score(score)
+  chosen, rebuild = selected(params, where)
+  scores = [_block_scores(x, block, score) for _, x in chosen]
+  masks = keep_largest(scores, sparsity, scope)
+  return rebuild([apply_mask(x, _spread(mask, x.shape, block))
+                  for (_, x), mask in zip(chosen, masks, strict=True)])
+
+
+def _block_scores(x: Any, block: tuple[int, int], score: str) -> Array:
+  """Returns (block rows, block columns) scores, -1 where a block is all pruned."""
+  blocks = lambda a: _blocks(a.reshape(-1, a.shape[-1]), block)
+  scores = SCORES[score](blocks(dense_of(x).astype(jnp.float32)), (1, 3))
+  mask = mask_of(x)
+  return scores if mask is None else jnp.where(blocks(mask).any((1, 3)), scores, -1.0)
+
+
+def _blocks(matrix: Array, block: tuple[int, int]) -> Array:
+  """Returns (block rows, rows, block columns, columns), padded with zeros."""
+  pads = [(0, -n % b) for n, b in zip(matrix.shape, block, strict=True)]
+  rows, columns = (n + high for n, (_, high) in zip(matrix.shape, pads, strict=True))
+  return jnp.pad(matrix, pads).reshape(rows // block[0], block[0], columns // block[1], block[1])
+
+
+def _spread(mask: Array, shape: tuple[int, ...], block: tuple[int, int]) -> Array:
+  """Returns a mask of blocks as one of weights."""
+  full = jnp.repeat(jnp.repeat(mask, block[0], 0), block[1], 1)
+  return full[:math.prod(shape[:-1]), :shape[-1]].reshape(shape)
+
+
+def n_m(params: Any, n: Array | int, m: int, *, axis: int = -2, where: tree.Where = None) -> Any:
+  """Keeps the n largest of every m consecutive weights.
+
+  Args:
+    params: a parameter tree.
+    n: kept, 0 to m; may be traced.
+    m: a group's size; must divide the axis.
+    axis: along which groups lie; the default is a Flax kernel's input channels.
+    where: as in `block`.
+
+  Returns:
+    The tree with `Masked` leaves; what was pruned before stays so.
+
+  Raises:
+    ValueError: n > m, m does not divide the axis of a leaf (the error names it),
+      nothing selected, weights not finite.
+
+  Source: Mishra et al. 2021, "Accelerating sparse deep neural networks" (2:4).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> w = jnp.array([[1.0], [-4.0], [3.0], [2.0]])
+    >>> cj.prune.n_m({"w": w}, 2, 4)["w"].dense().ravel().tolist()
+    [0.0, -4.0, 3.0, 0.0]
+  """
+  if m < 1:
+    raise ValueError(f"m={m}: may be a whole number from 1")
+  tree.check_number("n", n, 0, m)
+  chosen, rebuild = selected(params, where)
+  return rebuild([apply_mask(x, _n_m_mask(path, x, n, m, axis)) for path, x in chosen])
+
+
+def _n_m_mask(path: str, x: Any, n: Array | int, m: int, axis: int) -> Array:
+  if not -x.ndim <= axis < x.ndim or x.shape[axis] % m:
+    raise ValueError(f"{path}: m={m}, axis={axis}: m must divide an axis of shape {x.shape}")
+  groups = jnp.moveaxis(jnp.abs(dense_of(x)), axis, -1)
+  ranked = groups.reshape(*groups.shape[:-1], -1, m)
+  # Rank within the group, the largest first; equal ones in order.
+  rank = jnp.argsort(jnp.argsort(-ranked, -1, stable=True), -1, stable=True)
+  return jnp.moveaxis((rank < n).reshape(groups.shape), -1, axis)
+
+
+def filters(params: Any, sparsity: Array | float, *, score: str = "l1", axis: int = -1,
+            scope: str = "layer", where: tree.Where = None) -> Any:
+  """Masks whole filters (output channels): every weight at an index of an axis.
+
+  Args:
+    params: a parameter tree.
+    sparsity: the fraction of the filters that ends up zero, 0 to 1; may be traced.
+    score: "l1", "l2" or "max", of a filter's weights.
+    axis: whose indices are the filters: -1 the outputs, -2 the inputs of a Flax
+      kernel.
+    scope: "layer" or "global".
+    where: as in `block`.
+
+  Returns:
+    The tree with `Masked` leaves.
+
+  Raises:
+    ValueError: an argument out of range, nothing selected, weights not finite.
+
+  Source: Li et al. 2017, "Pruning filters for efficient convnets".
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> cj.prune.filters({"w": jnp.array([[1.0, 2.0]])}, 0.5)["w"].dense().tolist()
+    [[0.0, 2.0]]
+  """
+  _check_score(score)
+  chosen, rebuild = selected(params, where)
+  scores = [_filter_scores(path, x, axis, score) for path, x in chosen]
+  masks = keep_largest(scores, sparsity, scope)
+  shaped = [mask.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+            for (_, x), mask in zip(chosen, masks, strict=True)]
+  return rebuild([apply_mask(x, jnp.broadcast_to(mask, x.shape))
+                  for (_, x), mask in zip(chosen, shaped, strict=True)])
+
+
+def _filter_scores(path: str, x: Any, axis: int, score: str) -> Array:
+  if not -x.ndim <= axis < x.ndim:
+    raise ValueError(f"{path}: axis={axis}: may be from {-x.ndim} to {x.ndim - 1}")
+  over = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+  scores = SCORES[score](dense_of(x).astype(jnp.float32), over)
+  mask = mask_of(x)
+  return scores if mask is None else jnp.where(mask.any(over), scores, -1.0)
+
+
+def _check_score(score: str) -> None:
+  if score not in SCORES:
+    raise ValueError(f"score={score!r}: may be one of {', '.join(SCORES)}")

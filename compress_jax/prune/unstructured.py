@@ -1,0 +1,127 @@
+"""Pruning of single weights: by magnitude, at random, by sensitivity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from compress_jax import tree
+from compress_jax.leaves import apply_mask
+from compress_jax.leaves.base import Array
+from compress_jax.prune.ranking import keep_largest, magnitudes, pruned_first
+
+
+def magnitude(params: Any, sparsity: Array | float, *, scope: str = "global",
+              where: tree.Where = None) -> Any:
+  """Masks the weights of smallest magnitude.
+
+  Applied to masked weights it keeps what was pruned before, so that calling it
+  with a rising sparsity is iterative magnitude pruning.
+
+  Args:
+    params: a parameter tree.
+    sparsity: the fraction of the selected weights that ends up zero, 0 to 1,
+      those already pruned included; rounded to a whole number of weights. May
+      be traced.
+    scope: "global" ranks all selected weights together, "layer" each leaf by
+      itself.
+    where: regular expression or predicate on the path; by default every leaf
+      with two or more dimensions. A low-rank leaf has its factors pruned.
+
+  Returns:
+    The tree with `Masked` leaves (inside `FakeQuant`, where quantized).
+
+  Raises:
+    ValueError: sparsity outside 0 to 1, an unknown scope, nothing selected, or
+      weights that are not finite.
+
+  Source: Han et al. 2015, "Learning both weights and connections"; global
+  ranking as in Frankle and Carbin 2019.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> cj.prune.magnitude({"w": jnp.array([[3.0, -1.0]])}, 0.5)["w"].dense().tolist()
+    [[3.0, 0.0]]
+  """
+  chosen, rebuild = selected(params, where)
+  masks = keep_largest([magnitudes(x) for _, x in chosen], sparsity, scope)
+  return rebuild([apply_mask(x, mask) for (_, x), mask in zip(chosen, masks, strict=True)])
+
+
+def random(params: Any, sparsity: Array | float, key: Array, *, scope: str = "global",
+           where: tree.Where = None) -> Any:
+  """Masks weights at random, the baseline of every pruning criterion.
+
+  Args:
+    params: a parameter tree.
+    sparsity: as in `magnitude`.
+    key: a PRNG key.
+    scope: as in `magnitude`.
+    where: as in `magnitude`.
+
+  Returns:
+    The tree with `Masked` leaves.
+
+  Raises:
+    ValueError: as in `magnitude`.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> cj.count(cj.prune.random({"w": jnp.ones((4, 4))}, 0.75, jax.random.key(0)))
+    (16, 4)
+  """
+  chosen, rebuild = selected(params, where)
+  keys = jax.random.split(key, len(chosen))
+  scores = [pruned_first(jax.random.uniform(k, x.shape), x)
+            for k, (_, x) in zip(keys, chosen, strict=True)]
+  masks = keep_largest(scores, sparsity, scope)
+  return rebuild([apply_mask(x, mask) for (_, x), mask in zip(chosen, masks, strict=True)])
+
+
+def snip(loss: Callable[[Any], Array], params: Any, sparsity: Array | float, *,
+         scope: str = "global", where: tree.Where = None) -> Any:
+  """Masks the weights whose removal changes a loss least, to first order.
+
+  The score is |gradient * weight| of the plain weights, at initialisation in the paper.
+
+  Args:
+    loss: scalar function of a parameter tree of arrays (a batch is inside).
+    params: a parameter tree.
+    sparsity: as in `magnitude`.
+    scope: as in `magnitude`; the paper's is global.
+    where: as in `magnitude`, but factors of low-rank leaves are not taken.
+
+  Returns:
+    The tree with `Masked` leaves.
+
+  Raises:
+    ValueError: as in `magnitude`.
+
+  Source: Lee, Ajanthan and Torr 2019, "SNIP", equation 5.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> loss = lambda p: (p["w"] * jnp.array([[1.0, 10.0]])).sum()
+    >>> cj.prune.snip(loss, {"w": jnp.array([[3.0, 1.0]])}, 0.5)["w"].mask.tolist()
+    [[False, True]]
+  """
+  dense = tree.dense(params)
+  saliency = jax.tree.map(lambda w, g: jnp.abs(w * g), dense, jax.grad(loss)(dense))
+  chosen, rebuild = tree.select(params, where)
+  scores = dict(tree.entries(saliency)[0])
+  masks = keep_largest([pruned_first(scores[path], x) for path, x in chosen], sparsity, scope)
+  return rebuild([apply_mask(x, mask) for (_, x), mask in zip(chosen, masks, strict=True)])
+
+
+def selected(params: Any, where: tree.Where) -> tuple[list[tree.Entry], Any]:
+  """Returns what `tree.select_parts` does, after checking that weights are finite."""
+  chosen, rebuild = tree.select_parts(params, where)
+  for path, x in chosen:
+    tree.check_finite(path, x)
+  return chosen, rebuild

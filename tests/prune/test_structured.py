@@ -1,0 +1,79 @@
+"""Blocks, N of M and filters: what is kept, counted by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import compress_jax as cj
+
+
+def matrix(rows, columns, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=(rows, columns)), jnp.float32)
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 6), st.integers(1, 6),
+       st.floats(0, 1), st.sampled_from(["l1", "l2", "max"]))
+def test_blocks_are_zero_or_whole(rows, columns, height, width, sparsity, score):
+  w = matrix(rows, columns)
+  pruned = cj.prune.block({"w": w}, sparsity, block=(height, width), score=score)
+  mask = np.asarray(pruned["w"].mask)
+  blocks = [mask[i:i + height, j:j + width] for i in range(0, rows, height)
+            for j in range(0, columns, width)]
+  assert all(b.all() or not b.any() for b in blocks)
+  kept = sum(b.all() for b in blocks)
+  assert kept == len(blocks) - np.round(np.float32(sparsity) * np.float32(len(blocks)))
+  scores = {"l1": np.abs, "l2": np.square, "max": np.abs}[score](np.asarray(w))
+  total = [f.max() if score == "max" else f.sum() for f in (
+      scores[i:i + height, j:j + width] for i in range(0, rows, height)
+      for j in range(0, columns, width))]
+  if 0 < kept < len(blocks):
+    dropped = [t for t, b in zip(total, blocks, strict=True) if not b.any()]
+    assert max(dropped) <= min(t for t, b in zip(total, blocks, strict=True) if b.all()) * 1.00001
+
+
+def test_blocks_of_a_convolution_tile_its_matrix_and_only_add_up():
+  w = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 4, 8)), jnp.float32)
+  params, before = {"w": w}, None
+  for sparsity in (0.25, 0.5, 0.4):
+    params = cj.prune.block(params, sparsity, block=(6, 4))
+    mask = np.asarray(params["w"].mask).reshape(36, 8)
+    assert all(mask[i:i + 6, j:j + 4].all() or not mask[i:i + 6, j:j + 4].any()
+               for i in range(0, 36, 6) for j in (0, 4))
+    assert before is None or (mask <= before).all()
+    before = mask
+
+
+@given(st.integers(0, 4), st.integers(1, 4), st.integers(1, 5), st.integers(0, 99))
+def test_n_of_m_keeps_the_n_largest(n, groups, columns, seed):
+  w = np.asarray(matrix(4 * groups, columns, seed))
+  mask = np.asarray(jax.jit(lambda n: cj.prune.n_m({"w": jnp.asarray(w)}, n, 4))(n)["w"].mask)
+  for column in range(columns):
+    for g in range(groups):
+      part, kept = (a[4 * g:4 * g + 4, column] for a in (np.abs(w), mask))
+      assert kept.sum() == n
+      if 0 < n < 4:
+        assert part[kept].min() >= part[~kept].max()
+
+
+def test_filters_go_whole():
+  params = cj.prune.filters({"w": jnp.asarray([[[1.0, 5, 3, 2]], [[1.0, 5, 3, 2]]])}, 0.5)
+  assert np.asarray(params["w"].mask).all((0, 1)).tolist() == [False, True, True, False]
+  rows = cj.prune.filters({"w": jnp.array([[1.0, 1], [3, 3]])}, 0.5, axis=0)["w"]
+  assert rows.mask.tolist() == [[False, False], [True, True]]
+
+
+@pytest.mark.parametrize("call,message", [
+    (lambda w: cj.prune.n_m(w, 3, 2), "n=3: may be from 0 to 2"),
+    (lambda w: cj.prune.n_m(w, 2, 5), r"w: m=5, axis=-2: m must divide an axis of shape \(4, 4\)"),
+    (lambda w: cj.prune.block(w, 0.5, block=(0, 4)), r"block=\(0, 4\): may be two whole"),
+    (lambda w: cj.prune.block(w, 0.5, score="l3"), "score='l3': may be one of l1, l2, max"),
+    (lambda w: cj.prune.block(w, 2.0), "sparsity=2.0: may be from 0 to 1"),
+    (lambda w: cj.prune.filters(w, 0.5, axis=3), "w: axis=3: may be from -2 to 1"),
+    (lambda w: cj.prune.filters(w, 0.5, where="zz"), "where='zz' matches no"),
+])
+def test_bad_input_names_the_argument(call, message):
+  with pytest.raises(ValueError, match=message):
+    call({"w": jnp.eye(4)})
