@@ -13,7 +13,16 @@ from compress_jax import (
   schedules,
   stages,
 )
-from compress_jax.leaves import Activation, FakeQuant, Leaf, LowRank, Masked, Quantized, is_leaf
+from compress_jax.leaves import (
+  Activation,
+  Clustered,
+  FakeQuant,
+  Leaf,
+  LowRank,
+  Masked,
+  Quantized,
+  is_leaf,
+)
 from compress_jax.lift import capture, lift
 from compress_jax.rules import Captured, NoRule
 from compress_jax.size import Size, count, size
@@ -21,8 +30,8 @@ from compress_jax.tree import dense, entries, freeze, merge, partition
 from compress_jax.version import __version__
 
 __all__ = [
-    "Activation", "Captured", "FakeQuant", "Leaf", "LowRank", "Masked", "NoRule", "Quantized",
-    "Size", "__version__", "artifact", "capture", "checkpoint", "count", "dense", "distill",
-    "entries", "factorize", "fold", "freeze", "is_leaf", "lift", "merge", "metrics", "partition",
-    "penalties", "prune", "quantize", "schedules", "size", "stages",
+    "Activation", "Captured", "Clustered", "FakeQuant", "Leaf", "LowRank", "Masked", "NoRule",
+    "Quantized", "Size", "__version__", "artifact", "capture", "checkpoint", "count", "dense",
+    "distill", "entries", "factorize", "fold", "freeze", "is_leaf", "lift", "merge", "metrics",
+    "partition", "penalties", "prune", "quantize", "schedules", "size", "stages",
 ]

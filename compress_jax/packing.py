@@ -10,8 +10,8 @@ def pack(x: np.ndarray, bits: int) -> bytes:
   """Packs a vector.
 
   Args:
-    x: one-dimensional: bool (1 bit), integers that fit in `bits` (signed), or
-      any dtype at its full width.
+    x: one-dimensional: bool (1 bit), integers that fit in `bits` (signed or
+      not, as their dtype), or any dtype at its full width.
     bits: bits an element.
 
   Returns:
@@ -58,8 +58,8 @@ def unpack(data: bytes, count: int, bits: int, dtype: str) -> np.ndarray:
     return np.frombuffer(planes.T.tobytes(), target).copy()
   planes = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits).reshape(count, bits)
   codes = (planes.astype(np.int64) << np.arange(bits - 1, -1, -1)).sum(1)
-  if target == np.bool_:
-    return codes.astype(np.bool_)
+  if target.kind in "bu":
+    return codes.astype(target)
   return np.where(codes >> (bits - 1), codes - (1 << bits), codes).astype(target)
 
 

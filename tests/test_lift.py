@@ -15,6 +15,7 @@ TRANSFORMS = {
     "masked": lambda p: cj.prune.magnitude(p, 0.5),
     "int8": lambda p: cj.quantize.affine(p, 8),
     "int4": lambda p: cj.quantize.affine(p, 4, symmetric=False),
+    "clustered": lambda p: cj.quantize.cluster(cj.prune.magnitude(p, 0.5), 6, iterations=3),
     "svd": lambda p: cj.factorize.svd(p, rank=4),
     "svd_all": lambda p: cj.factorize.svd(p, rank=3, where="kernel|conv|out"),
     "pruned_int8": lambda p: cj.quantize.affine(cj.prune.magnitude(p, 0.5), 8),

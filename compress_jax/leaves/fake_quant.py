@@ -13,6 +13,16 @@ from compress_jax.leaves.masked import apply_mask
 from compress_jax.leaves.quantized import Quantized
 
 
+@jax.custom_vjp
+def scale_gradient(x: Array, factor: Array) -> Array:
+  """Returns x; its gradient is multiplied by `factor`."""
+  return x
+
+
+scale_gradient.defvjp(lambda x, factor: (x, factor),
+                      lambda factor, g: (g * factor, jnp.zeros_like(factor)))
+
+
 @base.node
 class FakeQuant(Leaf):
   """Stands for `value` rounded to the grid, with the straight-through gradient.
@@ -24,6 +34,7 @@ class FakeQuant(Leaf):
     bits: int32 scalar, 2 to 16; may be traced.
     input: the grid on which `lift` quantizes what the weight is applied to;
       None leaves it in floating point.
+    learned: whether `scale` trains too (LSQ).
 
   Example:
     >>> import jax.numpy as jnp
@@ -37,8 +48,11 @@ class FakeQuant(Leaf):
   zero_point: Array | None
   bits: Array
   input: grid.Activation | None = None
+  learned: bool = base.static(default=False)
 
-  trains = ("value",)
+  @property
+  def trains(self):
+    return ("value", "scale") if self.learned else ("value",)
 
   @property
   def shape(self):
@@ -50,10 +64,17 @@ class FakeQuant(Leaf):
 
   def steps(self) -> Array:
     """Returns `q - zero_point` as integer-valued float32; see `grid.steps`."""
-    return grid.steps(base.dense_of(self.value), self.scale, self.zero_point, self.bits)
+    return self._steps(self.scale)
+
+  def _steps(self, scale: Array) -> Array:
+    return grid.steps(base.dense_of(self.value), scale, self.zero_point, self.bits)
 
   def dense(self) -> Array:
-    return self.steps() * self.scale
+    scale = self.scale
+    if self.learned:
+      served = self.size / scale.size * grid.limits(self.bits, True)[1]
+      scale = scale_gradient(scale, jax.lax.rsqrt(served))
+    return self._steps(scale) * scale
 
   def freeze(self) -> Quantized:
     if isinstance(self.bits, jax.core.Tracer):

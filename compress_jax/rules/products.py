@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives
 
-from compress_jax.leaves import FakeQuant, LowRank, Masked, Quantized
+from compress_jax.leaves import Clustered, FakeQuant, LowRank, Masked, Quantized
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.grid import codes
 from compress_jax.rules.contraction import Contraction, Conv, Dot
@@ -176,7 +176,7 @@ def _operands(cls: type[Contraction], interpreter: Any, equation: Any, left: Any
 
 conv_general_dilated_p = primitives.conv_general_dilated_p
 
-for _leaf in (Masked, FakeQuant, Quantized, LowRank, jax.Array):
+for _leaf in (Masked, Clustered, FakeQuant, Quantized, LowRank, jax.Array):
   register(primitives.dot_general_p, _leaf)(functools.partial(_operands, Dot))
   register(conv_general_dilated_p, _leaf)(functools.partial(_operands, Conv))
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import primitives
 
-from compress_jax.leaves import FakeQuant, LowRank, Masked, Quantized, is_leaf
+from compress_jax.leaves import Clustered, FakeQuant, LowRank, Masked, Quantized, is_leaf
 from compress_jax.rules.registry import NoRule, Ref, register
 
 
@@ -19,7 +19,7 @@ def _transposed(x: Any, order: tuple[int, ...], path: str) -> Any:
       raise NoRule("transpose", path, "only a matrix of factors can be transposed")
     return LowRank(_transposed(x.v, order, path), _transposed(x.u, order, path))
   if not is_leaf(x):
-    return x if x is None or x.ndim == 0 else jnp.transpose(x, order)
+    return x if x is None or x.ndim != len(order) else jnp.transpose(x, order)
   # Everything but the input's grid and the bits is laid out as the weight is.
   moved = {name: _transposed(value, order, path) for name, value in x.fields().items()
            if name not in ("input", "bits")}
@@ -31,5 +31,5 @@ def _transpose(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   return [dataclasses.replace(x, leaf=_transposed(x.leaf, order, x.path))]
 
 
-for _leaf in (Masked, FakeQuant, Quantized, LowRank, jax.Array):
+for _leaf in (Masked, Clustered, FakeQuant, Quantized, LowRank, jax.Array):
   register(primitives.transpose_p, _leaf)(_transpose)

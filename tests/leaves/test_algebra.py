@@ -1,7 +1,6 @@
 """Properties that every leaf and every order of transforms has."""
 
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compress_jax as cj
+from compress_jax.tree import path_str
 
 TRANSFORMS = {
     "prune": lambda p: cj.prune.magnitude(p, 0.6),
@@ -19,6 +19,8 @@ TRANSFORMS = {
     "int8": lambda p: cj.quantize.affine(p, 8),
     "int4_asymmetric": lambda p: cj.quantize.affine(p, 4, symmetric=False),
     "int2_tensor": lambda p: cj.quantize.affine(p, 2, axis=None),
+    "lsq": lambda p: cj.quantize.learned(p, 4),
+    "cluster": lambda p: cj.quantize.cluster(p, 7, iterations=5),
     "svd": lambda p: cj.factorize.svd(p, rank=3),
 }
 KEEPS_TENSOR = [n for n in TRANSFORMS if n != "svd"]
@@ -64,9 +66,10 @@ def test_partition_shows_the_optimizer_only_what_trains(names):
   p = chained(names)
   trainable, rest = cj.partition(p)
   assert_same(cj.merge(trainable, rest), p)
-  dense = sum(x.size for x in jax.tree.leaves(params()))
-  factors = sum(math.prod(s) for s in ((16, 3), (3, 10))) + 216 + 6
-  assert sum(x.size for x in jax.tree.leaves(trainable)) in (dense, factors)
+  paths = [path_str(path) for path, _ in jax.tree_util.tree_flatten_with_path(trainable)[0]]
+  fields = {path.rpartition("/")[2] for path in paths}
+  assert fields <= {"kernel", "bias", "value", "u", "v", "codebook", "scale"}
+  assert "lsq" in names or "scale" not in fields
   assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(trainable))
   loss = lambda t: sum((x**2).sum() for x in jax.tree.leaves(cj.dense(cj.merge(t, rest))))
   grads = jax.grad(loss)(trainable)

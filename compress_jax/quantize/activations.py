@@ -1,4 +1,4 @@
-"""Quantization: integer grids for weights and for the inputs of layers."""
+"""Integer grids for the inputs of layers, from data."""
 
 from __future__ import annotations
 
@@ -10,63 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from compress_jax import tree
-from compress_jax.leaves import Activation, FakeQuant, Leaf, Quantized, dense_of, grid
+from compress_jax.leaves import Activation, FakeQuant, Quantized, grid
 from compress_jax.leaves.base import Array
 from compress_jax.lift import Captured, capture
-
-
-def affine(params: Any, bits: Array | int, *, axis: int | tuple[int, ...] | None = -1,
-           symmetric: bool = True, where: tree.Where = None) -> Any:
-  """Puts weights on an integer grid that spans their range.
-
-  Args:
-    params: a parameter tree.
-    bits: 2 to 16; may be traced.
-    axis: the axis or axes along which every index has its own scale; the default
-      is the last, the output channels of a Flax kernel. None is one scale per
-      tensor.
-    symmetric: whether 0.0 is the grid's middle; if not, a zero point moves it.
-    where: regular expression or predicate on the path; by default every leaf
-      with two or more dimensions. A low-rank leaf has its factors quantized.
-
-  Returns:
-    The tree with `FakeQuant` leaves; masks survive, pruned weights stay 0.
-
-  Raises:
-    ValueError: bits or axis out of range, nothing selected, weights not finite.
-
-  Source: Jacob et al. 2018, "Quantization and training of neural networks for
-  efficient integer-arithmetic-only inference"; ONNX QuantizeLinear.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> import compress_jax as cj
-    >>> leaf = cj.quantize.affine({"w": jnp.array([[1.27], [0.5]])}, bits=8)["w"]
-    >>> cj.freeze(leaf).integers.tolist()
-    [[127], [50]]
-  """
-  tree.check_number("bits", bits, 2, 16)
-  bits = jnp.asarray(bits, jnp.int32)
-  chosen, rebuild = tree.select_parts(params, where)
-  return rebuild([_quantized(path, x, bits, axis, symmetric) for path, x in chosen])
-
-
-def _quantized(path: str, x: Array | Leaf, bits: Array, axis: Any, symmetric: bool) -> FakeQuant:
-  tree.check_finite(path, x)
-  value = x.value if isinstance(x, FakeQuant) else dense_of(x) if isinstance(x, Quantized) else x
-  dense = dense_of(value)
-  over = _reduced_axes(path, dense.ndim, axis)
-  low, high = (f(dense, axis=over, keepdims=True) for f in (jnp.min, jnp.max))
-  scale, zero_point = grid.affine(low, high, bits, symmetric)
-  return FakeQuant(value, scale, zero_point, bits, getattr(x, "input", None))
-
-
-def _reduced_axes(path: str, ndim: int, axis: Any) -> tuple[int, ...]:
-  kept = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-  for a in kept:
-    if not -ndim <= a < ndim:
-      raise ValueError(f"{path}: axis={axis}: may be from {-ndim} to {ndim - 1}")
-  return tuple(i for i in range(ndim) if i not in {a % ndim for a in kept})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,83 @@
+"""Weight sharing: a codebook by k-means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from compress_jax import tree
+from compress_jax.leaves import Clustered, dense_of
+from compress_jax.leaves.base import Array
+from compress_jax.prune import mask_of
+
+
+def cluster(params: Any, clusters: int, *, iterations: int = 25, where: tree.Where = None) -> Any:
+  """Replaces weights by the nearest of a few shared values, which then train.
+
+  k-means in one dimension, from values spread evenly over the range (linear
+  initialisation). Pruned weights keep an exact zero of their own, beside the
+  clusters; a grid on the weights is gone afterwards.
+
+  Args:
+    params: a parameter tree.
+    clusters: shared values a leaf, 2 to 256.
+    iterations: of Lloyd's algorithm.
+    where: regular expression or predicate on the path; by default every leaf
+      with two or more dimensions. A low-rank leaf has its factors clustered.
+
+  Returns:
+    The tree with `Clustered` leaves.
+
+  Raises:
+    ValueError: clusters out of range, nothing selected, weights not finite.
+
+  Source: Han, Mao and Dally 2016, "Deep compression", section 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> w = jnp.array([[1.0, 1.2, 5.0, 5.2]])
+    >>> cj.quantize.cluster({"w": w}, 2)["w"].dense().round(2).tolist()[0]
+    [1.100000023841858, 1.100000023841858, 5.099999904632568, 5.099999904632568]
+  """
+  if not 2 <= clusters <= 256:
+    raise ValueError(f"clusters={clusters}: may be from 2 to 256")
+  chosen, rebuild = tree.select_parts(params, where)
+  return rebuild([_clustered(path, x, clusters, iterations) for path, x in chosen])
+
+
+def _clustered(path: str, x: Any, clusters: int, iterations: int) -> Clustered:
+  tree.check_finite(path, x)
+  w, mask = dense_of(x).astype(jnp.float32), mask_of(x)
+  counted = jnp.ones(w.shape, bool) if mask is None else mask
+  codebook = _k_means(w.ravel(), counted.ravel(), clusters, iterations)
+  index = _nearest(codebook, w)
+  if mask is not None:
+    index = jnp.where(mask, index + 1, 0)
+    codebook = jnp.concatenate([jnp.zeros(1, jnp.float32), codebook])
+  small = codebook.size <= 256
+  return Clustered(codebook.astype(x.dtype), index.astype(jnp.uint8 if small else jnp.uint16),
+                   zero=mask is not None)
+
+
+def _k_means(w: Array, counted: Array, clusters: int, iterations: int) -> Array:
+  """Returns the sorted centres of the counted weights."""
+  low = jnp.min(w, where=counted, initial=jnp.inf)
+  high = jnp.max(w, where=counted, initial=-jnp.inf)
+  start = jnp.where(counted.any(), jnp.linspace(low, high, clusters), 0.0)
+
+  def step(_: Any, centres: Array) -> Array:
+    index = _nearest(centres, w)
+    count = jax.ops.segment_sum(counted.astype(jnp.float32), index, clusters)
+    total = jax.ops.segment_sum(jnp.where(counted, w, 0), index, clusters)
+    # An empty cluster stays where it was; the order stays too.
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), centres)
+
+  return jax.lax.fori_loop(0, iterations, step, start)
+
+
+def _nearest(centres: Array, w: Array) -> Array:
+  """Returns the index of the nearest of sorted centres."""
+  return jnp.searchsorted((centres[1:] + centres[:-1]) / 2, w)

@@ -1,0 +1,56 @@
+"""k-means codebooks and learned steps against what their papers define."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+
+import compress_jax as cj
+
+
+@given(st.integers(2, 6), st.integers(0, 20))
+def test_centres_are_those_of_k_means(clusters, seed):
+  w = np.random.default_rng(seed).normal(size=(8, 9)).astype(np.float32)
+  leaf = cj.quantize.cluster({"w": jnp.asarray(w)}, clusters, iterations=100)["w"]
+  start = np.linspace(w.min(), w.max(), clusters)[:, None]
+  reference = KMeans(clusters, init=start, n_init=1, max_iter=100, tol=0).fit(w.reshape(-1, 1))
+  np.testing.assert_allclose(np.sort(leaf.codebook), np.sort(reference.cluster_centers_[:, 0]),
+                             atol=1e-4)
+
+
+def test_pruned_weights_keep_an_exact_zero_while_the_codebook_trains():
+  p = cj.quantize.cluster(cj.prune.magnitude({"w": jnp.arange(-8.0, 8).reshape(4, 4)}, 0.5), 4)
+  zero = np.asarray(p["w"].dense()) == 0
+  assert zero.sum() == 8
+  moved = cj.Clustered(p["w"].codebook + 3, p["w"].index, zero=True)
+  np.testing.assert_array_equal(np.asarray(moved.dense()) == 0, zero)
+  grads = jax.grad(lambda leaf: leaf.dense().sum(), allow_int=True)(moved)
+  counts = [float((np.asarray(p["w"].index) == i).sum()) for i in range(5)]
+  assert grads.codebook.tolist() == [0.0, *counts[1:]]
+
+
+def test_indices_take_the_bits_they_need():
+  w = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(64, 64)), jnp.float32)}
+  assert cj.size(cj.quantize.cluster(w, 16)).packed == 64 * 64 // 2 + 16 * 4
+  assert cj.size(cj.quantize.cluster(w, 17)).packed == -(-64 * 64 * 5 // 8) + 17 * 4
+
+
+def test_learned_steps_have_lsqs_start_and_gradient():
+  v = jnp.array([[0.26], [-0.4], [1.27], [9.0]])
+  leaf = cj.quantize.learned({"w": v}, 8)["w"]
+  np.testing.assert_allclose(leaf.scale, 2 * np.abs(v).mean() / np.sqrt(127), rtol=1e-6)
+  trainable, rest = cj.partition(leaf)
+  grad = jax.grad(lambda t: cj.merge(t, rest).dense().sum())(trainable).scale
+  ratio = np.asarray(v / leaf.scale)
+  # Esser et al. 2020, equation 3, times 1 / sqrt(N Q).
+  expected = np.where(np.abs(ratio) < 127, np.rint(ratio) - ratio, np.sign(ratio) * 127).sum()
+  np.testing.assert_allclose(float(grad.sum()), expected / np.sqrt(4 * 127), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("clusters", [1, 257])
+def test_bad_input_names_the_argument(clusters):
+  with pytest.raises(ValueError, match=f"clusters={clusters}: may be from 2 to 256"):
+    cj.quantize.cluster({"w": jnp.eye(2)}, clusters)
