@@ -17,11 +17,10 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from compress_jax import manifest, packing, tree
-from compress_jax.leaves import Payload
+from compress_jax.leaves import Payload, is_leaf
 from compress_jax.leaves.base import payload_of
 
 MAGIC = b"CJX1"
@@ -101,7 +100,9 @@ def payloads(params: Any) -> dict[str, Payload]:
   """
   out = {}
   for path, x in tree.entries(params)[0]:
-    out.update(payload_of(x if hasattr(x, "dtype") else np.asarray(x), path))
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    # A leaf that is the whole tree has no path of its own.
+    out.update(payload_of(x, path) if path or not is_leaf(x) else x.payload())
   return out
 
 
@@ -149,7 +150,7 @@ def decode(data: bytes) -> tuple[Any, dict[str, Any]]:
   try:
     header = json.loads(zlib.decompress(packed))
     arrays = _decode_body(header, data[12 + size:])
-    params = manifest.rebuild(header["structure"], lambda e: jnp.asarray(arrays[e["array"]]))
+    params = manifest.rebuild(header["structure"], lambda e: manifest.on_device(arrays[e["array"]]))
     return params, header["metadata"]
   except ArtifactError:
     raise

@@ -11,7 +11,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
@@ -74,6 +73,8 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
     CheckpointError: missing, cut short, or changed; the message names the file.
   """
   path = Path(path).absolute()
+  if not path.exists() and _old(path).exists():
+    path = _old(path)  # a save was interrupted between its two renames
   known = read_manifest(path)
   # Before Orbax: its error for a damaged file is long, and differs by release.
   for name, size in known["files"].items():
@@ -89,13 +90,13 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
   def checked(entry: dict[str, Any]) -> Any:
     name = entry["array"]
     if empty(entry):
-      return jnp.zeros(entry["shape"], entry["dtype"])
+      return manifest.on_device(np.zeros(entry["shape"], entry["dtype"]))
     x = arrays.get(name)
     if x is None or list(x.shape) != entry["shape"] or np.dtype(x.dtype).name != entry["dtype"]:
       raise CheckpointError(f"{path / 'arrays'}: {name} is missing or not as in the manifest")
     if _checksum(x) != known["checksums"][name]:
       raise CheckpointError(f"{path / 'arrays'}: {name} fails its checksum")
-    return jnp.asarray(x)
+    return manifest.on_device(x)
 
   return manifest.rebuild(known["structure"], checked), known["metadata"]
 
@@ -144,14 +145,18 @@ def _file_sizes(directory: Path) -> dict[str, int]:
 
 
 def _replace(new: Path, path: Path) -> None:
-  """Puts a complete directory in place; a reader finds the old or the new one."""
+  """Puts a complete directory in place; `load` finds the old or the new one at any moment."""
+  old = _old(path)
   if path.exists():
-    old = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:8]}")
-    os.rename(path, old)
-    os.rename(new, path)
     shutil.rmtree(old, ignore_errors=True)
-  else:
-    os.rename(new, path)
+    os.rename(path, old)
+  os.rename(new, path)
+  shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+  """Returns where a checkpoint is while it is being replaced."""
+  return path.with_name(f"{path.name}.old")
 
 
 def _checksum(x: Any) -> int:

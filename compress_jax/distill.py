@@ -50,7 +50,8 @@ def hinton(student_logits: Array, teacher_logits: Array, labels: Array, *,
     float32 scalar, the mean over the batch, in nats.
 
   Raises:
-    ValueError: temperature not positive or alpha outside 0 to 1.
+    ValueError: temperature not positive, alpha outside 0 to 1, or shapes that
+      do not belong together.
 
   Source: Hinton, Vinyals and Dean 2015, section 2; alpha on the soft term as in
   "Combinatorics with model compression", section 3.3.
@@ -61,10 +62,17 @@ def hinton(student_logits: Array, teacher_logits: Array, labels: Array, *,
     >>> float(hinton(logits, logits, jnp.array([0]), temperature=5.0, alpha=1.0))
     0.0
   """
+  if student_logits.shape != teacher_logits.shape or labels.shape != student_logits.shape[:1]:
+    raise ValueError(f"student_logits {student_logits.shape}, teacher_logits "
+                     f"{teacher_logits.shape}, labels {labels.shape}: may be (batch, classes) "
+                     "twice and (batch,)")
   tree.check_number("temperature", temperature, 1e-6, float("inf"))
   tree.check_number("alpha", alpha, 0, 1)
   teacher = jax.lax.stop_gradient(teacher_logits).astype(jnp.float32) / temperature
   log_t = jax.nn.log_softmax(teacher)
   log_s = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
-  soft = (jnp.exp(log_t) * (log_t - log_s)).sum(-1).mean()
+  # A class that the teacher rules out (a logit of -inf) adds nothing.
+  possible = jnp.isfinite(log_t)
+  gap = jnp.where(possible, log_t, 0) - jnp.where(possible, log_s, 0)
+  soft = (jnp.exp(log_t) * gap).sum(-1).mean()
   return alpha * temperature**2 * soft + (1 - alpha) * cross_entropy(student_logits, labels)

@@ -32,7 +32,8 @@ def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: st
     and low-rank factors stay what they are.
 
   Raises:
-    ValueError: a kernel is already quantized (fold first), or stats are missing.
+    ValueError: a kernel is already quantized (fold first), stats are missing, or
+      there is nothing to fold.
 
   Source: Jacob et al. 2018, section 3.2.
 
@@ -44,7 +45,10 @@ def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: st
     >>> folded["conv"]["kernel"].tolist(), folded["conv"]["bias"].tolist()
     ([[2.0]], [-1.0])
   """
-  return _fold(params, stats, layer, norm, epsilon, "")
+  folded = _fold(params, stats, layer, norm, epsilon, "")
+  if jax.tree.structure(folded) == jax.tree.structure(params):
+    raise ValueError(f"layer={layer!r}, norm={norm!r}: no dict of the tree has both keys")
+  return folded
 
 
 def _fold(params: Any, stats: Any, layer: str, norm: str, epsilon: float, path: str) -> Any:
@@ -70,7 +74,7 @@ def _folded(layer: Any, norm: Any, stats: Any, norm_key: str, epsilon: float,
   mean, var = stats[norm_key]["mean"], stats[norm_key]["var"]
   factor = norm["scale"] * jax.lax.rsqrt(var + epsilon)
   bias = layer.get("bias", 0.0)
-  return {"kernel": _scaled(layer["kernel"], factor, path + "kernel"),
+  return {**layer, "kernel": _scaled(layer["kernel"], factor, path + "kernel"),
           "bias": norm["bias"] + (bias - mean) * factor}
 
 

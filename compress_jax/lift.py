@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from jax.extend.core import Literal
 
 from compress_jax import tree
 from compress_jax.leaves import Leaf, is_leaf
-from compress_jax.rules import RULES, Captured, NoRule, Ref, bind
+from compress_jax.rules import PRODUCTS, RULES, Captured, NoRule, Ref, bind
 
 
 def lift(fn: Callable[..., Any], densify: bool = False) -> Callable[..., Any]:
@@ -19,8 +19,9 @@ def lift(fn: Callable[..., Any], densify: bool = False) -> Callable[..., Any]:
 
   The function is traced on arrays of the leaves' shapes and dtypes, and its
   program is interpreted: each product runs as the leaf can do it (integers for
-  `Quantized`, two thin products for `LowRank`). jit, grad and vmap work outside
-  and inside; python scalars among the arguments stay python scalars.
+  `Quantized`, two thin products for `LowRank`). jit, grad and vmap work outside;
+  inside too, as far as there are rules for the programs that they make. Python
+  scalars among the arguments stay python scalars.
 
   Args:
     fn: any JAX function.
@@ -42,7 +43,7 @@ def lift(fn: Callable[..., Any], densify: bool = False) -> Callable[..., Any]:
     [[1.0, 2.0]]
   """
   def lifted(*args: Any, **kwargs: Any) -> Any:
-    return _run(Interpreter(densify), fn, args, kwargs, lambda path: False)
+    return _run(Interpreter(densify), fn, args, kwargs, frozenset())
   return lifted
 
 
@@ -77,13 +78,13 @@ def capture(fn: Callable[..., Any], where: tree.Where = None,
     match = tree.matcher(where)
     interpreter = Interpreter(densify, watching=True)
     watched = {path for path, x in tree.entries(args[0])[0] if tree.is_float(x) and match(path, x)}
-    out = _run(interpreter, fn, args, kwargs, lambda path: path in watched)
+    out = _run(interpreter, fn, args, kwargs, watched)
     return out, interpreter.records
   return captured
 
 
 def _run(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwargs: Any,
-         watch: Callable[[str], bool]) -> Any:
+         watched: Collection[str]) -> Any:
   """Traces `fn` on stand-ins for its leaves and interprets the program."""
   flat, structure = tree.entries((args, kwargs))
   flat = [(_short(path), x) for path, x in flat]
@@ -98,17 +99,20 @@ def _run(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwargs: An
 
   stand_ins = [_stand_in(flat[i][1]) for i in dynamic]
   closed, shape = jax.make_jaxpr(call, return_shape=True)(*stand_ins)
-  inputs = [Ref(x, path, x.dtype) if is_leaf(x) or watch(path) else x
+  inputs = [Ref(x, path, x.dtype) if is_leaf(x) or path in watched else x
             for path, x in (flat[i] for i in dynamic)]
   outs = interpreter.run(closed.jaxpr, closed.consts, inputs)
-  outs = [x.leaf if isinstance(x, Ref) else x for x in outs]
+  outs = [x.whole() if isinstance(x, Ref) else x for x in outs]
   return jax.tree.unflatten(jax.tree.structure(shape), outs)
 
 
 def _short(path: str) -> str:
-  """Names the leaf at "0/0/a/b" "a/b", of the second argument "1/a/b", of a keyword "key/a/b"."""
-  path = path.partition("/")[2]
-  return path.partition("/")[2] if path.split("/")[0] == "0" else path
+  """Names "0/0/a/b" (first argument) a/b, "0/1/a" args[1]/a, and "1/key/a" key=/a."""
+  kind, _, path = path.partition("/")
+  which, _, rest = path.partition("/")
+  if kind == "0" and which == "0":
+    return rest
+  return "/".join(filter(None, [f"args[{which}]" if kind == "0" else f"{which}=", rest]))
 
 
 def _stand_in(x: Any) -> Any:
@@ -142,13 +146,17 @@ class Interpreter:
     refs = [x for x in inputs if isinstance(x, Ref)]
     if not refs:
       return bind(equation, inputs)
+    if len(refs) > 1 and equation.primitive in PRODUCTS:
+      # A watched array beside a compressed leaf, or beside another: it is the other operand.
+      inputs = [x.dense() if isinstance(x, Ref) and not x.compressed else x for x in inputs]
+      refs = [x for x in inputs if isinstance(x, Ref)]
     for kind in (None, *(x.kind() for x in refs)):
       rule = RULES.get((equation.primitive, kind))
       if rule is not None:
         try:
           return list(rule(self, equation, *inputs))
         except NoRule:
-          if not self.densify:
+          if not self.densify and any(x.compressed for x in refs):
             raise
           break
     return bind(equation, [self.plain(x, equation, "none is registered") for x in inputs])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from compress_jax.leaves import Node
@@ -45,15 +46,18 @@ def describe(tree: Any, path: str = "") -> tuple[Json, dict[str, Any]]:
   arrays: dict[str, Any] = {}
 
   def visit(x: Any, path: str) -> Json:
-    inside = lambda items: {str(k): visit(v, f"{path}/{k}" if path else str(k)) for k, v in items}
+    inside = lambda items: {k: visit(v, f"{path}/{k}" if path else k) for k, v in items}
     if x is None:
       return {"none": True}
     if isinstance(x, Node):
       return {"leaf": type(x).__name__, "static": x.statics(), "fields": inside(x.fields().items())}
     if isinstance(x, Mapping):
+      for key in x:
+        if not isinstance(key, str) or "/" in key:
+          raise ValueError(f"{path}: key {key!r}: may be a string without '/'")
       return {"dict": inside(sorted(x.items()))}
     if isinstance(x, list | tuple) and not hasattr(x, "_fields"):
-      return {type(x).__name__: list(inside(enumerate(x)).values())}
+      return {type(x).__name__: list(inside((str(i), v) for i, v in enumerate(x)).values())}
     if isinstance(x, jax.Array | np.ndarray | np.generic | int | float):
       arrays[path] = x = np.asarray(x)
       return {"array": path, "shape": list(x.shape), "dtype": x.dtype.name}
@@ -115,3 +119,9 @@ def paths(structure: Json) -> list[Json]:
   found: list[Json] = []
   rebuild(structure, lambda entry: found.append(entry) or np.zeros(()))
   return found
+
+
+def on_device(x: np.ndarray) -> Any:
+  """Returns a JAX array, or numpy's own where JAX would narrow it (64 bits)."""
+  made = jnp.asarray(x)
+  return made if made.dtype == x.dtype else x

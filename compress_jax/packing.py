@@ -58,7 +58,7 @@ def unpack(data: bytes, count: int, bits: int, dtype: str) -> np.ndarray:
     return np.frombuffer(planes.T.tobytes(), target).copy()
   planes = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits).reshape(count, bits)
   codes = (planes.astype(np.int64) << np.arange(bits - 1, -1, -1)).sum(1)
-  if target.kind in "bu":
+  if target.kind in "bu" or jnp.issubdtype(target, jnp.unsignedinteger):
     return codes.astype(target)
   return np.where(codes >> (bits - 1), codes - (1 << bits), codes).astype(target)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compress_jax import artifact, tree
+from compress_jax.leaves.base import bits_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,8 @@ def size(params: Any) -> Size:
 
 
 def _dense_bytes(params: Any) -> int:
-  return sum(x.size * np.dtype(x.dtype).itemsize for _, x in tree.entries(params)[0])
+  arrays = [x if hasattr(x, "dtype") else np.asarray(x) for _, x in tree.entries(params)[0]]
+  return -(-sum(x.size * bits_of(x.dtype) for x in arrays) // 8)
 
 
 def count(params: Any) -> tuple[int, int]:

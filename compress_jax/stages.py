@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from compress_jax import checkpoint
 from compress_jax.version import __version__
+
+try:
+  import fcntl
+except ImportError:  # Windows: two processes on one stage are not kept apart
+  fcntl = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,13 +112,19 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
   if done is not None:
     return done
   directory.mkdir(parents=True, exist_ok=True)
+  with _locked(directory):
+    # Another process may have completed it meanwhile.
+    return find(stage, workdir) or _run(stage, directory, work)
+
+
+def _run(stage: Stage, directory: Path, work: Callable[[Path], Any]) -> Result:
+  before = _spent(directory)
   for leftover in directory.rglob("*.partial-*"):
     shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink()
   write_json(directory / "stage.json", {
       "name": stage.name, "spec": stage.spec, "data": stage.data,
       "parent": stage.parent and f"{stage.parent.name}-{stage.parent.digest}",
       "version": __version__})
-  before = _spent(directory)
   start = time.monotonic()
   write_json(directory / "started.json", {"at": time.time(), "spent": before})
   params, metrics = work(directory)
@@ -120,6 +132,15 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
   checkpoint.save(directory / "checkpoint", params, stage=stage.name, digest=stage.digest)
   write_json(directory / "metrics.json", metrics)
   return Result(stage=stage, directory=directory, metrics=metrics)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+  """Holds a stage's lock, which the system releases if the process is killed."""
+  with (directory / "lock").open("a") as file:
+    if fcntl is not None:
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
 
 
 def find(stage: Stage, workdir: str | os.PathLike[str]) -> Result | None:

@@ -53,6 +53,8 @@ def conv_general_dilated(lhs: Array, rhs: Array, window_strides: Any, padding: A
   numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
   plain = (lhs.ndim == 4 and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _LAYOUT)
            and feature_group_count == 1
+           # What Flax passes and the fast path does as well.
+           and all(v is None or k == "precision" for k, v in kwargs.items())
            and all(d in (None, 1) for d in (*(lhs_dilation or (1,)), *(rhs_dilation or (1,)))))
   if not plain or jax.default_backend() != "cpu":
     return lax.conv_general_dilated(
@@ -93,7 +95,7 @@ def _input_gradient(x: Array, w: Array, g: Array, padding: Any) -> Array:
 
 
 def _weight_gradient(x: Array, w: Array, g: Array, padding: Any) -> Array:
-  if w.shape[:2] == (1, 1) and g.shape[:3] == x.shape[:3]:
+  if w.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)) and g.shape[:3] == x.shape[:3]:
     flat = x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1])
     return flat.reshape(w.shape)
   # Channels in the batch's place: the output's positions become the taps.

@@ -92,7 +92,7 @@ def _prepare(made: Any, name: str, data_dir: str | None) -> None:
     made.download_and_prepare()
   except Exception as error:  # TFDS and the network raise many kinds
     raise ValueError(f"data.name={name!r}: not in {where} and cannot be prepared there "
-                     f"({str(error).splitlines()[0][:120]}); set --data_dir") from error
+                     f"({str(error)[:120]!r}); set --data_dir") from error
 
 
 def fingerprint(made: Any) -> str:

@@ -160,7 +160,7 @@ def quantize(parent: Trained, data: Data, *, bits: int, activation_bits: int,
     data: calibration images come from its training split.
     bits: of the weights.
     activation_bits: of the layers' inputs.
-    images: so many calibrate.
+    images: about so many calibrate (whole batches of at most `evaluate.BATCH`).
 
   Returns:
     The integer model, and {"predictions_differ", "logits_differ"}: on how many

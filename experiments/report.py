@@ -51,12 +51,20 @@ def _write_csv(rows: Sequence[Row], path: Path) -> None:
 
 def environment() -> dict[str, Any]:
   """Returns what the results were made with."""
-  commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
-                          cwd=Path(__file__).parent, check=False).stdout.strip()
   return {"python": platform.python_version(), "jax": jax.__version__,
-          "compress_jax": cj.__version__, "commit": commit or None, "platform": platform.platform(),
+          "compress_jax": cj.__version__, "commit": _commit(), "platform": platform.platform(),
           "devices": [str(d.device_kind) for d in jax.devices()], "cores": os.cpu_count(),
           "command": " ".join(sys.argv)}
+
+
+def _commit() -> str | None:
+  """Returns the commit of the checkout, or None where there is none, or no git."""
+  try:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
+                          cwd=Path(__file__).parent, check=False)
+  except OSError:
+    return None
+  return done.stdout.strip() or None
 
 
 def means(rows: Sequence[Row]) -> list[dict[str, Any]]:

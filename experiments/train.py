@@ -256,7 +256,9 @@ def _keep(directory: Path, tree: Any, history: list[Any]) -> None:
 def _resume(directory: Path, start: Any, recipe: Recipe) -> tuple[Any, Any, list[Any]]:
   """Returns (state, best, history) of the last complete epoch, or the start."""
   best = {k: start[k] for k in ("trainable", "stats")}
-  kept = sorted(p for p in directory.glob("epoch-*") if "partial" not in p.name)
+  # Not a checkpoint that was being written, or replaced.
+  kept = sorted((p for p in directory.glob("epoch-*") if p.suffix == ""),
+                key=lambda p: int(p.name.removeprefix("epoch-")))
   if not kept:
     return start, best, []
   leaves, metadata = cj.checkpoint.load(kept[-1])

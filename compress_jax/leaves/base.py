@@ -140,10 +140,18 @@ def freeze_of(x: Any) -> Any:
   return x.freeze() if is_leaf(x) else x
 
 
+def bits_of(dtype: Any) -> int:
+  """Returns the bits of an element; int4 and the like take less than their byte."""
+  dtype = jnp.dtype(dtype)
+  if jnp.issubdtype(dtype, jnp.integer):
+    return jnp.iinfo(dtype).bits
+  return dtype.itemsize * 8
+
+
 def payload_of(x: Any, name: str) -> dict[str, Payload]:
   """Returns the payload of an array or node under `name`."""
   if not isinstance(x, Node):
-    return {name: Payload(x, jnp.dtype(x.dtype).itemsize * 8)}
+    return {name: Payload(x, bits_of(x.dtype))}
   inner = x.payload()
   return {f"{name}/{key}": dataclasses.replace(
       p, keep=None if p.keep is None else f"{name}/{p.keep}")

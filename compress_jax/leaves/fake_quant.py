@@ -60,7 +60,7 @@ class FakeQuant(Leaf):
 
   @property
   def dtype(self):
-    return self.scale.dtype
+    return self.value.dtype
 
   def steps(self) -> Array:
     """Returns `q - zero_point` as integer-valued float32; see `grid.steps`."""
@@ -70,20 +70,24 @@ class FakeQuant(Leaf):
     return grid.steps(base.dense_of(self.value), scale, self.zero_point, self.bits)
 
   def dense(self) -> Array:
+    if self.bits.ndim:
+      raise ValueError(f"bits has shape {self.bits.shape}: a stacked leaf; use jax.vmap")
     scale = self.scale
     if self.learned:
       served = self.size / scale.size * grid.limits(self.bits, True)[1]
       scale = scale_gradient(scale, jax.lax.rsqrt(served))
-    return self._steps(scale) * scale
+    return (self._steps(scale) * scale).astype(self.dtype)
 
   def freeze(self) -> Quantized:
     if isinstance(self.bits, jax.core.Tracer):
       raise ValueError("freeze: bits is traced, but it decides how integers are stored; "
                        "freeze outside jit and vmap")
+    if self.bits.ndim:
+      raise ValueError(f"freeze: bits has shape {self.bits.shape}: freeze each leaf of the stack")
     bits = int(self.bits)
     dtype = jnp.int8 if bits <= 8 else jnp.int16
     return Quantized(grid.codes(self.steps(), self.zero_point, dtype), self.scale,
-                     self.zero_point, self.input, bits=bits)
+                     self.zero_point, self.input, bits=bits, of=jnp.dtype(self.dtype).name)
 
   def masked(self, mask: Array) -> FakeQuant:
     return dataclasses.replace(self, value=apply_mask(self.value, mask))

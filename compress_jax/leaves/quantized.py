@@ -22,6 +22,7 @@ class Quantized(Leaf):
     input: the grid on which `lift` quantizes what the weight is applied to;
       None leaves it in floating point.
     bits: bits an integer needs.
+    of: name of the dtype of the array it stands for.
 
   Example:
     >>> import jax.numpy as jnp
@@ -35,6 +36,7 @@ class Quantized(Leaf):
   zero_point: Array | None
   input: Activation | None
   bits: int = base.static(default=8)
+  of: str = base.static(default="float32")
 
   @property
   def shape(self):
@@ -42,7 +44,7 @@ class Quantized(Leaf):
 
   @property
   def dtype(self):
-    return self.scale.dtype
+    return jnp.dtype(self.of)
 
   def steps(self) -> Array:
     """Returns `integers - zero_point` as integer-valued float32."""
@@ -50,7 +52,7 @@ class Quantized(Leaf):
     return values if self.zero_point is None else values - self.zero_point
 
   def dense(self) -> Array:
-    return self.steps() * self.scale
+    return (self.steps() * self.scale).astype(self.dtype)
 
   def freeze(self) -> Quantized:
     return self

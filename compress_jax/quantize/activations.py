@@ -64,14 +64,27 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     0.01
   """
   tree.check_number("bits", bits, 2, 8)
+  _check_weights(params)
   ranges = _input_ranges(fn, params, batches)
   if not ranges:
-    raise ValueError("batches: calibration needs at least one batch and one quantized leaf")
+    raise ValueError("batches: calibration needs at least one")
   grids = {path: Activation(*grid.affine(r.low, r.high, bits, symmetric),
                             jnp.asarray(bits, jnp.int32)) for path, r in ranges.items()}
   chosen, rebuild = tree.select_parts(params, lambda path: True)
   return rebuild([dataclasses.replace(x, input=_grid_at(path, grids))
                   if isinstance(x, FakeQuant | Quantized) else x for path, x in chosen])
+
+
+def _check_weights(params: Any) -> None:
+  """Raises a ValueError unless there are quantized leaves, of at most 8 bits."""
+  quantized = [(path, x) for path, x in tree.select_parts(params, lambda path: True)[0]
+               if isinstance(x, FakeQuant | Quantized)]
+  if not quantized:
+    raise ValueError("params: no leaf is quantized; call quantize.affine first")
+  for path, x in quantized:
+    known = tree.concrete(x.bits)
+    if known is not None and known.max() > 8:
+      raise ValueError(f"{path}: bits={known}: may be up to 8 where inputs are quantized too")
 
 
 def _grid_at(path: str, grids: dict[str, Activation]) -> Activation:
@@ -83,7 +96,8 @@ def _grid_at(path: str, grids: dict[str, Activation]) -> Activation:
 
 def _input_ranges(fn: Callable[..., Any], params: Any, batches: Iterable[Any]) -> dict[str, Range]:
   plain = _without_inputs(params)
-  seen = jax.jit(lambda p, x: _ranges(capture(fn)(p, x)[1]))
+  # Plain weights are not watched: they may take part in anything.
+  seen = jax.jit(lambda p, x: _ranges(capture(fn, where=lambda path: False)(p, x)[1]))
   total: dict[str, Range] = {}
   for batch in batches:
     for path, r in seen(plain, batch).items():

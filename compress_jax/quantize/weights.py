@@ -42,8 +42,7 @@ def affine(params: Any, bits: Array | int, *, axis: int | tuple[int, ...] | None
     >>> cj.freeze(leaf).integers.tolist()
     [[127], [50]]
   """
-  tree.check_number("bits", bits, 2, 16)
-  bits = jnp.asarray(bits, jnp.int32)
+  bits = _checked_bits(bits)
   chosen, rebuild = tree.select_parts(params, where)
   return rebuild([_quantized(path, x, bits, axis, symmetric) for path, x in chosen])
 
@@ -77,20 +76,28 @@ def learned(params: Any, bits: Array | int, *, axis: int | tuple[int, ...] | Non
     (1, 4)
   """
   def one(path: str, x: Any) -> FakeQuant:
-    leaf = _quantized(path, x, jnp.asarray(bits, jnp.int32), axis, True)
+    leaf = _quantized(path, x, bits, axis, True)
     mean = jnp.abs(dense_of(leaf.value)).mean(_reduced_axes(path, leaf.ndim, axis), keepdims=True)
     scale = 2 * mean / jnp.sqrt(grid.limits(leaf.bits, True)[1])
     return dataclasses.replace(leaf, scale=jnp.where(scale > 0, scale, 1.0), learned=True)
 
-  tree.check_number("bits", bits, 2, 16)
+  bits = _checked_bits(bits)
   chosen, rebuild = tree.select_parts(params, where)
   return rebuild([one(path, x) for path, x in chosen])
+
+
+def _checked_bits(bits: Array | int) -> Array:
+  """Returns bits as an int32 scalar, after checking what is known of it."""
+  if jnp.ndim(bits) or not jnp.issubdtype(jnp.result_type(bits), jnp.integer):
+    raise ValueError(f"bits={bits}: may be one whole number from 2 to 16")
+  tree.check_number("bits", bits, 2, 16)
+  return jnp.asarray(bits, jnp.int32)
 
 
 def _quantized(path: str, x: Array | Leaf, bits: Array, axis: Any, symmetric: bool) -> FakeQuant:
   tree.check_finite(path, x)
   value = x.value if isinstance(x, FakeQuant) else dense_of(x) if isinstance(x, Quantized) else x
-  dense = dense_of(value)
+  dense = dense_of(value).astype(jnp.float32)
   over = _reduced_axes(path, dense.ndim, axis)
   low, high = (f(dense, axis=over, keepdims=True) for f in (jnp.min, jnp.max))
   scale, zero_point = grid.affine(low, high, bits, symmetric)
@@ -98,8 +105,8 @@ def _quantized(path: str, x: Array | Leaf, bits: Array, axis: Any, symmetric: bo
 
 
 def _reduced_axes(path: str, ndim: int, axis: Any) -> tuple[int, ...]:
-  kept = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+  kept = () if axis is None else tuple(axis) if isinstance(axis, tuple | list) else (axis,)
   for a in kept:
-    if not -ndim <= a < ndim:
+    if not hasattr(a, "__index__") or not -ndim <= a < ndim:
       raise ValueError(f"{path}: axis={axis}: may be from {-ndim} to {ndim - 1}")
   return tuple(i for i in range(ndim) if i not in {a % ndim for a in kept})

@@ -41,9 +41,10 @@ register(primitives.remat_p, None)(_remat)
 def _cond(interpreter: Any, equation: Any, index: Any, *operands: Any) -> list[Any]:
   branches = [interpreter.sub(*open_jaxpr(b)) for b in equation.params["branches"]]
   if interpreter.watching:
-    # Branches see different weights: only those that all of them use come out.
-    names = [set(jax.eval_shape(b, *operands)[1]) for b in branches]
-    common = set.intersection(*names)
+    # Branches use weights differently: only what is alike in all of them comes out.
+    seen = [jax.eval_shape(b, *operands)[1] for b in branches]
+    shapes = [{path: str(uses) for path, uses in records.items()} for records in seen]
+    common = {path for path, uses in shapes[0].items() if all(s.get(path) == uses for s in shapes)}
     branches = [_only(b, common) for b in branches]
   return interpreter.absorb(*lax.switch(index, branches, *operands))
 
@@ -51,7 +52,7 @@ def _cond(interpreter: Any, equation: Any, index: Any, *operands: Any) -> list[A
 def _only(branch: Any, names: set[str]) -> Any:
   def fn(*operands: Any) -> Any:
     outs, records = branch(*operands)
-    return outs, {name: records[name] for name in names}
+    return outs, {name: records[name] for name in sorted(names)}
   return fn
 
 
@@ -123,7 +124,7 @@ def _custom_derivative(interpreter: Any, equation: Any, *inputs: Any) -> list[An
   if single is not None:
     inner, cls, places = single
     def outer(left: Any, right: Any) -> Any:
-      args = list(inputs)
+      args = [x.dense() if isinstance(x, Ref) else x for x in inputs]
       args[places[0]], args[places[1]] = left, right
       return original(args)[0]
     return _operands(cls, interpreter, inner, *(inputs[i] for i in places), outer)
@@ -131,6 +132,7 @@ def _custom_derivative(interpreter: Any, equation: Any, *inputs: Any) -> list[An
   values = [interpreter.plain(v, equation, "it leaves a custom derivative") for v in values]
   surrogates = original([x.dense() if isinstance(x, Ref) else x for x in inputs])
   return [with_gradient_of(lax.stop_gradient(value), surrogate)
+          if jnp.issubdtype(value.dtype, jnp.inexact) else value
           for value, surrogate in zip(values, surrogates, strict=True)]
 
 

@@ -20,6 +20,7 @@ from compress_jax.rules.registry import NoRule, Ref, cast, register
 # Largest |q - zero_point| of an 8-bit grid, asymmetric and symmetric.
 _WIDEST = {True: 255, False: 127}
 _FLOAT32_EXACT = 2**24
+_INT32_EXACT = 2**31
 
 
 @jax.custom_jvp
@@ -110,9 +111,14 @@ def _affine(op: Contraction, x: Array, w: Ref) -> Array:
   leaf = w.leaf
   if leaf.input is None:
     # Weight-only: the same arithmetic for both leaves, so the same bits.
-    total = op(x, leaf.steps().astype(x.dtype)).astype(jnp.float32)
+    if op.outer is None:
+      # Sums of many steps leave float16's range: accumulate in float32.
+      total = op.bind(x, leaf.steps().astype(x.dtype), preferred_element_type=jnp.dtype("float32"))
+    else:
+      total = op(x, leaf.steps().astype(x.dtype)).astype(jnp.float32)
     return _rounded(total * op.per_output(leaf.scale, w.path, total.ndim))
   grid = leaf.input
+  _check_sum(op, leaf, w.path)
   surrogate = op(grid.fake(x).astype(x.dtype), leaf.dense().astype(w.dtype))
   run = _integer if isinstance(leaf, Quantized) else _integer_valued
   total = run(op, lax.stop_gradient(x), lax.stop_gradient(leaf), w.path)
@@ -136,9 +142,9 @@ _rounded.defjvp(lambda primals, tangents: (_rounded(*primals), tangents[0]))
 def _integer(op: Contraction, x: Array, leaf: Quantized, path: str) -> Array:
   """Accumulates int8 products in int32; float32 result, rounded once."""
   grid = leaf.input
-  if leaf.zero_point is not None or leaf.bits > 8:
+  if leaf.zero_point is not None:
     # The shifted weight does not fit int8: widen both sides.
-    w = leaf.integers.astype(jnp.int32) - (0 if leaf.zero_point is None else leaf.zero_point)
+    w = leaf.integers.astype(jnp.int32) - leaf.zero_point
     return op.exact(grid.steps(x).astype(jnp.int32), w, jnp.int32).astype(jnp.float32)
   q = codes(grid.steps(x), grid.zero_point, jnp.int8)
   if grid.zero_point is None:
@@ -154,12 +160,29 @@ def _integer_valued(op: Contraction, x: Array, leaf: FakeQuant, path: str) -> Ar
   """The sum that `_integer` gives, from float32 products of whole numbers."""
   q, w = leaf.input.steps(x), leaf.steps()
   widest = _WIDEST[leaf.input.zero_point is not None], _WIDEST[leaf.zero_point is not None]
-  if op.terms(leaf.shape) * widest[0] * widest[1] < _FLOAT32_EXACT:
+  terms = op.terms(leaf.shape)
+  if terms * widest[0] * widest[1] < _FLOAT32_EXACT:
     return op.exact(q, w, jnp.float32)
-  # Long sums leave float32's whole numbers: add 4-bit digits of x separately.
+  # Long sums leave float32's whole numbers: add 4-bit digits of x, then of w too, separately.
+  weights = [(1, w)] if terms * 16 * widest[1] < _FLOAT32_EXACT else _digits(w)
+  parts = [a * b * op.exact(d, e, jnp.float32).astype(jnp.int32)
+           for a, d in _digits(q) for b, e in weights]
+  return sum(parts).astype(jnp.float32)
+
+
+def _digits(q: Array) -> list[tuple[int, Array]]:
+  """Returns [(factor, digit)] of whole numbers up to 255; digits are up to 16."""
   high = jnp.floor(q / 16)
-  digits = [op.exact(d, w, jnp.float32).astype(jnp.int32) for d in (high, q - 16 * high)]
-  return (16 * digits[0] + digits[1]).astype(jnp.float32)
+  return [(16, high), (1, q - 16 * high)]
+
+
+def _check_sum(op: Contraction, leaf: Any, path: str) -> None:
+  """Raises NoRule where the sum of integer products may leave int32."""
+  most = op.terms(leaf.shape) * 255 * (255 if leaf.zero_point is not None else 127)
+  if isinstance(leaf.bits, int) and leaf.bits > 8:
+    raise NoRule(op.primitive.name, path, f"bits={leaf.bits}: integer products take up to 8")
+  if most >= _INT32_EXACT:
+    raise NoRule(op.primitive.name, path, f"{op.terms(leaf.shape)} products may leave int32")
 
 
 def _operands(cls: type[Contraction], interpreter: Any, equation: Any, left: Any, right: Any,

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import primitives
 
 from compress_jax.leaves import Leaf, dense_of, is_leaf
 from compress_jax.leaves.base import Array
 
 Rule = Callable[..., list[Any]]
+
+PRODUCTS = (primitives.dot_general_p, primitives.conv_general_dilated_p)
 
 # (primitive, leaf type or None for any) -> rule(interpreter, equation, *inputs)
 RULES: dict[tuple[Any, type[Leaf] | None], Rule] = {}
@@ -57,6 +60,10 @@ class Ref:
   leaf: Leaf | Array
   path: str = dataclasses.field(metadata={"static": True})
   dtype: Any = dataclasses.field(metadata={"static": True})
+
+  def whole(self) -> Any:
+    """Returns the leaf as it is (a leaf has no other dtype), or the array as converted."""
+    return self.leaf if self.compressed else self.dense()
 
   @property
   def compressed(self) -> bool:
