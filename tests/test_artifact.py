@@ -75,3 +75,21 @@ def test_the_error_names_the_file(tmp_path):
   (tmp_path / "x.cjx").write_bytes(b"something else")
   with pytest.raises(cj.artifact.ArtifactError, match=r"x\.cjx: starts with b'some'"):
     cj.artifact.load(tmp_path / "x.cjx")
+
+
+def test_any_shape_of_tree_comes_back():
+  leaf = cj.prune.magnitude(jnp.arange(4.0).reshape(2, 2), 0.5)
+  loaded = cj.artifact.decode(cj.artifact.encode(leaf))[0]
+  np.testing.assert_array_equal(loaded.dense(), leaf.dense())
+  loaded = cj.artifact.decode(cj.artifact.encode([np.array([2**40]), np.float64(0.1), 0.5]))[0]
+  assert loaded[0][0] == 2**40 and loaded[1] == 0.1 and loaded[2] == 0.5
+  assert cj.size({"w": jnp.ones(2), "step": 0.1}).dense == 16
+  four = {"w": jnp.array([1, -2, 3, -8], jnp.int4)}
+  assert cj.size(four).dense == cj.size(four).packed == 2
+  np.testing.assert_array_equal(cj.artifact.decode(cj.artifact.encode(four))[0]["w"], four["w"])
+
+
+@pytest.mark.parametrize("tree", [{0: 1.0}, {"a/b": 1.0}])
+def test_ambiguous_keys_are_refused(tree):
+  with pytest.raises(ValueError, match="may be a string without '/'"):
+    cj.artifact.encode(tree)

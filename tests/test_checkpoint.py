@@ -62,3 +62,20 @@ def test_every_file_cut_short_is_found(saved, tmp_path):
 def test_what_is_not_there_is_named(tmp_path):
   with pytest.raises(cj.checkpoint.CheckpointError, match=r"nothing/manifest\.json: cannot"):
     cj.checkpoint.load(tmp_path / "nothing")
+
+
+def test_an_interrupted_replacement_leaves_the_old_one(saved, monkeypatch):
+  import os
+  rename, calls = os.rename, []
+  def killed(a, b):
+    calls.append(b)
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    rename(a, b)
+  monkeypatch.setattr(os, "rename", killed)
+  with pytest.raises(KeyboardInterrupt):
+    cj.checkpoint.save(saved, {"w": jnp.zeros(1)}, n=2)
+  monkeypatch.undo()
+  assert cj.checkpoint.load(saved)[1] == {"n": 1}
+  cj.checkpoint.save(saved, {"w": jnp.zeros(1)}, n=3)
+  assert cj.checkpoint.load(saved)[1] == {"n": 3}

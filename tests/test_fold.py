@@ -47,3 +47,8 @@ def test_what_cannot_be_folded_is_named():
   stats = {"l": {"norm": {"mean": one[0], "var": one[0]}}}
   with pytest.raises(ValueError, match="l/conv/kernel: a FakeQuant cannot be folded"):
     cj.fold.batch_norm(cj.quantize.affine(params, 8, where="kernel"), stats)
+
+
+def test_nothing_to_fold_is_an_error():
+  with pytest.raises(ValueError, match="layer='conv', norm='norm': no dict"):
+    cj.fold.batch_norm({"Conv_0": {"kernel": jnp.ones((1, 1))}}, {})

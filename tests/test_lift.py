@@ -230,3 +230,74 @@ def test_low_rank_convolutions_keep_fast_gradients():
   lifted = jax.grad(lambda leaf: (cj.lift(fn)(leaf, x)**2).sum())(leaf)
   dense = jax.grad(lambda leaf: (fn(leaf.dense(), x)**2).sum())(leaf)
   np.testing.assert_allclose(lifted.u, dense.u, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("terms,symmetric", [(5000, False), (9000, True), (25088, True)])
+def test_the_longest_sums_are_exact_too(terms, symmetric):
+  rng = np.random.default_rng(0)
+  w = jnp.asarray(rng.uniform(0.5, 1, (terms, 3)), jnp.float32)
+  x = jnp.asarray(rng.uniform(0.5, 1, (4, terms)), jnp.float32)
+  fn = lambda p, x: x @ p["w"]
+  p = cj.quantize.calibrate(fn, cj.quantize.affine({"w": w}, 8, symmetric=symmetric), [x])
+  np.testing.assert_array_equal(cj.lift(fn)(p, x), cj.lift(fn)(cj.freeze(p), x))
+  np.testing.assert_allclose(cj.lift(fn)(p, x), x @ w, rtol=0.01)
+
+
+def test_sums_that_leave_int32_are_refused():
+  fn = lambda p, x: x @ p["w"]
+  p = cj.quantize.affine({"w": jnp.ones((70_000, 1))}, 8)
+  with pytest.raises(cj.NoRule, match="70000 products may leave int32"):
+    cj.lift(fn)(cj.quantize.calibrate(fn, p, [jnp.ones((1, 70_000))]), jnp.ones((1, 70_000)))
+  with pytest.raises(ValueError, match="w: bits=16: may be up to 8 where inputs"):
+    cj.quantize.calibrate(fn, cj.quantize.affine({"w": jnp.ones((2, 2))}, 16), [jnp.ones((1, 2))])
+
+
+def test_float16_does_not_overflow():
+  w = jnp.full((4096, 1), 0.02)
+  fn = lambda p, x: x @ p["w"].astype(jnp.float16)
+  p = cj.quantize.affine({"w": w}, 8)
+  out = cj.lift(fn)(p, jnp.ones((1, 4096), jnp.float16))
+  assert out.dtype == jnp.float16 and float(out[0, 0]) == pytest.approx(81.92, rel=0.01)
+
+
+def test_half_precision_models_stay_in_half_precision():
+  w = jax.random.normal(jax.random.key(0), (4, 4), jnp.bfloat16)
+  p = cj.quantize.affine({"w": w}, 8)
+  for tree in (p, cj.freeze(p)):
+    assert cj.dense(tree)["w"].dtype == jnp.bfloat16 and cj.size(tree).dense == 32
+  fn = lambda p, x: lax.scan(lambda c, _: (c @ p["w"], None), x, None, length=2)[0]
+  out = cj.lift(fn)(cj.freeze(p), jnp.ones((2, 4), jnp.bfloat16))
+  np.testing.assert_array_equal(out, cj.lift(fn)(p, jnp.ones((2, 4), jnp.bfloat16)))
+
+
+def test_capture_of_lists_and_of_products_of_weights():
+  params = [jnp.eye(3), 2 * jnp.eye(3)]
+  fn = lambda p, x: (x @ p[0]) @ p[1]
+  seen = cj.capture(fn)(params, jnp.ones((1, 3)))[1]
+  assert {k: len(v) for k, v in seen.items()} == {"0": 1, "1": 1}
+  p = cj.quantize.calibrate(fn, cj.quantize.affine(params, 8), [jnp.ones((1, 3))])
+  assert all(x.input is not None for x in p)
+  both = lambda p, x: (x @ (p[0] @ p[1]), p[0].astype(jnp.int8), p[1].astype(jnp.bfloat16))
+  out = cj.capture(both)(params, jnp.ones((1, 3)))[0]
+  assert [o.dtype.name for o in out] == ["float32", "int8", "bfloat16"]
+
+
+def test_capture_through_branches_keeps_what_is_alike():
+  fn = lambda w, x: lax.cond(x.sum() > 0, lambda x: (x @ w["a"] @ w["a"]) @ w["b"],
+                             lambda x: (x @ w["a"]) @ w["b"], x)
+  seen = cj.capture(fn)({"a": jnp.eye(3), "b": jnp.eye(3)}, jnp.ones((1, 3)))[1]
+  assert list(seen) == ["b"]
+
+
+def test_custom_derivatives_with_integer_outputs_and_several_weights():
+  @jax.custom_vjp
+  def f(x, w, v):
+    y = jnp.tanh(x @ w)
+    return y, y.argmax(-1)
+  f.defvjp(lambda x, w, v: (f(x, w, v), (x, w, v)),
+           lambda saved, g: (g[0] @ saved[1].T, jnp.zeros_like(saved[1]), jnp.zeros_like(saved[2])))
+  leaf, x = matrix()["w"], jnp.ones((2, 4))
+  grad = lambda fn: jax.grad(lambda x: fn(leaf, x)[0].sum())(x)
+  fn = lambda w, x: f(x, w, w)
+  np.testing.assert_allclose(grad(cj.lift(fn)), jax.grad(
+      lambda x: fn(leaf.dense(), x)[0].sum())(x), rtol=1e-5)

@@ -58,3 +58,31 @@ def test_damage_is_named(tmp_path):
   (result.directory / "metrics.json").write_text('{"acc')
   with pytest.raises(cj.checkpoint.CheckpointError, match=r"metrics\.json: cannot be read"):
     find(stage(), tmp_path)
+
+
+def test_two_processes_do_not_work_on_one_stage(tmp_path):
+  import threading
+  running, order = threading.Event(), []
+  def slow(directory):
+    running.set()
+    order.append("first")
+    threading.Event().wait(0.5)
+    return {"w": np.ones(1)}, {"by": "first"}
+  thread = threading.Thread(target=run, args=(stage(), tmp_path, slow))
+  thread.start()
+  running.wait()
+  second = run(stage(), tmp_path, lambda _: order.append("second"))
+  thread.join()
+  assert order == ["first"] and second.metrics["by"] == "first"
+
+
+def test_time_between_attempts_is_not_counted(tmp_path):
+  import os
+  import time
+  def interrupted(directory):
+    raise KeyboardInterrupt
+  with pytest.raises(KeyboardInterrupt):
+    run(stage(), tmp_path, interrupted)
+  for file in stage().directory(tmp_path).rglob("*"):
+    os.utime(file, (time.time() - 500,) * 2)
+  assert run(stage(), tmp_path, lambda _: ({}, {})).metrics["seconds"] < 100

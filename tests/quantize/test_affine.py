@@ -81,3 +81,16 @@ def test_calibration_covers_what_was_seen():
 def test_bad_input_names_the_argument(call, message):
   with pytest.raises(ValueError, match=message):
     call({"w": jnp.eye(2)})
+
+
+@pytest.mark.parametrize("bits", [4.5, [2, 8]])
+def test_bits_are_one_whole_number(bits):
+  with pytest.raises(ValueError, match="may be one whole number from 2 to 16"):
+    cj.quantize.affine({"w": jnp.eye(2)}, jnp.asarray(bits))
+
+
+def test_a_stacked_leaf_says_vmap():
+  stacked = jax.vmap(lambda b: cj.quantize.affine({"w": jnp.eye(3)}, b))(jnp.array([2, 4, 8]))
+  with pytest.raises(ValueError, match=r"bits has shape \(3,\): a stacked leaf; use jax.vmap"):
+    cj.dense(stacked)
+  assert jax.vmap(cj.dense)(stacked)["w"].shape == (3, 3, 3)
