@@ -77,6 +77,13 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
 
   Raises:
     ArtifactError: the file is no artifact, cut short, or changed.
+
+  Example:
+    >>> import tempfile, jax.numpy as jnp
+    >>> path = tempfile.mkdtemp() + "/model.cjx"
+    >>> _ = save(path, {"w": jnp.ones(2)})
+    >>> load(path)[0]["w"].tolist()
+    [1.0, 1.0]
   """
   try:
     return decode(Path(path).read_bytes())
@@ -114,7 +121,13 @@ def stored(name: str, all_payloads: dict[str, Payload]) -> np.ndarray:
 
 
 def encode(params: Any, **metadata: Any) -> bytes:
-  """Returns the bytes that `save` writes."""
+  """Returns the bytes that `save` writes; arguments as there.
+
+  Example:
+    >>> import numpy as np
+    >>> encode({"w": np.zeros(1000, np.float32)})[:4]
+    b'CJX1'
+  """
   params = tree.freeze(params)
   structure, _ = manifest.describe(params)
   everything = payloads(params)
@@ -140,6 +153,11 @@ def decode(data: bytes) -> tuple[Any, dict[str, Any]]:
 
   Raises:
     ArtifactError: the bytes are no artifact, cut short, or changed.
+
+  Example:
+    >>> import numpy as np
+    >>> decode(encode({"w": np.zeros(1)}, epoch=3))[1]
+    {'epoch': 3}
   """
   if data[:4] != MAGIC or len(data) < 12:
     raise ArtifactError(f"starts with {data[:4]!r}; an artifact starts with {MAGIC!r}")

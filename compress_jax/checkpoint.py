@@ -71,6 +71,13 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
 
   Raises:
     CheckpointError: missing, cut short, or changed; the message names the file.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> save(path, {"w": np.ones(2, np.float32)})
+    >>> load(path)[0]["w"].tolist()
+    [1.0, 1.0]
   """
   path = Path(path).absolute()
   if not path.exists() and _old(path).exists():
@@ -122,6 +129,13 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
 
   Raises:
     CheckpointError: missing, cut short, or of another format.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> save(path, {"w": np.ones(2, np.float32)})
+    >>> read_manifest(path)["structure"]
+    {'dict': {'w': {'array': 'w', 'shape': [2], 'dtype': 'float32'}}}
   """
   file = Path(path) / "manifest.json"
   try:

@@ -57,7 +57,12 @@ def svd(params: Any, *, rank: int | None = None, delta: int | None = None,
 
 
 def max_rank(shape: tuple[int, ...]) -> int:
-  """Returns r_max of a weight of this shape, rounded down; see `svd`."""
+  """Returns r_max of a weight of this shape, rounded down; see `svd`.
+
+  Example:
+    >>> max_rank((448, 10))
+    9
+  """
   outputs = shape[-1]
   inputs = math.prod(shape[:-1])
   return inputs * outputs // (inputs + outputs)

@@ -31,6 +31,11 @@ class Stage:
     spec: everything the result depends on, JSON-able.
     parent: the stage whose result this one starts from.
     data: fingerprint of the data.
+
+  Example:
+    >>> teacher = Stage(name="teacher", spec={"epochs": 1})
+    >>> [s.name for s in Stage(name="student", spec={}, parent=teacher).lineage()]
+    ['teacher', 'student']
   """
 
   name: str
@@ -148,6 +153,11 @@ def find(stage: Stage, workdir: str | os.PathLike[str]) -> Result | None:
 
   Raises:
     CheckpointError: it is marked complete but its metrics cannot be read.
+
+  Example:
+    >>> import tempfile
+    >>> find(Stage(name="teacher", spec={}), tempfile.mkdtemp()) is None
+    True
   """
   file = stage.directory(workdir) / "metrics.json"
   if not file.exists():

@@ -30,7 +30,12 @@ def path_str(path: tuple[Any, ...]) -> str:
 
 
 def entries(params: Any) -> tuple[list[Entry], Any]:
-  """Returns ([(path, array or leaf)], tree structure) of a parameter tree."""
+  """Returns ([(path, array or leaf)], tree structure) of a parameter tree.
+
+  Example:
+    >>> entries({"a": {"b": 1}})[0]
+    [('a/b', 1)]
+  """
   flat, structure = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_leaf)
   return [(path_str(path), x) for path, x in flat], structure
 

@@ -126,7 +126,13 @@ class Leaf(Node):
 
 
 def is_leaf(x: Any) -> bool:
-  """Returns whether `x` is a compressed leaf (an `is_leaf=` for `jax.tree`)."""
+  """Returns whether `x` is a compressed leaf (an `is_leaf=` for `jax.tree`).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> is_leaf(jnp.ones(2))
+    False
+  """
   return isinstance(x, Leaf)
 
 

@@ -134,6 +134,11 @@ class Activation(base.Node):
     scale: float32 scalar.
     zero_point: int32 scalar, or None for a symmetric grid.
     bits: int32 scalar, 2 to 8.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> Activation(jnp.float32(0.5), None, jnp.int32(8)).fake(jnp.array([0.7])).tolist()
+    [0.5]
   """
 
   scale: Array
