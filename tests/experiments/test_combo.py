@@ -105,11 +105,11 @@ def test_again_trains_nothing_and_a_killed_run_ends_the_same(study, tmp_path):
   assert "stages run now: 0;" in again.communicate()[0]
   # Only the compiled programs are shared, for speed.
   shutil.copytree(workdir / "compiled", tmp_path / "compiled")
-  rng, kills = random.Random(0), 0
+  rng, kills, wanted = random.Random(0), 0, int(os.environ.get("KILLS", "3"))
   while True:
     process = launch(tmp_path, data_dir)
-    if kills < int(os.environ.get("KILLS", "3")):
-      time.sleep(rng.uniform(2, 12))
+    if kills < wanted:
+      time.sleep(rng.uniform(2, 9))
       if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         kills += 1
@@ -117,7 +117,7 @@ def test_again_trains_nothing_and_a_killed_run_ends_the_same(study, tmp_path):
     if process.returncode == 0:
       break
     assert process.returncode == -signal.SIGKILL, output
-  assert kills > 0
+  assert kills == wanted
   assert rows(tmp_path) == rows(workdir)
 
 
