@@ -48,3 +48,19 @@ def test_no_gradient_reaches_the_teacher():
 def test_bad_input_names_the_argument(arguments, message):
   with pytest.raises(ValueError, match=message):
     cj.distill.hinton(jnp.ones((1, 2)), jnp.ones((1, 2)), jnp.array([0]), **arguments)
+
+
+def test_a_class_the_teacher_rules_out_adds_nothing():
+  teacher, student = jnp.array([[1.0, 2.0, -jnp.inf]]), jnp.array([[0.5, 0.1, 0.3]])
+  loss = lambda s: cj.distill.hinton(s, teacher, jnp.array([0]), temperature=2.0, alpha=1.0)
+  limit = cj.distill.hinton(student, teacher.at[0, 2].set(-1e4), jnp.array([0]), temperature=2.0,
+                            alpha=1.0)
+  assert float(loss(student)) == pytest.approx(float(limit), rel=1e-5)
+  assert np.isfinite(jax.grad(loss)(student)).all()
+
+
+@pytest.mark.parametrize("teacher,labels", [((4, 1), (4,)), ((4, 3), (1,))])
+def test_shapes_that_do_not_belong_together_are_refused(teacher, labels):
+  with pytest.raises(ValueError, match=r"may be \(batch, classes\) twice and \(batch,\)"):
+    cj.distill.hinton(jnp.ones((4, 3)), jnp.ones(teacher), jnp.zeros(labels, int), temperature=1.0,
+                      alpha=0.5)

@@ -29,3 +29,10 @@ def test_grouped_and_dilated_go_to_xla():
   out = conv_general_dilated(x, w, (1, 1), "SAME", rhs_dilation=(2, 2), feature_group_count=2,
                              dimension_numbers=("NHWC", "HWIO", "NHWC"))
   assert out.shape == (1, 6, 6, 4)
+
+
+def test_arguments_the_fast_path_does_not_know_go_to_xla():
+  x, w = np.ones((4, 6, 6, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)
+  out = conv_general_dilated(x, w, (1, 1), "SAME", batch_group_count=2,
+                             dimension_numbers=("NHWC", "HWIO", "NHWC"))
+  assert out.shape == (2, 6, 6, 4)
