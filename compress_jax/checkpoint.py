@@ -50,7 +50,7 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     # Orbax refuses arrays without elements, and trees without arrays.
     filled = {name: np.asarray(x) for name, x in arrays.items() if x.size}
     if filled:
-      _orbax(ocp, "save")(partial / "arrays", filled)
+      _orbax("save")(partial / "arrays", filled)
     sums = {name: _checksum(x) for name, x in arrays.items()}
     text = json.dumps({"format": FORMAT, "structure": structure, "checksums": sums,
                        "files": _file_sizes(partial / "arrays"), "metadata": metadata})
@@ -112,7 +112,7 @@ def _read_arrays(path: Path) -> dict[str, Any]:
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")  # Orbax: "restored without a target"
-      return _orbax(ocp, "load")(path)
+      return _orbax("load")(path)
   except Exception as error:  # tensorstore raises many kinds for a damaged file
     reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
     raise CheckpointError(f"{path}: cannot be read, maybe cut short ({reason[0][:120]})") from error
@@ -148,9 +148,9 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
 
 
-def _orbax(module: Any, verb: str) -> Any:
+def _orbax(verb: str) -> Any:
   """Returns Orbax's function of that name; older releases call it `VERB_pytree`."""
-  return getattr(module, verb, None) or getattr(module, f"{verb}_pytree")
+  return getattr(ocp, verb, None) or getattr(ocp, f"{verb}_pytree")
 
 
 def _file_sizes(directory: Path) -> dict[str, int]:

@@ -24,12 +24,11 @@ def node_types() -> dict[str, type[Node]]:
   return found
 
 
-def describe(tree: Any, path: str = "") -> tuple[Json, dict[str, Any]]:
+def describe(tree: Any) -> tuple[Json, dict[str, Any]]:
   """Separates a tree into its structure and its arrays.
 
   Args:
     tree: nested dicts, lists, tuples, nodes, None and arrays.
-    path: prefix of the arrays' names.
 
   Returns:
     The structure, JSON-able, with every node's type and static fields, and
@@ -64,7 +63,7 @@ def describe(tree: Any, path: str = "") -> tuple[Json, dict[str, Any]]:
     raise ValueError(f"{path}: a {type(x).__name__} cannot be stored; it may be a dict, list, "
                      "tuple, leaf, array or None")
 
-  return visit(tree, path), arrays
+  return visit(tree, ""), arrays
 
 
 def rebuild(structure: Json, array: Callable[[Json], Any]) -> Any:

@@ -70,9 +70,7 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     raise ValueError("batches: calibration needs at least one")
   grids = {path: Activation(*grid.affine(r.low, r.high, bits, symmetric),
                             jnp.asarray(bits, jnp.int32)) for path, r in ranges.items()}
-  chosen, rebuild = tree.select_parts(params, lambda path: True)
-  return rebuild([dataclasses.replace(x, input=_grid_at(path, grids))
-                  if isinstance(x, FakeQuant | Quantized) else x for path, x in chosen])
+  return _with_inputs(params, lambda path: _grid_at(path, grids))
 
 
 def _check_weights(params: Any) -> None:
@@ -95,7 +93,7 @@ def _grid_at(path: str, grids: dict[str, Activation]) -> Activation:
 
 
 def _input_ranges(fn: Callable[..., Any], params: Any, batches: Iterable[Any]) -> dict[str, Range]:
-  plain = _without_inputs(params)
+  plain = _with_inputs(params, lambda path: None)
   # Plain weights are not watched: they may take part in anything.
   seen = jax.jit(lambda p, x: _ranges(capture(fn, where=lambda path: False)(p, x)[1]))
   total: dict[str, Range] = {}
@@ -106,10 +104,11 @@ def _input_ranges(fn: Callable[..., Any], params: Any, batches: Iterable[Any]) -
   return total
 
 
-def _without_inputs(params: Any) -> Any:
+def _with_inputs(params: Any, grid_at: Callable[[str], Activation | None]) -> Any:
+  """Returns the tree with every quantized leaf's input grid set by its path."""
   chosen, rebuild = tree.select_parts(params, lambda path: True)
-  return rebuild([dataclasses.replace(x, input=None) if isinstance(x, FakeQuant | Quantized)
-                  else x for _, x in chosen])
+  return rebuild([dataclasses.replace(x, input=grid_at(path))
+                  if isinstance(x, FakeQuant | Quantized) else x for path, x in chosen])
 
 
 def _ranges(captured: dict[str, list[Captured]]) -> dict[str, Range]:

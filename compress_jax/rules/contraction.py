@@ -71,14 +71,13 @@ class Contraction:
     """
     if s.ndim == 0:
       return s
-    if any(s.shape[a] != 1 for a in self.contracted()):
+    summed, places = self.contracted(), self.output_axes(ndim)
+    if any(s.shape[a] != 1 for a in summed):
       raise NoRule(self.primitive.name, path, "its scale varies along the summed axis")
     shape = [1] * ndim
-    for axis, out in self.output_axes(ndim).items():
+    for axis, out in places.items():
       shape[out] = s.shape[axis]
-    order = sorted(self.output_axes(ndim), key=self.output_axes(ndim).get)
-    summed = self.contracted()
-    return jnp.transpose(s, (*order, *(a for a in range(s.ndim) if a in summed))).reshape(shape)
+    return jnp.transpose(s, (*sorted(places, key=places.get), *summed)).reshape(shape)
 
   def output_axes(self, ndim: int) -> dict[int, int]:
     """Returns {weight axis: result axis} of the axes that are not summed."""
