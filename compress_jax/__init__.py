@@ -16,11 +16,16 @@ from compress_jax import (
 from compress_jax.leaves import (
   Activation,
   Clustered,
+  Dynamic,
+  FakeFloat,
   FakeQuant,
+  Float,
   Leaf,
   LowRank,
   Masked,
   Quantized,
+  Spatial,
+  Tucker2,
   is_leaf,
 )
 from compress_jax.lift import capture, lift
@@ -30,8 +35,9 @@ from compress_jax.tree import dense, entries, freeze, merge, partition
 from compress_jax.version import __version__
 
 __all__ = [
-    "Activation", "Captured", "Clustered", "FakeQuant", "Leaf", "LowRank", "Masked", "NoRule",
-    "Quantized", "Size", "__version__", "artifact", "capture", "checkpoint", "count", "dense",
-    "distill", "entries", "factorize", "fold", "freeze", "is_leaf", "lift", "merge", "metrics",
-    "partition", "penalties", "prune", "quantize", "schedules", "size", "stages",
+    "Activation", "Captured", "Clustered", "Dynamic", "FakeFloat", "FakeQuant", "Float", "Leaf",
+    "LowRank", "Masked", "NoRule", "Quantized", "Size", "Spatial", "Tucker2", "__version__",
+    "artifact", "capture", "checkpoint", "count", "dense", "distill", "entries", "factorize",
+    "fold", "freeze", "is_leaf", "lift", "merge", "metrics", "partition", "penalties", "prune",
+    "quantize", "schedules", "size", "stages",
 ]

@@ -14,7 +14,8 @@ from compress_jax.leaves import Leaf, is_leaf
 from compress_jax.rules import PRODUCTS, RULES, Captured, NoRule, Ref, bind
 
 
-def lift(fn: Callable[..., Any], densify: bool = False) -> Callable[..., Any]:
+def lift(fn: Callable[..., Any], densify: bool = False,
+         exact: bool = True) -> Callable[..., Any]:
   """Makes a function run on compressed leaves, by the rules of its primitives.
 
   The function is traced on arrays of the leaves' shapes and dtypes, and its
@@ -27,6 +28,9 @@ def lift(fn: Callable[..., Any], densify: bool = False) -> Callable[..., Any]:
     fn: any JAX function.
     densify: whether a primitive without a rule runs on the dense array. If not,
       it raises: nothing is densified unasked.
+    exact: whether products of `FakeQuant` leaves add up to the last bit what the
+      integers will, which takes several products where sums are long. False
+      takes one product of rounded floats: the way to train.
 
   Returns:
     A function like `fn`, whose arguments may hold compressed leaves.
@@ -43,7 +47,7 @@ def lift(fn: Callable[..., Any], densify: bool = False) -> Callable[..., Any]:
     [[1.0, 2.0]]
   """
   def lifted(*args: Any, **kwargs: Any) -> Any:
-    return _run(Interpreter(densify), fn, args, kwargs, frozenset())
+    return _run(Interpreter(densify, exact=exact), fn, args, kwargs, frozenset())
   return lifted
 
 
@@ -60,7 +64,7 @@ def capture(fn: Callable[..., Any], where: tree.Where = None,
 
   Returns:
     A function of the same arguments that returns (result, {path: [Captured]}),
-    one `Captured(input, output)` a use. Inside `scan` they are stacked; of a
+    one `Captured(input, output, terms)` a use. Inside `scan` they are stacked; of a
     `cond` come those that all branches have; inside `while` there are none.
 
   Raises:
@@ -125,11 +129,12 @@ class Interpreter:
   Attributes:
     densify: whether a primitive without a rule gets the dense array.
     watching: whether products are recorded.
+    exact: whether fake-quantized sums are the integers'; see `lift`.
     records: {path: [Captured]} so far, of the program at this level.
   """
 
-  def __init__(self, densify: bool, watching: bool = False):
-    self.densify, self.watching = densify, watching
+  def __init__(self, densify: bool, watching: bool = False, exact: bool = True):
+    self.densify, self.watching, self.exact = densify, watching, exact
     self.records: dict[str, list[Captured]] = {}
 
   def run(self, jaxpr: Any, consts: Any, inputs: Any) -> list[Any]:
@@ -174,15 +179,15 @@ class Interpreter:
       raise NoRule(equation.primitive.name, x.path, f"{kind}, {why}")
     return x.dense()
 
-  def record(self, path: str, x: Any, out: Any) -> None:
-    """Notes one use of the weight at `path`."""
+  def record(self, path: str, x: Any, out: Any, terms: int) -> None:
+    """Notes one use of the weight at `path`; see `Captured`."""
     if self.watching:
-      self.records.setdefault(path, []).append(Captured(x, out))
+      self.records.setdefault(path, []).append(Captured(x, out, terms))
 
   def sub(self, jaxpr: Any, consts: Any) -> Callable[..., tuple[list[Any], Any]]:
     """Returns a function of the jaxpr's inputs that gives (outputs, records)."""
     def fn(*inputs: Any) -> tuple[list[Any], Any]:
-      inner = Interpreter(self.densify, self.watching)
+      inner = Interpreter(self.densify, self.watching, self.exact)
       outs = inner.run(jaxpr, consts, inputs)
       return [x if not isinstance(x, Ref) else inner.plain(x, _Returned, "it is returned")
               for x in outs], inner.records

@@ -8,19 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from compress_jax.leaves import base, grid
+from compress_jax.leaves.activation import Activation, Dynamic
 from compress_jax.leaves.base import Array, Leaf
 from compress_jax.leaves.masked import apply_mask
 from compress_jax.leaves.quantized import Quantized
-
-
-@jax.custom_vjp
-def scale_gradient(x: Array, factor: Array) -> Array:
-  """Returns x; its gradient is multiplied by `factor`."""
-  return x
-
-
-scale_gradient.defvjp(lambda x, factor: (x, factor),
-                      lambda factor, g: (g * factor, jnp.zeros_like(factor)))
 
 
 @base.node
@@ -29,12 +20,14 @@ class FakeQuant(Leaf):
 
   Attributes:
     value: float array or leaf of any shape; trains.
-    scale: float32 array that broadcasts to `value`: the grid's step.
+    scale: float32 array like `value` with 1 for every axis that shares it: the
+      grid's step; an axis may also have one for every group (`grid.spread`).
     zero_point: int32 array like `scale`, or None for a symmetric grid.
     bits: int32 scalar, 2 to 16; may be traced.
-    input: the grid on which `lift` quantizes what the weight is applied to;
-      None leaves it in floating point.
+    input: how `lift` quantizes what the weight is applied to; None leaves it in
+      floating point.
     learned: whether `scale` trains too (LSQ).
+    wide: whether bits may be more than 8.
 
   Example:
     >>> import jax.numpy as jnp
@@ -47,12 +40,14 @@ class FakeQuant(Leaf):
   scale: Array
   zero_point: Array | None
   bits: Array
-  input: grid.Activation | None = None
+  input: Activation | Dynamic | None = None
   learned: bool = base.static(default=False)
+  wide: bool = base.static(default=False)
 
   @property
   def trains(self):
-    return ("value", "scale") if self.learned else ("value",)
+    input_trains = getattr(self.input, "learned", False)
+    return ("value", *["scale"] * self.learned, *["input"] * input_trains)
 
   @property
   def shape(self):
@@ -64,19 +59,19 @@ class FakeQuant(Leaf):
 
   def steps(self) -> Array:
     """Returns `q - zero_point` as integer-valued float32; see `grid.steps`."""
-    return self._steps(self.scale)
+    return grid.steps(base.dense_of(self.value), self.step_size(), self.zero_point, self.bits)
 
-  def _steps(self, scale: Array) -> Array:
-    return grid.steps(base.dense_of(self.value), scale, self.zero_point, self.bits)
+  def step_size(self) -> Array:
+    """Returns `scale`; where it is learned, with LSQ's factor on its gradient."""
+    if not self.learned:
+      return self.scale
+    served = self.size / self.scale.size * grid.limits(self.bits, True)[1]
+    return grid.scale_gradient(self.scale, jax.lax.rsqrt(served))
 
   def dense(self) -> Array:
     if self.bits.ndim:
       raise ValueError(f"bits has shape {self.bits.shape}: a stacked leaf; use jax.vmap")
-    scale = self.scale
-    if self.learned:
-      served = self.size / scale.size * grid.limits(self.bits, True)[1]
-      scale = scale_gradient(scale, jax.lax.rsqrt(served))
-    return (self._steps(scale) * scale).astype(self.dtype)
+    return (self.steps() * grid.spread(self.step_size(), self.shape)).astype(self.dtype)
 
   def freeze(self) -> Quantized:
     if isinstance(self.bits, jax.core.Tracer):

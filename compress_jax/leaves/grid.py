@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from compress_jax.leaves import base
 from compress_jax.leaves.base import Array
 
 
@@ -60,14 +59,45 @@ def _round_clip_jvp(primals, tangents):
   return out, jnp.where(inside, tangents[0], limit)
 
 
+@jax.custom_vjp
+def scale_gradient(x: Array, factor: Array) -> Array:
+  """Returns x; its gradient is multiplied by `factor`."""
+  return x
+
+
+scale_gradient.defvjp(lambda x, factor: (x, factor),
+                      lambda factor, g: (g * factor, jnp.zeros_like(factor)))
+
+
+def spread(s: Array, shape: tuple[int, ...]) -> Array:
+  """Lays what is shared by groups of elements over an array of their shape.
+
+  Args:
+    s: array each of whose axes divides that of `shape`; or a scalar.
+    shape: of the array.
+
+  Returns:
+    An array that broadcasts to `shape`: every index of a grouped axis repeated.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> spread(jnp.array([[1, 2]]), (3, 4)).tolist()
+    [[1, 1, 2, 2]]
+  """
+  for axis in range(s.ndim):
+    count, size = s.shape[axis], shape[axis]
+    if 1 < count < size:
+      s = jnp.repeat(s, size // count, axis)
+  return s
+
+
 def steps(x: Array, scale: Array, zero_point: Array | None, bits: Array | int) -> Array:
   """Returns x in units of `scale` from zero, rounded to the grid.
 
   Args:
     x: float array.
-    scale: float array that broadcasts to x: the grid's step.
-    zero_point: integers that broadcast to x, the code of 0.0; None is a
-      symmetric grid.
+    scale: float array: the grid's step, for single elements or groups (`spread`).
+    zero_point: integers like `scale`, the code of 0.0; None is a symmetric grid.
     bits: int32 scalar, 2 to 16; may be traced.
 
   Returns:
@@ -81,15 +111,15 @@ def steps(x: Array, scale: Array, zero_point: Array | None, bits: Array | int) -
   """
   low, high = limits(bits, zero_point is None)
   if zero_point is not None:
-    zero = zero_point.astype(jnp.float32)
+    zero = spread(zero_point.astype(jnp.float32), x.shape)
     low, high = low - zero, high - zero
-  return round_clip(x.astype(jnp.float32) / scale, low, high)
+  return round_clip(x.astype(jnp.float32) / spread(scale, x.shape), low, high)
 
 
 def codes(steps_: Array, zero_point: Array | None, dtype: jnp.dtype) -> Array:
   """Returns the stored integers of integer-valued floats from `steps`."""
   if zero_point is not None:
-    steps_ = steps_ + zero_point.astype(jnp.float32)
+    steps_ = steps_ + spread(zero_point.astype(jnp.float32), steps_.shape)
   return steps_.astype(dtype)
 
 
@@ -124,31 +154,3 @@ def affine(low: Array, high: Array, bits: Array | int,
     return scale, None
   zero = jnp.clip(smallest - jnp.round(low / scale), smallest, largest)
   return scale, zero.astype(jnp.int32)
-
-
-@base.node
-class Activation(base.Node):
-  """The grid on which a layer's input is quantized.
-
-  Attributes:
-    scale: float32 scalar.
-    zero_point: int32 scalar, or None for a symmetric grid.
-    bits: int32 scalar, 2 to 8.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> Activation(jnp.float32(0.5), None, jnp.int32(8)).fake(jnp.array([0.7])).tolist()
-    [0.5]
-  """
-
-  scale: Array
-  zero_point: Array | None
-  bits: Array
-
-  def steps(self, x: Array) -> Array:
-    """Returns `q - zero_point` of x as integer-valued float32; see `steps`."""
-    return steps(x, self.scale, self.zero_point, self.bits)
-
-  def fake(self, x: Array) -> Array:
-    """Returns x rounded to the grid, float32, straight-through gradient."""
-    return self.steps(x) * self.scale

@@ -6,9 +6,9 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from compress_jax.leaves import base
+from compress_jax.leaves import base, grid
+from compress_jax.leaves.activation import Activation, Dynamic
 from compress_jax.leaves.base import Array, Leaf, Payload
-from compress_jax.leaves.grid import Activation
 
 
 @base.node
@@ -17,10 +17,11 @@ class Quantized(Leaf):
 
   Attributes:
     integers: int8 (up to 8 bits) or int16 array of any shape.
-    scale: float array that broadcasts to `integers`.
-    zero_point: integers that broadcast to `integers`, or None for zero.
-    input: the grid on which `lift` quantizes what the weight is applied to;
-      None leaves it in floating point.
+    scale: float array like `integers` with 1 for every axis that shares it; an
+      axis may also have one for every group (`grid.spread`).
+    zero_point: integers like `scale`, or None for zero.
+    input: how `lift` quantizes what the weight is applied to; None leaves it in
+      floating point.
     bits: bits an integer needs.
     of: name of the dtype of the array it stands for.
 
@@ -34,7 +35,7 @@ class Quantized(Leaf):
   integers: Array
   scale: Array
   zero_point: Array | None
-  input: Activation | None
+  input: Activation | Dynamic | None
   bits: int = base.static(default=8)
   of: str = base.static(default="float32")
 
@@ -49,18 +50,30 @@ class Quantized(Leaf):
   def steps(self) -> Array:
     """Returns `integers - zero_point` as integer-valued float32."""
     values = self.integers.astype(jnp.float32)
-    return values if self.zero_point is None else values - self.zero_point
+    return values if self.zero_point is None else values - self._zero()
+
+  def _zero(self) -> Array:
+    return grid.spread(self.zero_point, self.shape)
+
+  @property
+  def wide(self) -> bool:
+    """Whether its integers take more than 8 bits."""
+    return self.bits > 8
+
+  def step_size(self) -> Array:
+    """Returns `scale`, what one of `steps` stands for."""
+    return self.scale
 
   def dense(self) -> Array:
-    return (self.steps() * self.scale).astype(self.dtype)
+    return (self.steps() * grid.spread(self.scale, self.shape)).astype(self.dtype)
 
   def freeze(self) -> Quantized:
     return self
 
   def masked(self, mask: Array) -> Quantized:
-    zero = 0 if self.zero_point is None else self.zero_point.astype(self.integers.dtype)
+    zero = 0 if self.zero_point is None else self._zero().astype(self.integers.dtype)
     return dataclasses.replace(self, integers=jnp.where(mask, self.integers, zero))
 
   def payload(self) -> dict[str, Payload]:
-    zero = 0 if self.zero_point is None else self.zero_point
+    zero = 0 if self.zero_point is None else self._zero()
     return super().payload() | {"integers": Payload(self.integers, self.bits, zero=zero)}

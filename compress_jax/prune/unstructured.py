@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from compress_jax import tree
-from compress_jax.leaves import apply_mask
+from compress_jax.leaves import apply_mask, dense_of
 from compress_jax.leaves.base import Array
 from compress_jax.prune.ranking import keep_largest, magnitudes, pruned_first
 
@@ -94,7 +94,7 @@ def snip(loss: Callable[[Any], Array], params: Any, sparsity: Array | float, *,
     params: a parameter tree.
     sparsity: as in `magnitude`.
     scope: as in `magnitude`; the paper's is global.
-    where: as in `magnitude`, but factors of low-rank leaves are not taken.
+    where: as in `magnitude`.
 
   Returns:
     The tree with `Masked` leaves.
@@ -111,11 +111,12 @@ def snip(loss: Callable[[Any], Array], params: Any, sparsity: Array | float, *,
     >>> cj.prune.snip(loss, {"w": jnp.array([[3.0, 1.0]])}, 0.5)["w"].mask.tolist()
     [[False, True]]
   """
-  dense = tree.dense(params)
-  saliency = jax.tree.map(lambda w, g: jnp.abs(w * g), dense, jax.grad(loss)(dense))
-  chosen, rebuild = tree.select(params, where)
-  scores = dict(tree.entries(saliency)[0])
-  masks = keep_largest([pruned_first(scores[path], x) for path, x in chosen], sparsity, scope)
+  chosen, rebuild = selected(params, where)
+  values = [dense_of(x) for _, x in chosen]
+  grads = jax.grad(lambda values: loss(tree.dense(rebuild(values))))(values)
+  scores = [pruned_first(jnp.abs(w * g).astype(jnp.float32), x)
+            for w, g, (_, x) in zip(values, grads, chosen, strict=True)]
+  masks = keep_largest(scores, sparsity, scope)
   return rebuild([apply_mask(x, mask) for (_, x), mask in zip(chosen, masks, strict=True)])
 
 

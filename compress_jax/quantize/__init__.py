@@ -1,7 +1,9 @@
 """Quantization: transforms that put weights, and layers' inputs, on few values."""
 
-from compress_jax.quantize.activations import calibrate
+from compress_jax.quantize import observers
+from compress_jax.quantize.activations import calibrate, dynamic
+from compress_jax.quantize.floats import cast
 from compress_jax.quantize.shared import cluster
 from compress_jax.quantize.weights import affine, learned
 
-__all__ = ["affine", "calibrate", "cluster", "learned"]
+__all__ = ["affine", "calibrate", "cast", "cluster", "dynamic", "learned", "observers"]

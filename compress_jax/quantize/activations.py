@@ -1,4 +1,4 @@
-"""Integer grids for the inputs of layers, from data."""
+"""Integer grids for the inputs of layers: from data, or from each input itself."""
 
 from __future__ import annotations
 
@@ -10,38 +10,30 @@ import jax
 import jax.numpy as jnp
 
 from compress_jax import tree
-from compress_jax.leaves import Activation, FakeQuant, Quantized, grid
+from compress_jax.leaves import Activation, Dynamic, FakeQuant, Quantized, grid
 from compress_jax.leaves.base import Array
 from compress_jax.lift import Captured, capture
+from compress_jax.quantize.observers import MinMax, Seen, see
+from compress_jax.quantize.weights import checked_bits
 
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-  """The smallest and largest value seen at one place.
-
-  Attributes:
-    low: float32 scalar.
-    high: float32 scalar.
-  """
-
-  low: Array
-  high: Array
-
-
-jax.tree_util.register_dataclass(Range)
+Observer = Callable[[Seen, Array | int, bool], tuple[Array, Array]]
 
 
 def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
-              bits: Array | int = 8, symmetric: bool = False) -> Any:
+              bits: Array | int = 8, symmetric: bool = False, observer: Observer | None = None,
+              learned: bool = False) -> Any:
   """Gives every quantized weight a grid for its layer's input, from data.
 
   Args:
     fn: the model, called as `fn(params, batch)`.
     params: a tree with `FakeQuant` or `Quantized` leaves.
     batches: inputs of the model, all of one shape (one compilation).
-    bits: 2 to 8, of the activations; may be traced.
+    bits: 2 to 16, of the activations; may be traced.
     symmetric: whether the grids have 0.0 in the middle; if not, each spans
-      exactly the range seen (extended to hold 0.0).
+      exactly the range observed (extended to hold 0.0).
+    observer: one of `quantize.observers`: from what was seen to the range; by
+      default `MinMax()`.
+    learned: whether the grids' steps train from there (LSQ).
 
   Returns:
     The tree with `input` set on every quantized leaf; `lift(fn)` then computes
@@ -51,8 +43,8 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     ValueError: bits out of range, no batch, no quantized leaf, or one that the
       model never multiplies by.
 
-  Source: static post-training quantization, per-tensor activations by min-max
-  (Jacob et al. 2018, section 3).
+  Source: static post-training quantization, per-tensor activations (Jacob et al.
+  2018, section 3); learned steps: Esser et al. 2020.
 
   Example:
     >>> import jax.numpy as jnp
@@ -63,55 +55,79 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     >>> round(float(params["w"].input.scale), 6)
     0.01
   """
-  tree.check_number("bits", bits, 2, 8)
-  _check_weights(params)
-  ranges = _input_ranges(fn, params, batches)
-  if not ranges:
+  bits, wide = checked_bits(bits)
+  _check_quantized(params)
+  observer = observer or MinMax()
+  seen = _seen(fn, params, batches, getattr(observer, "bins", 0))
+  if not seen:
     raise ValueError("batches: calibration needs at least one")
-  grids = {path: Activation(*grid.affine(r.low, r.high, bits, symmetric),
-                            jnp.asarray(bits, jnp.int32)) for path, r in ranges.items()}
-  return _with_inputs(params, lambda path: _grid_at(path, grids))
+
+  def grid_at(path: str) -> Activation:
+    if path not in seen:
+      raise ValueError(f"{path}: the model never multiplies by this quantized leaf; "
+                       f"it may be one of: {', '.join(seen)}")
+    scale, zero_point = grid.affine(*observer(seen[path], bits, symmetric), bits, symmetric)
+    return Activation(scale, zero_point, bits, wide=wide, learned=learned)
+
+  return _with_inputs(params, grid_at)
 
 
-def _check_weights(params: Any) -> None:
-  """Raises a ValueError unless there are quantized leaves, of at most 8 bits."""
-  quantized = [(path, x) for path, x in tree.select_parts(params, lambda path: True)[0]
-               if isinstance(x, FakeQuant | Quantized)]
-  if not quantized:
+def dynamic(params: Any, *, bits: Array | int = 8, symmetric: bool = False) -> Any:
+  """Makes every quantized weight's layer quantize its input over the input's own range.
+
+  Args:
+    params: a tree with `FakeQuant` or `Quantized` leaves.
+    bits: 2 to 16, of the activations; may be traced.
+    symmetric: whether the grids have 0.0 in the middle.
+
+  Returns:
+    The tree with `Dynamic` inputs; no data is needed.
+
+  Raises:
+    ValueError: bits out of range, no quantized leaf.
+
+  Source: dynamic quantization (Gholami et al. 2022, "A survey of quantization
+  methods", section III-D).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> params = cj.quantize.dynamic(cj.quantize.affine({"w": jnp.eye(2)}, bits=8))
+    >>> cj.lift(lambda p, x: x @ p["w"])(params, jnp.array([[0.0, 2.55]])).round(4).tolist()
+    [[0.0, 2.549999952316284]]
+  """
+  bits, wide = checked_bits(bits)
+  _check_quantized(params)
+  return _with_inputs(params, lambda path: Dynamic(bits, symmetric=symmetric, wide=wide))
+
+
+def _check_quantized(params: Any) -> None:
+  parts = tree.select_parts(params, lambda path: True)[0]
+  if not any(isinstance(x, FakeQuant | Quantized) for _, x in parts):
     raise ValueError("params: no leaf is quantized; call quantize.affine first")
-  for path, x in quantized:
-    known = tree.concrete(x.bits)
-    if known is not None and known.max() > 8:
-      raise ValueError(f"{path}: bits={known}: may be up to 8 where inputs are quantized too")
 
 
-def _grid_at(path: str, grids: dict[str, Activation]) -> Activation:
-  if path not in grids:
-    raise ValueError(f"{path}: the model never multiplies by this quantized leaf; "
-                     f"it may be one of: {', '.join(grids)}")
-  return grids[path]
-
-
-def _input_ranges(fn: Callable[..., Any], params: Any, batches: Iterable[Any]) -> dict[str, Range]:
+def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
+          bins: int) -> dict[str, Seen]:
+  """Returns what went into every quantized leaf's products, by path."""
   plain = _with_inputs(params, lambda path: None)
-  # Plain weights are not watched: they may take part in anything.
-  seen = jax.jit(lambda p, x: _ranges(capture(fn, where=lambda path: False)(p, x)[1]))
-  total: dict[str, Range] = {}
-  for batch in batches:
-    for path, r in seen(plain, batch).items():
-      old = total.get(path, r)
-      total[path] = Range(jnp.minimum(old.low, r.low), jnp.maximum(old.high, r.high))
-  return total
+
+  @jax.jit
+  def look(p: Any, x: Any) -> dict[str, Seen]:
+    # Plain weights are not watched: they may take part in anything.
+    captured = capture(fn, where=lambda path: False)(p, x)[1]
+    return {path: see(_joined(uses), bins) for path, uses in captured.items()}
+
+  each = [look(plain, batch) for batch in batches]
+  return jax.tree.map(lambda *xs: jnp.concatenate(xs), *each) if each else {}
 
 
-def _with_inputs(params: Any, grid_at: Callable[[str], Activation | None]) -> Any:
+def _joined(uses: list[Captured]) -> Array:
+  return jnp.concatenate([use.input.ravel() for use in uses])
+
+
+def _with_inputs(params: Any, grid_at: Callable[[str], Activation | Dynamic | None]) -> Any:
   """Returns the tree with every quantized leaf's input grid set by its path."""
   chosen, rebuild = tree.select_parts(params, lambda path: True)
   return rebuild([dataclasses.replace(x, input=grid_at(path))
                   if isinstance(x, FakeQuant | Quantized) else x for path, x in chosen])
-
-
-def _ranges(captured: dict[str, list[Captured]]) -> dict[str, Range]:
-  return {path: Range(jnp.stack([c.input.min() for c in uses]).min().astype(jnp.float32),
-                      jnp.stack([c.input.max() for c in uses]).max().astype(jnp.float32))
-          for path, uses in captured.items()}

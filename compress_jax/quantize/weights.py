@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
 from compress_jax import tree
-from compress_jax.leaves import FakeQuant, Leaf, Quantized, dense_of, grid
+from compress_jax.leaves import FakeFloat, FakeQuant, Float, Leaf, Quantized, dense_of, grid
 from compress_jax.leaves.base import Array
 
+Axis = int | tuple[int, ...] | None
 
-def affine(params: Any, bits: Array | int, *, axis: int | tuple[int, ...] | None = -1,
-           symmetric: bool = True, where: tree.Where = None) -> Any:
+
+def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool = True,
+           group: int | None = None, where: tree.Where = None) -> Any:
   """Puts weights on an integer grid that spans their range.
 
   Args:
@@ -23,6 +26,8 @@ def affine(params: Any, bits: Array | int, *, axis: int | tuple[int, ...] | None
       is the last, the output channels of a Flax kernel. None is one scale per
       tensor.
     symmetric: whether 0.0 is the grid's middle; if not, a zero point moves it.
+    group: consecutive inputs (along axis -2, the input channels of a Flax kernel)
+      that have a scale of their own; must divide that axis. None is no groups.
     where: regular expression or predicate on the path; by default every leaf
       with two or more dimensions. A low-rank leaf has its factors quantized.
 
@@ -30,7 +35,8 @@ def affine(params: Any, bits: Array | int, *, axis: int | tuple[int, ...] | None
     The tree with `FakeQuant` leaves; masks survive, pruned weights stay 0.
 
   Raises:
-    ValueError: bits or axis out of range, nothing selected, weights not finite.
+    ValueError: bits or axis out of range, a group that does not divide, nothing
+      selected, weights not finite.
 
   Source: Jacob et al. 2018, "Quantization and training of neural networks for
   efficient integer-arithmetic-only inference"; ONNX QuantizeLinear.
@@ -42,12 +48,12 @@ def affine(params: Any, bits: Array | int, *, axis: int | tuple[int, ...] | None
     >>> cj.freeze(leaf).integers.tolist()
     [[127], [50]]
   """
-  bits = _checked_bits(bits)
+  bits, wide = checked_bits(bits)
   chosen, rebuild = tree.select_parts(params, where)
-  return rebuild([_quantized(path, x, bits, axis, symmetric) for path, x in chosen])
+  return rebuild([_quantized(path, x, bits, axis, symmetric, group, wide) for path, x in chosen])
 
 
-def learned(params: Any, bits: Array | int, *, axis: int | tuple[int, ...] | None = -1,
+def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | None = None,
             where: tree.Where = None) -> Any:
   """Puts weights on symmetric grids whose steps train with them (LSQ).
 
@@ -58,6 +64,7 @@ def learned(params: Any, bits: Array | int, *, axis: int | tuple[int, ...] | Non
     params: a parameter tree.
     bits: as in `affine`.
     axis: as in `affine`; None is the paper's.
+    group: as in `affine`.
     where: as in `affine`.
 
   Returns:
@@ -76,35 +83,66 @@ def learned(params: Any, bits: Array | int, *, axis: int | tuple[int, ...] | Non
     (1, 4)
   """
   def one(path: str, x: Any) -> FakeQuant:
-    leaf = _quantized(path, x, bits, axis, True)
-    mean = jnp.abs(dense_of(leaf.value)).mean(_reduced_axes(path, leaf.ndim, axis), keepdims=True)
+    leaf = _quantized(path, x, bits, axis, True, group, wide)
+    (mean,) = _shared((jnp.mean,), path, jnp.abs(dense_of(leaf.value)), axis, group)
     scale = 2 * mean / jnp.sqrt(grid.limits(leaf.bits, True)[1])
     return dataclasses.replace(leaf, scale=jnp.where(scale > 0, scale, 1.0), learned=True)
 
-  bits = _checked_bits(bits)
+  bits, wide = checked_bits(bits)
   chosen, rebuild = tree.select_parts(params, where)
   return rebuild([one(path, x) for path, x in chosen])
 
 
-def _checked_bits(bits: Array | int) -> Array:
-  """Returns bits as an int32 scalar, after checking what is known of it."""
+def checked_bits(bits: Array | int) -> tuple[Array, bool]:
+  """Returns bits as an int32 scalar, and whether it may be more than 8.
+
+  Raises:
+    ValueError: what is known of it is not one whole number from 2 to 16.
+  """
   if jnp.ndim(bits) or not jnp.issubdtype(jnp.result_type(bits), jnp.integer):
     raise ValueError(f"bits={bits}: may be one whole number from 2 to 16")
   tree.check_number("bits", bits, 2, 16)
-  return jnp.asarray(bits, jnp.int32)
+  known = tree.concrete(bits)
+  return jnp.asarray(bits, jnp.int32), known is None or bool(known > 8)
 
 
-def _quantized(path: str, x: Array | Leaf, bits: Array, axis: Any, symmetric: bool) -> FakeQuant:
+def unrounded(x: Array | Leaf) -> Array | Leaf:
+  """Returns what is under any rounding of `x`: the value that a new one starts from."""
+  while isinstance(x, FakeQuant | FakeFloat):
+    x = x.value
+  return dense_of(x) if isinstance(x, Quantized | Float) else x
+
+
+def _quantized(path: str, x: Array | Leaf, bits: Array, axis: Axis, symmetric: bool,
+               group: int | None, wide: bool) -> FakeQuant:
   tree.check_finite(path, x)
-  value = x.value if isinstance(x, FakeQuant) else dense_of(x) if isinstance(x, Quantized) else x
-  dense = dense_of(value).astype(jnp.float32)
-  over = _reduced_axes(path, dense.ndim, axis)
-  low, high = (f(dense, axis=over, keepdims=True) for f in (jnp.min, jnp.max))
+  value = unrounded(x)
+  low, high = _shared((jnp.min, jnp.max), path, dense_of(value).astype(jnp.float32), axis, group)
   scale, zero_point = grid.affine(low, high, bits, symmetric)
-  return FakeQuant(value, scale, zero_point, bits, getattr(x, "input", None))
+  return FakeQuant(value, scale, zero_point, bits, getattr(x, "input", None), wide=wide)
 
 
-def _reduced_axes(path: str, ndim: int, axis: Any) -> tuple[int, ...]:
+def _shared(reductions: tuple[Callable[..., Array], ...], path: str, w: Array, axis: Axis,
+            group: int | None) -> list[Array]:
+  """Reduces over the weights that share a scale; the results have the axes of `w`."""
+  over = reduced_axes(path, w.ndim, axis)
+  if group is None:
+    return [f(w, axis=over, keepdims=True) for f in reductions]
+  at = w.ndim - 2
+  if at < 0 or group < 1 or w.shape[at] % group:
+    raise ValueError(f"{path}: group={group}: must divide axis -2 of a {w.shape} weight")
+  w = w.reshape(*w.shape[:at], w.shape[at] // group, group, w.shape[-1])
+  # Of the inputs only each group is reduced; the axes behind it have moved on by one.
+  inner = (*(a + (a > at) for a in over if a != at), at + 1)
+  return [f(w, axis=inner, keepdims=True).squeeze(at + 1) for f in reductions]
+
+
+def reduced_axes(path: str, ndim: int, axis: Axis) -> tuple[int, ...]:
+  """Returns the axes over which one scale is shared.
+
+  Raises:
+    ValueError: an axis that is kept is none of the `ndim` axes of the leaf at `path`.
+  """
   kept = () if axis is None else tuple(axis) if isinstance(axis, tuple | list) else (axis,)
   for a in kept:
     if not hasattr(a, "__index__") or not -ndim <= a < ndim:

@@ -83,6 +83,13 @@ class Contraction:
     """Returns {weight axis: result axis} of the axes that are not summed."""
     raise NotImplementedError
 
+  def x_axis(self, axis: int) -> int | None:
+    """Returns the other operand's axis that a summed axis of the weight meets.
+
+    None is none: a window slides along it, or groups share it.
+    """
+    raise NotImplementedError
+
   def terms(self, shape: tuple[int, ...]) -> int:
     """Returns how many products each result element sums, for a weight of `shape`."""
     return math.prod(shape[a] for a in self.contracted())
@@ -119,6 +126,10 @@ class Dot(Contraction):
     """Returns the axes of the other operand that are summed over."""
     return tuple(self._sides()[2])
 
+  def x_axis(self, axis: int) -> int | None:
+    summed, _, x_axes, _ = self._sides()
+    return x_axes[tuple(summed).index(axis)]
+
   def is_matrix(self) -> bool:
     """Returns whether the weight is a matrix, summed over one axis."""
     summed, batch, _, _ = self._sides()
@@ -136,6 +147,14 @@ class Conv(Contraction):
 
   def output_axes(self, ndim: int) -> dict[int, int]:
     return {self._spec().rhs_spec[0]: self._spec().out_spec[1]}
+
+  def grouped(self) -> bool:
+    """Returns whether channels, or images, are in groups."""
+    return self.params["feature_group_count"] != 1 or self.params["batch_group_count"] != 1
+
+  def x_axis(self, axis: int) -> int | None:
+    channels = axis == self._spec().rhs_spec[1] and not self.grouped()
+    return self._spec().lhs_spec[1] if channels else None
 
   def pad(self, x: Array, value: Array) -> tuple[Array, Conv]:
     config = [(0, 0, 0)] * x.ndim

@@ -12,8 +12,9 @@ from jax import lax
 from jax.extend.core import primitives
 
 from compress_jax.rules.contraction import Conv, Dot
-from compress_jax.rules.products import _operands, with_gradient_of
+from compress_jax.rules.products import _operands
 from compress_jax.rules.registry import Ref, bind, register
+from compress_jax.rules.surrogate import with_gradient_of
 
 
 def open_jaxpr(jaxpr: Any) -> tuple[Any, Any]:
@@ -90,11 +91,13 @@ def _stacked(x: Any, length: int) -> Any:
     return x
   ndim = x.leaf.ndim
 
-  def spread(a: Any) -> Any:
+  def stacked(a: Any) -> Any:
     tail = a.shape[1:] if a.ndim == ndim else a.shape
+    if a.ndim == ndim and 1 < a.shape[0] < length:
+      return jnp.repeat(a, length // a.shape[0], 0)
     return jnp.broadcast_to(a, (length, *tail))
 
-  return dataclasses.replace(x, leaf=jax.tree.map(spread, x.leaf))
+  return dataclasses.replace(x, leaf=jax.tree.map(stacked, x.leaf))
 
 
 register(primitives.scan_p, None)(_scan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,16 +35,23 @@ class NoRule(NotImplementedError):
                      "lift(fn, densify=True) runs it on the dense array instead")
 
 
-class Captured(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Captured:
   """One use of a weight.
 
   Attributes:
     input: what it was applied to.
     output: the result, before any bias.
+    terms: products that each element of the output sums; 0 where the factors of
+      the weight were applied, which have records of their own.
   """
 
   input: Array
   output: Array
+  terms: int = dataclasses.field(default=0, metadata={"static": True})
+
+
+jax.tree_util.register_dataclass(Captured)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,16 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import primitives
 
-from compress_jax.leaves import Clustered, FakeQuant, LowRank, Masked, Quantized, is_leaf
+from compress_jax.leaves import (
+  Clustered,
+  FakeFloat,
+  FakeQuant,
+  Float,
+  LowRank,
+  Masked,
+  Quantized,
+  is_leaf,
+)
 from compress_jax.rules.registry import NoRule, Ref, register
 
 
@@ -31,5 +40,5 @@ def _transpose(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   return [dataclasses.replace(x, leaf=_transposed(x.leaf, order, x.path))]
 
 
-for _leaf in (Masked, Clustered, FakeQuant, Quantized, LowRank, jax.Array):
+for _leaf in (Masked, Clustered, FakeQuant, Quantized, FakeFloat, Float, LowRank, jax.Array):
   register(primitives.transpose_p, _leaf)(_transpose)

@@ -1,4 +1,4 @@
-"""Measures of a compressed model beside its size."""
+"""The quality metric of the evaluation paper."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 import compress_jax as cj
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAPER = json.loads((ROOT / "experiments/papers/evaluation.json").read_text())
 
 

@@ -1,4 +1,4 @@
-"""Hinton's loss against its closed form."""
+"""Soft-target losses against their closed forms."""
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,44 @@ def test_a_class_the_teacher_rules_out_adds_nothing():
 
 @pytest.mark.parametrize("teacher,labels", [((4, 1), (4,)), ((4, 3), (1,))])
 def test_shapes_that_do_not_belong_together_are_refused(teacher, labels):
-  with pytest.raises(ValueError, match=r"may be \(batch, classes\) twice and \(batch,\)"):
+  with pytest.raises(ValueError, match=r"may be \(batch, classes\) twice|labels .* may be \(4,\)"):
     cj.distill.hinton(jnp.ones((4, 3)), jnp.ones(teacher), jnp.zeros(labels, int), temperature=1.0,
                       alpha=0.5)
+
+
+def test_papers_variants_differ_from_hintons_by_what_they_say():
+  rng = np.random.default_rng(0)
+  student, teacher = jnp.asarray(rng.normal(0, 3, (2, 6, 5)), jnp.float32)
+  labels, t, alpha = jnp.asarray(rng.integers(0, 5, 6)), 4.0, 0.3
+  arguments = {"temperature": t, "alpha": alpha}
+  value = {f.__name__: jax.value_and_grad(f)(student, teacher, labels, **arguments)
+           for f in (cj.distill.hinton, cj.distill.soft_cross_entropy,
+                     cj.distill.unscaled_cross_entropy)}
+  p = np.asarray(jax.nn.softmax(teacher / t))
+  entropy = -(p * np.log(p)).sum(-1).mean()
+  hinton, soft, unscaled = (value[k] for k in value)
+  np.testing.assert_allclose(soft[0], hinton[0] + alpha * t * t * entropy, rtol=1e-5)
+  np.testing.assert_allclose(soft[1], hinton[1], atol=1e-6)
+  hard = cj.distill.cross_entropy(student, labels)
+  # -sum q_t log(q_s / T) = (cross-entropy at T) + log T, without T^2.
+  expected = alpha * ((soft[0] - (1 - alpha) * hard) / (alpha * t * t) + np.log(t))
+  np.testing.assert_allclose(unscaled[0], expected + (1 - alpha) * hard, rtol=1e-5)
+  np.testing.assert_allclose(
+      cj.distill.hinton(student, teacher, labels, temperature=t, alpha=1.0),
+      cj.distill.kl(student, teacher, temperature=t), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["hinton", "soft_cross_entropy", "unscaled_cross_entropy"])
+def test_temperature_and_alpha_may_be_traced(name):
+  logits, labels = jnp.arange(6.0).reshape(2, 3), jnp.array([0, 1])
+  compiled = []
+
+  @jax.jit
+  def loss(t, a):
+    compiled.append(1)
+    return getattr(cj.distill, name)(logits, -logits, labels, temperature=t, alpha=a)
+
+  for t, a in ((1.0, 0.1), (4.0, 0.9)):
+    eager = getattr(cj.distill, name)(logits, -logits, labels, temperature=t, alpha=a)
+    np.testing.assert_allclose(loss(t, a), eager, rtol=1e-5)
+  assert len(compiled) == 1

@@ -1,0 +1,48 @@
+"""Several models as one: teachers to learn from, or students that vote."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from compress_jax import tree
+from compress_jax.leaves.base import Array
+
+
+def average(logits: Array, *, temperature: Array | float = 1.0,
+            weights: Array | None = None) -> Array:
+  """Returns the logits of the average of several models' probabilities.
+
+  softmax(result / T) = sum over models of weight * softmax(logits / T), so that
+  the result serves any loss as one teacher's logits, and its largest is the
+  ensemble's prediction.
+
+  Args:
+    logits: (models, batch, classes), any float dtype.
+    temperature: T, positive; may be traced.
+    weights: (models,), not negative, rescaled to sum to 1; None is even.
+
+  Returns:
+    float32, (batch, classes), differentiable.
+
+  Raises:
+    ValueError: shapes that do not belong together, temperature not positive.
+
+  Source: averaged soft targets: Hinton, Vinyals and Dean 2015, section 3; students
+  averaged by probability: "An analysis of compression methods", takeaway 11.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> two = jnp.log(jnp.array([[[0.9, 0.1]], [[0.5, 0.5]]]))
+    >>> [round(p, 4) for p in jax.nn.softmax(average(two)).tolist()[0]]
+    [0.7, 0.3]
+  """
+  if logits.ndim != 3 or (weights is not None and weights.shape != logits.shape[:1]):
+    shown = "" if weights is None else f", weights {weights.shape}"
+    raise ValueError(f"logits {logits.shape}{shown}: may be (models, batch, classes), (models,)")
+  tree.check_number("temperature", temperature, 1e-6, float("inf"))
+  if weights is None:
+    weights = jnp.ones(logits.shape[0])
+  log_w = jnp.log(weights / weights.sum())[:, None, None]
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
+  return temperature * jax.nn.logsumexp(log_w + log_p, axis=0)

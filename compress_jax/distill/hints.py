@@ -1,0 +1,46 @@
+"""Learning from a teacher's features, as `capture` shows them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from compress_jax.leaves.base import Array
+
+
+def hint(student: Array, teacher: Array, projection: Array | None = None) -> Array:
+  """Half the squared distance between features, a mean over the batch.
+
+  Args:
+    student: (batch, ..., student channels), what `cj.capture` shows of a layer.
+    teacher: (batch, ..., teacher channels), of the same positions; no gradient
+      flows into it.
+    projection: (student channels, teacher channels), the regressor, which trains
+      with the student; None where the channels are as many.
+
+  Returns:
+    float32 scalar.
+
+  Raises:
+    ValueError: shapes that do not belong together.
+
+  Source: Romero et al. 2015, "FitNets: hints for thin deep nets", equation 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> apply = lambda params, x: x @ params["w"]
+    >>> _, seen = cj.capture(apply)({"w": jnp.eye(2)}, jnp.ones((1, 2)))
+    >>> float(hint(seen["w"][0].output, jnp.array([[1.0, 3.0]])))
+    2.0
+  """
+  shown = student.shape if projection is None else (*student.shape[:-1], projection.shape[-1])
+  if shown != teacher.shape or (projection is not None
+                                and projection.shape[0] != student.shape[-1]):
+    given = None if projection is None else projection.shape
+    raise ValueError(f"student {student.shape}, teacher {teacher.shape}, projection {given}: the "
+                     "student's features, projected, must have the teacher's shape")
+  student = student.astype(jnp.float32)
+  projected = student if projection is None else student @ projection
+  gap = projected - jax.lax.stop_gradient(teacher).astype(jnp.float32)
+  return (gap * gap).sum() / (2 * teacher.shape[0])

@@ -1,0 +1,166 @@
+"""Losses on a teacher's softened probabilities, beside the labels."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from compress_jax import tree
+from compress_jax.leaves.base import Array
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+  """Cross-entropy of integer labels.
+
+  Args:
+    logits: (batch, classes), any float dtype.
+    labels: (batch,), integers.
+
+  Returns:
+    float32 scalar, the mean over the batch, in nats.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> round(float(cross_entropy(jnp.zeros((1, 2)), jnp.array([0]))), 4)
+    0.6931
+  """
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+  return -jnp.take_along_axis(log_p, labels[:, None], axis=-1).mean()
+
+
+def kl(student_logits: Array, teacher_logits: Array, *, temperature: Array | float) -> Array:
+  """The soft term alone: T^2 * KL(softmax(teacher / T) || softmax(student / T)).
+
+  T^2 keeps the gradient's size as T changes (Hinton et al. 2015, section 2).
+
+  Args:
+    student_logits: (batch, classes).
+    teacher_logits: (batch, classes); no gradient flows into them.
+    temperature: T, positive; may be traced.
+
+  Returns:
+    float32 scalar, the mean over the batch, in nats.
+
+  Raises:
+    ValueError: temperature not positive, or shapes that do not belong together.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> logits = jnp.array([[1.0, 2.0]])
+    >>> float(kl(logits, logits, temperature=3.0))
+    0.0
+  """
+  log_t, log_s = _softened(student_logits, teacher_logits, temperature)
+  # A class that the teacher rules out (a logit of -inf) adds nothing.
+  possible = jnp.isfinite(log_t)
+  gap = jnp.where(possible, log_t, 0) - jnp.where(possible, log_s, 0)
+  return temperature**2 * (jnp.exp(log_t) * gap).sum(-1).mean()
+
+
+def hinton(student_logits: Array, teacher_logits: Array, labels: Array, *,
+           temperature: Array | float, alpha: Array | float) -> Array:
+  """Soft targets at a temperature, beside the labels.
+
+  alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))
+  + (1 - alpha) * cross-entropy(student, labels)
+
+  The soft term is the KL divergence, which differs from the paper's
+  cross-entropy by the teacher's entropy only, and so has its gradient.
+
+  Args:
+    student_logits: (batch, classes).
+    teacher_logits: (batch, classes); no gradient flows into them.
+    labels: (batch,), integers.
+    temperature: T, positive; may be traced.
+    alpha: weight of the soft term, 0 to 1; may be traced.
+
+  Returns:
+    float32 scalar, the mean over the batch, in nats.
+
+  Raises:
+    ValueError: temperature not positive, alpha outside 0 to 1, or shapes that
+      do not belong together.
+
+  Source: Hinton, Vinyals and Dean 2015, section 2; alpha on the soft term as in
+  "Combinatorics with model compression", section 3.3; KL and cross-entropy as in
+  "Comparative analysis of compression techniques", section D.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> logits = jnp.array([[1.0, 2.0]])
+    >>> float(hinton(logits, logits, jnp.array([0]), temperature=5.0, alpha=1.0))
+    0.0
+  """
+  soft = kl(student_logits, teacher_logits, temperature=temperature)
+  return _with_labels(soft, student_logits, labels, alpha)
+
+
+def soft_cross_entropy(student_logits: Array, teacher_logits: Array, labels: Array, *,
+                       temperature: Array | float, alpha: Array | float) -> Array:
+  """Hinton's loss with the cross-entropy in the divergence's place; arguments as there.
+
+  alpha * T^2 * (-sum q_t log q_s) + (1 - alpha) * cross-entropy(student, labels),
+  where q = softmax(logits / T). Its gradient is `hinton`'s; its value does not
+  reach 0 for a student that equals its teacher.
+
+  Source: "An analysis of compression methods for deep learning networks", section V-C.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> even = jnp.zeros((1, 2))
+    >>> loss = soft_cross_entropy(even, even, jnp.array([0]), temperature=2.0, alpha=1.0)
+    >>> round(float(loss / 2**2), 4)
+    0.6931
+  """
+  log_t, log_s = _softened(student_logits, teacher_logits, temperature)
+  soft = temperature**2 * _crossed(log_t, log_s)
+  return _with_labels(soft, student_logits, labels, alpha)
+
+
+def unscaled_cross_entropy(student_logits: Array, teacher_logits: Array, labels: Array, *,
+                           temperature: Array | float, alpha: Array | float) -> Array:
+  """The soft cross-entropy without T^2; arguments as in `hinton`.
+
+  alpha * (-sum q_t log(q_s / T)) + (1 - alpha) * cross-entropy(student, labels),
+  where q = softmax(logits / T). The paper writes T under the student's
+  probability, which adds the constant log T and no gradient; that q is softened
+  is our reading, for T would have no effect otherwise. Without T^2 the soft term's
+  gradient shrinks as 1 / T^2.
+
+  Source: "Report on model compression", equations 3 to 5 (alpha is its lambda).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> even = jnp.zeros((1, 2))
+    >>> loss = unscaled_cross_entropy(even, even, jnp.array([0]), temperature=2.0, alpha=1.0)
+    >>> round(float(loss), 4)  # log 2 + log T
+    1.3863
+  """
+  log_t, log_s = _softened(student_logits, teacher_logits, temperature)
+  soft = _crossed(log_t, log_s - jnp.log(jnp.asarray(temperature, jnp.float32)))
+  return _with_labels(soft, student_logits, labels, alpha)
+
+
+def _softened(student_logits: Array, teacher_logits: Array,
+              temperature: Array | float) -> tuple[Array, Array]:
+  """Returns log-probabilities of teacher and student at the temperature, float32."""
+  if student_logits.shape != teacher_logits.shape or student_logits.ndim != 2:
+    raise ValueError(f"student_logits {student_logits.shape}, teacher_logits "
+                     f"{teacher_logits.shape}: may be (batch, classes) twice")
+  tree.check_number("temperature", temperature, 1e-6, float("inf"))
+  teacher = jax.lax.stop_gradient(teacher_logits)
+  return tuple(jax.nn.log_softmax(x.astype(jnp.float32) / temperature)
+               for x in (teacher, student_logits))
+
+
+def _crossed(log_t: Array, log_s: Array) -> Array:
+  possible = jnp.isfinite(log_t)
+  return -(jnp.exp(log_t) * jnp.where(possible, log_s, 0)).sum(-1).mean()
+
+
+def _with_labels(soft: Array, student_logits: Array, labels: Array,
+                 alpha: Array | float) -> Array:
+  if labels.shape != student_logits.shape[:1]:
+    raise ValueError(f"labels {labels.shape}: may be {student_logits.shape[:1]}, one an example")
+  tree.check_number("alpha", alpha, 0, 1)
+  return alpha * soft + (1 - alpha) * cross_entropy(student_logits, labels)

@@ -1,0 +1,132 @@
+"""Low-rank factorization of convolution kernels (height, width, inputs, outputs)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from compress_jax import tree
+from compress_jax.factorize import ranks
+from compress_jax.leaves import Spatial, Tucker2, dense_of
+from compress_jax.leaves.base import Array
+
+
+def tucker2(params: Any, *, rank: tuple[int, int] | None = None, energy: float | None = None,
+            where: tree.Where = None) -> Any:
+  """Replaces kernels by 1 x 1, a smaller window of channels, 1 x 1 (Tucker-2).
+
+  The two channel bases are the leading singular vectors of the kernel unfolded
+  along each (higher-order SVD). The factors replace the tensor: a mask or a grid
+  on it is gone afterwards.
+
+  Args:
+    params: a parameter tree.
+    rank: channels of the core, (in, out); or give `energy`.
+    energy: the smallest ranks that each keep this share of the squared singular
+      values of their unfolding, above 0, up to 1.
+    where: regular expression or predicate on the path; by default every leaf
+      with exactly four dimensions. Others are left alone.
+
+  Returns:
+    The tree with `Tucker2` leaves; at full ranks they are exact.
+
+  Raises:
+    ValueError: neither or both of rank and energy, a rank outside 1 to full,
+      nothing selected, weights not finite.
+
+  Source: Kim et al. 2016, "Compression of deep convolutional neural networks for
+  fast and low power mobile applications", equation 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> cj.factorize.tucker2({"w": jnp.ones((3, 3, 4, 6))}, rank=(2, 3))["w"].ranks
+    (2, 3)
+  """
+  ranks.check_one(rank=rank, energy=energy)
+  pair = (None, None) if rank is None else tuple(rank)
+  if len(pair) != 2:
+    raise ValueError(f"rank={rank}: may be two whole numbers (in, out)")
+  return _over_kernels(params, where, lambda path, w: _tucker2(path, w, pair, energy))
+
+
+def spatial(params: Any, *, rank: int | None = None, energy: float | None = None,
+            where: tree.Where = None) -> Any:
+  """Replaces kernels by a vertical and a horizontal one, the best of that rank.
+
+  The factors replace the tensor: a mask or a grid on it is gone afterwards.
+
+  Args:
+    params: a parameter tree.
+    rank: channels between the two; or give `energy`.
+    energy: the smallest rank that keeps this share of the squared singular
+      values, above 0, up to 1.
+    where: as in `tucker2`.
+
+  Returns:
+    The tree with `Spatial` leaves.
+
+  Raises:
+    ValueError: as in `tucker2`.
+
+  Source: Jaderberg, Vedaldi and Zisserman 2014, "Speeding up convolutional neural
+  networks with low rank expansions", scheme 2; solved by an SVD as in Tai et al. 2016.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> cj.factorize.spatial({"w": jnp.ones((3, 3, 4, 6))}, rank=2)["w"].vertical.shape
+    (3, 1, 4, 2)
+  """
+  ranks.check_one(rank=rank, energy=energy)
+  return _over_kernels(params, where, lambda path, w: _spatial(path, w, rank, energy))
+
+
+def _over_kernels(params: Any, where: tree.Where, factors: Any) -> Any:
+  chosen, rebuild = tree.select(params, where)
+  if not any(x.ndim == 4 for _, x in chosen):
+    raise ValueError(f"where={where!r}: none of these is a kernel of four dimensions: "
+                     f"{', '.join(path for path, _ in chosen)}")
+  for path, x in chosen:
+    tree.check_finite(path, x)
+  return rebuild([factors(path, dense_of(x)) if x.ndim == 4 else x for path, x in chosen])
+
+
+def _rank(path: str, shape: tuple[int, ...], s: Array, name: str, rank: int | None,
+          energy: float | None) -> int:
+  if rank is not None and not 1 <= rank <= s.size:
+    raise ValueError(f"{path}: {name}={rank}: of a {shape} kernel it may be from 1 to {s.size}")
+  candidate = ranks.Candidate(path=path, shape=shape, energy=np.asarray(s, np.float64) ** 2,
+                              cost=1, most=s.size)
+  return ranks.chosen([candidate], rank=rank, delta=None, energy=energy, budget=None)[0]
+
+
+def _tucker2(path: str, w: Array, rank: tuple[int | None, int | None],
+             energy: float | None) -> Tucker2:
+  bases = [_basis(path, w, axis, name, r, energy)
+           for axis, name, r in zip((2, 3), ("rank[0]", "rank[1]"), rank, strict=True)]
+  u, v = bases
+  core = jnp.einsum("hwio,ir,os->hwrs", w.astype(jnp.float32), u, v, precision="highest")
+  return Tucker2(u.astype(w.dtype), core.astype(w.dtype), v.T.astype(w.dtype))
+
+
+def _basis(path: str, w: Array, axis: int, name: str, rank: int | None,
+           energy: float | None) -> Array:
+  """Returns the leading left singular vectors of the kernel unfolded along an axis."""
+  unfolded = jnp.moveaxis(w.astype(jnp.float32), axis, 0).reshape(w.shape[axis], -1)
+  u, s, _ = jnp.linalg.svd(unfolded, full_matrices=False)
+  return u[:, :_rank(path, w.shape, s, name, rank, energy)]
+
+
+def _spatial(path: str, w: Array, rank: int | None, energy: float | None) -> Spatial:
+  height, width, inputs, outputs = w.shape
+  # Rows are (height, inputs), columns (width, outputs).
+  matrix = w.astype(jnp.float32).transpose(0, 2, 1, 3).reshape(height * inputs, -1)
+  u, s, v = jnp.linalg.svd(matrix, full_matrices=False)
+  r = _rank(path, w.shape, s, "rank", rank, energy)
+  root = jnp.sqrt(s[:r])
+  vertical = (u[:, :r] * root).reshape(height, 1, inputs, r)
+  horizontal = (root[:, None] * v[:r]).reshape(r, 1, width, outputs).transpose(1, 2, 0, 3)
+  return Spatial(vertical.astype(w.dtype), horizontal.astype(w.dtype))

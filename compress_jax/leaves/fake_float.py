@@ -1,0 +1,91 @@
+"""`FakeFloat`: a float value that acts as if it were in a narrower float format."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from compress_jax.leaves import base
+from compress_jax.leaves.base import Array, Leaf
+from compress_jax.leaves.float import Float
+from compress_jax.leaves.masked import apply_mask
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def narrowed(x: Array, to: str) -> Array:
+  """Rounds to a narrower format and clips to its range, straight-through gradient.
+
+  Args:
+    x: float32 array.
+    to: name of the format.
+
+  Returns:
+    float32, of values that the format holds; clipped, because formats without
+    infinity would give NaN.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> narrowed(jnp.array([1.1, 1e9]), "float8_e4m3fn").tolist()
+    [1.125, 448.0]
+  """
+  largest = float(jnp.finfo(to).max)
+  return jnp.clip(x, -largest, largest).astype(to).astype(jnp.float32)
+
+
+@narrowed.defjvp
+def _narrowed_jvp(to, primals, tangents):
+  inside = jnp.abs(primals[0]) <= float(jnp.finfo(to).max)
+  return narrowed(primals[0], to), jnp.where(inside, tangents[0], 0)
+
+
+@base.node
+class FakeFloat(Leaf):
+  """Stands for `value` rounded to a narrower float format.
+
+  Attributes:
+    value: float array or leaf of any shape; trains.
+    scale: float32 array like `value` with 1 for every axis that shares it, which
+      the value is divided by first; None for 1.
+    to: name of the format ("float16", "bfloat16", "float8_e4m3fn", ...).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> FakeFloat(jnp.array([1.001]), None, to="bfloat16").dense().tolist()
+    [1.0]
+  """
+
+  value: Array | Leaf
+  scale: Array | None
+  to: str = base.static(default="bfloat16")
+
+  trains = ("value",)
+
+  @property
+  def shape(self):
+    return self.value.shape
+
+  @property
+  def dtype(self):
+    return self.value.dtype
+
+  def steps(self) -> Array:
+    """Returns the rounded values, before `scale`, as float32."""
+    value = base.dense_of(self.value).astype(jnp.float32)
+    return narrowed(value if self.scale is None else value / self.scale, self.to)
+
+  def step_size(self) -> Array | None:
+    """Returns `scale`, what one of `steps` stands for."""
+    return self.scale
+
+  def dense(self) -> Array:
+    values = self.steps()
+    return (values if self.scale is None else values * self.scale).astype(self.dtype)
+
+  def freeze(self) -> Float:
+    return Float(self.steps().astype(self.to), self.scale, of=jnp.dtype(self.dtype).name)
+
+  def masked(self, mask: Array) -> FakeFloat:
+    return dataclasses.replace(self, value=apply_mask(self.value, mask))

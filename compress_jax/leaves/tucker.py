@@ -1,0 +1,53 @@
+"""`Tucker2`: a convolution kernel as channels in, a small core, channels out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from compress_jax.leaves import base
+from compress_jax.leaves.base import Array, Leaf
+
+
+@base.node
+class Tucker2(Leaf):
+  """Stands for `sum over r, s of u[i, r] * core[..., r, s] * v[s, o]`.
+
+  Attributes:
+    u: array or leaf of shape (inputs, input rank); trains.
+    core: array or leaf of shape (*window, input rank, output rank); trains.
+    v: array or leaf of shape (output rank, outputs); trains.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> Tucker2(jnp.ones((4, 1)), jnp.ones((3, 3, 1, 2)), jnp.ones((2, 5))).dense().shape
+    (3, 3, 4, 5)
+  """
+
+  u: Array | Leaf
+  core: Array | Leaf
+  v: Array | Leaf
+
+  trains = ("u", "core", "v")
+  parts = ("u", "core", "v")
+
+  @property
+  def shape(self):
+    return (*self.core.shape[:-2], self.u.shape[0], self.v.shape[-1])
+
+  @property
+  def dtype(self):
+    return self.core.dtype
+
+  @property
+  def ranks(self) -> tuple[int, int]:
+    """The core's channels: in, out."""
+    return self.core.shape[-2:]
+
+  def dense(self) -> Array:
+    u, core, v = (base.dense_of(x) for x in (self.u, self.core, self.v))
+    return jnp.einsum("ir,...rs,so->...io", u, core, v, precision="highest")
+
+  def freeze(self) -> Tucker2:
+    return dataclasses.replace(self, **{k: base.freeze_of(x) for k, x in self.fields().items()})

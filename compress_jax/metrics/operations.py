@@ -1,0 +1,103 @@
+"""Multiply-adds and bit-operations, layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from compress_jax import tree
+from compress_jax.leaves import Clustered, FakeFloat, FakeQuant, Float, Quantized, dense_of, is_leaf
+from compress_jax.leaves.base import Array, bits_of
+from compress_jax.lift import capture
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Operations:
+  """What the products with one weight take.
+
+  Attributes:
+    multiply_adds: of all its elements.
+    nonzero_multiply_adds: of the weight's non-zero elements, as if every element
+      were used equally often.
+    bit_operations: non-zero multiply-adds x bits of a weight x bits of an input.
+  """
+
+  multiply_adds: int
+  nonzero_multiply_adds: int
+  bit_operations: int
+
+
+def operations(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, Operations]:
+  """Counts the products with every weight, as `lift` runs them; nothing is computed.
+
+  Args:
+    fn: the model, called as `fn(params, *args)`.
+    params: a parameter tree with or without leaves, concrete. Factorized leaves
+      count by their factors.
+    *args: as for `fn`: arrays or `jax.ShapeDtypeStruct`s.
+
+  Returns:
+    {path: Operations} of every weight that is multiplied by, biases not. What is
+    inside a `while` is not seen.
+
+  Raises:
+    NoRule: see `lift`.
+
+  Source: bit-operations as in van Baalen et al. 2020, "Bayesian bits".
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> params = cj.prune.magnitude({"w": jnp.arange(12.0).reshape(3, 4)}, 0.5)
+    >>> operations(lambda p, x: x @ p["w"], params, jnp.ones((2, 3)))["w"]
+    Operations(multiply_adds=24, nonzero_multiply_adds=12, bit_operations=12288)
+  """
+  watched = capture(fn, where=lambda path: True)
+  _, seen = jax.eval_shape(watched, params, *args)
+  weights = dict(tree.entries(params)[0]) | dict(tree.select_parts(params, lambda path: True)[0])
+  return {path: _of(weights[path], uses) for path, uses in seen.items()
+          if any(use.terms for use in uses)}
+
+
+def total(layers: Mapping[str, Operations]) -> Operations:
+  """Returns the sums over all layers.
+
+  Example:
+    >>> one = Operations(multiply_adds=2, nonzero_multiply_adds=1, bit_operations=64)
+    >>> total({"a": one, "b": one}).multiply_adds
+    4
+  """
+  return Operations(**{f.name: sum(getattr(x, f.name) for x in layers.values())
+                       for f in dataclasses.fields(Operations)})
+
+
+def _of(weight: Any, uses: Any) -> Operations:
+  each = [math.prod(use.output.shape) * use.terms for use in uses]
+  density = np.count_nonzero(np.asarray(dense_of(weight))) / max(weight.size, 1)
+  nonzero = [round(n * density) for n in each]
+  bits = [n * _weight_bits(weight) * _input_bits(weight, use.input.dtype)
+          for n, use in zip(nonzero, uses, strict=True)]
+  return Operations(multiply_adds=sum(each), nonzero_multiply_adds=sum(nonzero),
+                    bit_operations=sum(bits))
+
+
+def _weight_bits(x: Array | Any) -> int:
+  """Returns the bits of what is multiplied: a codebook's entries are full numbers."""
+  if isinstance(x, FakeQuant | Quantized):
+    return int(x.bits)
+  if isinstance(x, FakeFloat | Float):
+    return jnp.finfo(x.to if isinstance(x, FakeFloat) else x.values.dtype).bits
+  if is_leaf(x) and not isinstance(x, Clustered) and hasattr(x, "value"):
+    return _weight_bits(x.value)
+  return bits_of(x.dtype)
+
+
+def _input_bits(weight: Any, dtype: Any) -> int:
+  grid = getattr(weight, "input", None)
+  return bits_of(dtype) if grid is None else int(grid.bits)

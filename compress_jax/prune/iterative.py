@@ -1,0 +1,135 @@
+"""Pruning round by round, or step by step, with a choice of what the weights go back to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from compress_jax import tree
+from compress_jax.leaves import FakeFloat, FakeQuant, Leaf, Masked, dense_of, is_leaf
+from compress_jax.leaves.base import Array
+from compress_jax.prune.unstructured import magnitude
+
+Prune = Callable[[Any, Array | float], Any]
+
+
+def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float, rounds: int,
+              rewind_to: Any = None, prune: Prune = magnitude) -> Iterator[tuple[float, Any]]:
+  """Prunes a fraction of what is left, rewinds, trains; again and again.
+
+  Args:
+    params: a trained parameter tree.
+    train: (tree, round from 1) -> the tree after training; it restarts its own
+      learning-rate schedule.
+    fraction: of the remaining weights, pruned a round; above 0, below 1.
+    rounds: at most so many; stop earlier by not asking for the next.
+    rewind_to: the tree whose values the weights go back to before training:
+      initial values (Frankle and Carbin 2019), those of an early epoch (Frankle
+      et al. 2020, "Linear mode connectivity"), or the pre-trained ones (Chen et
+      al. 2020). None keeps the weights, so that only the learning rate rewinds
+      (Renda et al. 2020, "Comparing rewinding and fine-tuning").
+    prune: (tree, sparsity) -> tree with masks; the default is global magnitude.
+
+  Yields:
+    (sparsity, tree) after each round.
+
+  Raises:
+    ValueError: a number out of range, or as in `rewind`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> halved = iterative({"w": jnp.arange(8.0)[None]}, lambda p, i: p, fraction=0.5, rounds=2)
+    >>> [(s, p["w"].mask.sum().item()) for s, p in halved]
+    [(0.5, 4), (0.75, 2)]
+  """
+  if not 0 < fraction < 1:
+    raise ValueError(f"fraction={fraction}: may be above 0, below 1")
+  for number in range(1, rounds + 1):
+    sparsity = 1 - (1 - fraction) ** number
+    params = prune(params, sparsity)
+    if rewind_to is not None:
+      params = rewind(params, rewind_to)
+    params = train(params, number)
+    yield sparsity, params
+
+
+def rewind(params: Any, values: Any) -> Any:
+  """Puts weights back to other values; masks and grids stay.
+
+  Args:
+    params: a parameter tree.
+    values: a tree of the same paths, of arrays or leaves.
+
+  Returns:
+    `params` with the values of `values`.
+
+  Raises:
+    ValueError: a path is missing, a shape differs, or a leaf has no values to put
+      back (a codebook, factors, integers).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> pruned = cj.prune.magnitude({"w": jnp.array([[3.0, 1.0]])}, 0.5)
+    >>> rewind(pruned, {"w": jnp.array([[5.0, 7.0]])})["w"].dense().tolist()
+    [[5.0, 0.0]]
+  """
+  old, (flat, structure) = dict(tree.entries(values)[0]), tree.entries(params)
+  return jax.tree_util.tree_unflatten(structure, [_put_back(path, x, old) for path, x in flat])
+
+
+def _put_back(path: str, x: Any, old: dict[str, Any]) -> Any:
+  if path not in old or getattr(old[path], "shape", None) != getattr(x, "shape", None):
+    given = f"a shape of {old[path].shape}" if path in old else "nothing"
+    raise ValueError(f"{path}: values has {given} there; it must have {x.shape}")
+  return _with_value(path, x, dense_of(old[path]))
+
+
+def _with_value(path: str, x: Any, value: Array) -> Any:
+  if not is_leaf(x):
+    return value
+  if not isinstance(x, Masked | FakeQuant | FakeFloat):
+    raise ValueError(f"{path}: a {type(x).__name__} has no values to put back; it may be a "
+                     "Masked, FakeQuant, FakeFloat or plain weight")
+  return dataclasses.replace(x, value=_with_value(path, x.value, value))
+
+
+def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Array], *,
+            every: int = 1, prune: Prune = magnitude) -> Any:
+  """Raises the sparsity inside a compiled training step.
+
+  Nothing changes shape: give the first step masks already (`magnitude(params,
+  0.0)`), and carry the whole tree from step to step.
+
+  Args:
+    params: a parameter tree whose selected leaves have masks.
+    step: the present step; may be traced.
+    schedule: step -> sparsity (`cj.schedules.cubic`, say).
+    every: steps from one pruning to the next; ranking takes a sort.
+    prune: (tree, sparsity) -> tree with masks; the default is global magnitude.
+
+  Returns:
+    The tree, its masks as sparse as the schedule says; they only add up.
+
+  Raises:
+    ValueError: a leaf that would be pruned has no mask yet.
+
+  Source: Zhu and Gupta 2017, "To prune, or not to prune", section 3.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> params = cj.prune.magnitude({"w": jnp.arange(1.0, 9)[None]}, 0.0)
+    >>> cubic = lambda step: cj.schedules.cubic(step, 0.5, stop=10)
+    >>> at = jax.jit(lambda p, step: gradual(p, step, cubic))
+    >>> [cj.count(at(params, step))[1] for step in (0, 5, 10)]
+    [8, 4, 4]
+  """
+  pruned = lambda p: prune(p, schedule(step))
+  if jax.tree.structure(jax.eval_shape(pruned, params)) != jax.tree.structure(params):
+    bare = [path for path, x in tree.entries(params)[0] if not isinstance(x, Leaf)]
+    raise ValueError(f"{', '.join(bare[:4])}: no mask yet; call prune(params, 0.0) before training")
+  return jax.lax.cond(step % every == 0, pruned, lambda p: p, params)

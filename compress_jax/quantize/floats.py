@@ -1,0 +1,59 @@
+"""Narrow float formats for weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from compress_jax import tree
+from compress_jax.leaves import FakeFloat, dense_of
+from compress_jax.quantize.weights import Axis, reduced_axes, unrounded
+
+FORMATS = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+
+
+def cast(params: Any, to: str, *, axis: Axis = -1, where: tree.Where = None) -> Any:
+  """Rounds weights to a narrower float format.
+
+  Args:
+    params: a parameter tree.
+    to: "float16", "bfloat16", "float8_e4m3fn" or "float8_e5m2".
+    axis: of the 8-bit formats only, which are scaled to use their whole range:
+      the axis or axes along which every index has its own scale; None is one
+      scale per tensor.
+    where: regular expression or predicate on the path; by default every leaf
+      with two or more dimensions. A low-rank leaf has its factors rounded.
+
+  Returns:
+    The tree with `FakeFloat` leaves; masks survive. A grid on the weights is
+    gone afterwards.
+
+  Raises:
+    ValueError: an unknown format or axis, nothing selected, weights not finite.
+
+  Source: Micikevicius et al. 2022, "FP8 formats for deep learning".
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> leaf = cj.freeze(cj.quantize.cast({"w": jnp.eye(2)}, "float8_e4m3fn"))["w"]
+    >>> leaf.values.dtype.name, leaf.values[0, 0].astype(float).item()
+    ('float8_e4m3fn', 448.0)
+  """
+  if to not in FORMATS:
+    raise ValueError(f"to={to!r}: may be one of {', '.join(FORMATS)}")
+  chosen, rebuild = tree.select_parts(params, where)
+  return rebuild([_rounded(path, x, to, axis) for path, x in chosen])
+
+
+def _rounded(path: str, x: Any, to: str, axis: Axis) -> FakeFloat:
+  tree.check_finite(path, x)
+  value = unrounded(x)
+  if jnp.finfo(to).bits > 8:
+    return FakeFloat(value, None, to=to)
+  over = reduced_axes(path, value.ndim, axis)
+  largest = jnp.abs(dense_of(value).astype(jnp.float32)).max(over, keepdims=True)
+  scale = largest / float(jnp.finfo(to).max)
+  # A scale too small for a normal float32 serves weights that are zero.
+  return FakeFloat(value, jnp.where(scale > jnp.finfo(jnp.float32).tiny, scale, 1.0), to=to)

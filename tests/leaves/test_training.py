@@ -1,0 +1,93 @@
+"""Masks survive later transforms and training; the state keeps its shape from step to step."""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import compress_jax as cj
+from tests.transforms import KEEP_TENSOR, PRUNES, TRANSFORMS, chained, params
+
+OPTIMIZERS = {"sgd": optax.sgd(0.05, momentum=0.9), "adam": optax.adam(0.05),
+              "adamw": optax.adamw(0.05, weight_decay=0.1)}
+LATER = [name for name in KEEP_TENSOR if name not in PRUNES]
+
+
+def zeros(p):
+  return {k: np.asarray(cj.dense(p)[k]["kernel"]) == 0 for k in p}
+
+
+@functools.lru_cache(maxsize=None)
+def program(names=tuple(OPTIMIZERS)):
+  """Returns 50 compiled steps of every optimizer side by side; jit keys it by structure."""
+  def run(trainable, rest):
+    def loss(t):
+      gaps = jax.tree.map(lambda a, b: ((a - b - 0.5)**2).sum(), cj.dense(cj.merge(t, rest)),
+                          params())
+      return sum(jax.tree.leaves(gaps))
+
+    def step(_, states):
+      out = []
+      for name, (t, state) in zip(names, states, strict=True):
+        updates, state = OPTIMIZERS[name].update(jax.grad(loss)(t), state, t)
+        out.append((optax.apply_updates(t, updates), state))
+      return out
+
+    start = [(trainable, OPTIMIZERS[name].init(trainable)) for name in names]
+    return [t for t, _ in jax.lax.fori_loop(0, 50, step, start)]
+  return jax.jit(run)
+
+
+@pytest.mark.parametrize("first", LATER)
+def test_pruned_positions_stay_zero_through_any_two_transforms_and_every_optimizer(first):
+  start = cj.prune.magnitude(params(), 0.6)
+  zero = zeros(start)
+  assert sum(z.sum() for z in zero.values()) == round(0.6 * (216 + 192))
+  once = TRANSFORMS[first](start)
+  for p in (once, *(TRANSFORMS[then](once) for then in KEEP_TENSOR if then != first)):
+    trainable, rest = cj.partition(p)
+    for trained in program()(trainable, rest):
+      moved = [(a != b).any() for a, b in zip(jax.tree.leaves(trainable), jax.tree.leaves(trained),
+                                              strict=True)]
+      assert any(moved)
+      whole = cj.merge(trained, rest)
+      loaded = cj.artifact.decode(cj.artifact.encode(whole))[0]
+      for tree in (cj.dense(whole), cj.dense(cj.freeze(whole)), cj.dense(loaded)):
+        assert all((np.asarray(tree[k]["kernel"])[z] == 0).all() for k, z in zero.items())
+
+
+@pytest.mark.parametrize("name", PRUNES)
+def test_every_kind_of_mask_survives_training(name):
+  p = chained(name)
+  zero = zeros(p)
+  assert all(z.any() for z in zero.values())
+  trainable, rest = cj.partition(p)
+  for trained in program()(trainable, rest):
+    for tree in (cj.merge(trained, rest), cj.freeze(cj.merge(trained, rest))):
+      assert all((z == zero[k]).all() for k, z in zeros(tree).items())
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_training_state_keeps_structure_shapes_and_dtypes(name):
+  p = chained(name)
+  trainable, rest = cj.partition(p)
+  state = (trainable, OPTIMIZERS["adam"].init(trainable))
+  compiled = []
+
+  @jax.jit
+  def step(state):
+    compiled.append(1)
+    t, adam = state
+    grads = jax.grad(lambda t: sum((x**2).sum() for x in
+                                   jax.tree.leaves(cj.dense(cj.merge(t, rest)))))(t)
+    updates, adam = OPTIMIZERS["adam"].update(grads, adam, t)
+    return optax.apply_updates(t, updates), adam
+
+  describe = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
+  first = step(state)
+  assert jax.tree.structure(first) == jax.tree.structure(state)
+  assert describe(first) == describe(state)
+  step(step(first))
+  assert len(compiled) == 1
