@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-import compress_jax as cj
-from experiments import models, train
+from experiments import models, steps, train
 from experiments.augment import Augment
 
 _MODEL = flags.DEFINE_enum("model", "densenet", sorted(models.MODELS), "The zoo model.")
@@ -59,8 +58,8 @@ def _jax_steps(arguments, images, labels):
   """Returns a function that trains for some steps, as `train.fit` does."""
   model = models.create(_MODEL.value, num_classes=10, **arguments)
   variables = train.initial(model, images, 0)
-  state, (_, rest) = train.start_state(variables), cj.partition(variables["params"])
-  program = train.steps_program(model, None, Augment())
+  state = train.start_state(variables)
+  program = steps.steps_program(model, None, Augment())
   order = jnp.arange(_BATCH.value * _STEPS.value).reshape(_STEPS.value, -1) % len(images)
   data = {"images": jnp.asarray(images), "labels": jnp.asarray(labels), "order": order,
           "key": train.random_key(0)}
@@ -69,7 +68,7 @@ def _jax_steps(arguments, images, labels):
   kept = [state]
 
   def run():
-    kept[0], sums = program(kept[0], rest, data, numbers, None, 0, _STEPS.value)
+    kept[0], sums = program(kept[0], data, numbers, None, 0, _STEPS.value)
     jax.block_until_ready(sums)
   return run
 

@@ -20,7 +20,7 @@ COMBOS = tuple("+".join(chosen) or "base" for count in range(len(TECHNIQUES) + 1
 _LIMITS = {
     "kd.alpha": (0, 1), "kd.temperature": (1e-3, 1e3), "imp.fraction": (0.001, 0.999),
     "imp.tolerance": (0, 1), "imp.rounds": (0, 1000), "lrtf.rank": (0, 10**6),
-    "lrtf.delta": (0, 10**6), "q.bits": (2, 8), "q.activation_bits": (2, 8),
+    "lrtf.delta": (0, 10**6), "q.bits": (2, 16), "q.activation_bits": (2, 16),
     "q.images": (1, 10**9), "seeds": (1, 10**4), "seed": (0, 2**31 - 1),
     "data.validation": (0.001, 0.9), "data.limit": (0, 10**9),
     "data.augment.crop": (0, 64), "data.augment.rotate": (0, 180), "data.augment.jitter": (0, 1),

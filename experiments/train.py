@@ -12,17 +12,40 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 
 import compress_jax as cj
 from experiments import evaluate
-from experiments.augment import Augment, augment
+from experiments.augment import Augment
 from experiments.data import Data
 from experiments.progress import Bar, Log
+from experiments.steps import ADAM, steps_program
 
 STEPS_PER_CALL = 50
-_adam = optax.scale_by_adam()
+_KEPT = ("trainable", "rest", "stats")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Joint:
+  """Pruning and quantization that go on while the model trains, in the same step.
+
+  Attributes:
+    sparsity: of the kernels at the end, 0 to 1.
+    bits: of the weights; their grids follow them, step by step.
+    activation_bits: of the layers' inputs, each on its own range.
+    schedule: from 0 to `sparsity`: "linear", "cosine" or "cubic".
+    start: when pruning starts, as a fraction of all steps.
+    stop: when it ends; only epochs that end later may be kept.
+    every: steps from one pruning to the next.
+  """
+
+  sparsity: float
+  bits: int
+  activation_bits: int = 8
+  schedule: str = "cubic"
+  start: float = 0.1
+  stop: float = 0.6
+  every: int = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +60,7 @@ class Recipe:
     final_learning_rate: at the last, by half a cosine.
     seed: of the order of the images and of the augmentation.
     augment: what is done to training images.
+    joint: pruning and quantization on the way, or None.
   """
 
   epochs: int
@@ -46,6 +70,12 @@ class Recipe:
   final_learning_rate: float = 1e-7
   seed: int = 0
   augment: Augment = dataclasses.field(default_factory=Augment)
+  joint: Joint | None = None
+
+  @property
+  def first_kept(self) -> int:
+    """The first epoch, from 1, that may be the result."""
+    return 1 if self.joint is None else min(self.epochs, int(self.joint.stop * self.epochs) + 1)
 
   def steps(self, images: int) -> int:
     """Returns the steps of an epoch over so many images."""
@@ -96,65 +126,6 @@ def random_key(seed: int) -> jax.Array:
   return jax.random.key(seed, impl="rbg")
 
 
-def cosine(step: Any, steps: Any, first: Any, last: Any) -> jax.Array:
-  """Returns half a cosine from `first` at step 0 to `last` at `steps`; all may be traced."""
-  return last + (first - last) * (1 + jnp.cos(jnp.pi * jnp.minimum(step / steps, 1))) / 2
-
-
-@functools.lru_cache(maxsize=64)
-def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment) -> Any:
-  """Returns the compiled function that trains for some steps.
-
-  Every number is traced: one program serves all learning rates, durations,
-  temperatures and sparsities of a model.
-
-  Args:
-    model: what is trained.
-    teacher: whom it learns from, or None for the labels alone.
-    options: augmentation.
-
-  Returns:
-    run(state, rest, data, numbers, teacher_variables, first, last) -> (state,
-    sums), where state is {"trainable", "stats", "adam"} and is donated, data is
-    {"images", "labels", "order", "key"}, and sums are of loss and correct answers.
-  """
-  def loss_fn(trainable: Any, rest: Any, stats: Any, images: Any, labels: Any, numbers: Any,
-              teacher_variables: Any) -> Any:
-    variables = {"params": cj.dense(cj.merge(trainable, rest)), "batch_stats": stats}
-    logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
-    if teacher is None:
-      loss = cj.distill.cross_entropy(logits, labels)
-    else:
-      # The teacher sees the same augmented view (Beyer et al. 2022).
-      soft = teacher.apply(teacher_variables, images, train=False)
-      loss = cj.distill.hinton(logits, soft, labels, temperature=numbers["temperature"],
-                               alpha=numbers["alpha"])
-    return loss, (new["batch_stats"], (logits.argmax(-1) == labels).sum())
-
-  def step(i: Any, carry: Any, rest: Any, data: Any, numbers: Any, teacher_variables: Any) -> Any:
-    state, sums = carry
-    index = data["order"][i]
-    images = augment(jax.random.fold_in(data["key"], i), data["images"][index], options)
-    (loss, (stats, correct)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state["trainable"], rest, state["stats"], images, data["labels"][index], numbers,
-        teacher_variables)
-    updates, adam = _adam.update(grads, state["adam"])
-    rate = cosine(numbers["start"] + i, numbers["steps"], numbers["first"], numbers["last"])
-    trainable = jax.tree.map(lambda p, u: p - rate * u, state["trainable"], updates)
-    return ({"trainable": trainable, "stats": stats, "adam": adam},
-            {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct})
-
-  @functools.partial(jax.jit, donate_argnums=0)
-  def run(state: Any, rest: Any, data: Any, numbers: Any, teacher_variables: Any, first: Any,
-          last: Any) -> Any:
-    body = functools.partial(step, rest=rest, data=data, numbers=numbers,
-                             teacher_variables=teacher_variables)
-    sums = {"loss": jnp.float32(0), "correct": jnp.int32(0)}
-    return jax.lax.fori_loop(first, last, body, (state, sums))
-
-  return run
-
-
 def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directory: Path,
         log: Log, teacher: Teacher | None = None, target: float = float("inf")) -> Fit:
   """Trains, and keeps the best epoch by validation accuracy.
@@ -175,41 +146,46 @@ def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directo
   """
   start = start_state(variables)
   state, best, history = _resume(directory, start, recipe)
-  trainer = _Trainer(model, data, recipe, teacher, variables["params"])
+  trainer = _Trainer(model, data, recipe, teacher)
   for epoch in range(len(history), recipe.epochs):
-    if history and max(h["val_accuracy"] for h in history) >= target:
+    if _best(history, recipe) >= target:
       break
     state, sums = trainer.epoch(state, epoch, f"{log.label} {epoch + 1}/{recipe.epochs}")
     val = evaluate.accuracy(model, trainer.variables(state), data.validation)
-    if not history or val > max(h["val_accuracy"] for h in history):
-      best = {k: jax.tree.map(jnp.copy, state[k]) for k in ("trainable", "stats")}
+    if val > _best(history, recipe):
+      best = {k: jax.tree.map(jnp.copy, state[k]) for k in _KEPT}
     history.append({**sums, "val_accuracy": val})
     log.say(f"epoch {epoch + 1}/{recipe.epochs}  loss {sums['loss']:.4f}  accuracy "
             f"{sums['accuracy']:.4f}  validation {val:.4f}  "
             f"{sums['images_per_second']:,.0f} images/s")
     _keep(directory, {"state": state, "best": best}, history)
   return Fit(variables=trainer.variables(best), history=history,
-             accuracy=max((h["val_accuracy"] for h in history), default=0.0))
+             accuracy=max(0.0, _best(history, recipe)))
+
+
+def _best(history: list[Any], recipe: Recipe) -> float:
+  """Returns the best validation accuracy of the epochs that may be kept."""
+  kept = history[recipe.first_kept - 1:]
+  return max((h["val_accuracy"] for h in kept), default=-1.0)
 
 
 class _Trainer:
   """A model, its data on the device, and the compiled steps."""
 
-  def __init__(self, model: nn.Module, data: Data, recipe: Recipe, teacher: Teacher | None,
-               params: Any):
-    self.rest = cj.partition(params)[1]
+  def __init__(self, model: nn.Module, data: Data, recipe: Recipe, teacher: Teacher | None):
     self.recipe, self.steps = recipe, recipe.steps(len(data.train))
     self.images, self.labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
-    self.program = steps_program(model, teacher and teacher.model, recipe.augment)
+    self.program = _program(model, teacher, recipe)
     self.teacher = teacher and teacher.variables
     self.numbers = {"steps": float(self.steps * recipe.epochs), "first": recipe.learning_rate,
                     "last": recipe.final_learning_rate,
                     "temperature": teacher.temperature if teacher else 1.0,
-                    "alpha": teacher.alpha if teacher else 0.0}
+                    "alpha": teacher.alpha if teacher else 0.0,
+                    **_joint_numbers(recipe, self.steps)}
 
   def variables(self, state: Any) -> Any:
     """Returns the model's variables in a state."""
-    return {"params": cj.merge(state["trainable"], self.rest), "batch_stats": state["stats"]}
+    return {"params": cj.merge(state["trainable"], state["rest"]), "batch_stats": state["stats"]}
 
   def epoch(self, state: Any, epoch: int, label: str) -> tuple[Any, dict[str, float]]:
     """Returns the state after an epoch, and the epoch's means."""
@@ -220,7 +196,7 @@ class _Trainer:
     with Bar(label, self.steps, size) as bar:
       for first in range(0, self.steps, STEPS_PER_CALL):
         last = min(first + STEPS_PER_CALL, self.steps)
-        state, sums = self.program(state, self.rest, data, numbers, self.teacher, first, last)
+        state, sums = self.program(state, data, numbers, self.teacher, first, last)
         loss, correct = loss + float(sums["loss"]), correct + int(sums["correct"])
         bar.update(last, loss / last, correct / (last * size))
     return state, {"loss": loss / self.steps, "accuracy": correct / (self.steps * size),
@@ -234,13 +210,28 @@ class _Trainer:
     return jnp.asarray(np.concatenate(passes)[:needed].reshape(self.steps, -1))
 
 
+def _program(model: nn.Module, teacher: Teacher | None, recipe: Recipe) -> Any:
+  guide = teacher and teacher.model
+  if recipe.joint is None:
+    return steps_program(model, guide, recipe.augment)
+  return steps_program(model, guide, recipe.augment, True, recipe.joint.schedule)
+
+
+def _joint_numbers(recipe: Recipe, steps: int) -> dict[str, Any]:
+  if recipe.joint is None:
+    return {}
+  joint, total = recipe.joint, steps * recipe.epochs
+  return {"sparsity": joint.sparsity, "every": joint.every,
+          "prune_from": joint.start * total, "prune_to": joint.stop * total}
+
+
 def start_state(variables: Any) -> Any:
-  """Returns the state of training at its first step: trainable, stats, adam."""
-  trainable = cj.partition(variables["params"])[0]
+  """Returns the state of training at its first step: trainable, rest, stats, adam."""
+  trainable, rest = cj.partition(variables["params"])
   # Copies, because the compiled steps take their state's memory over.
   copy = functools.partial(jax.tree.map, lambda x: jnp.array(x, copy=True))
-  return {"trainable": copy(trainable), "stats": copy(variables["batch_stats"]),
-          "adam": _adam.init(trainable)}
+  return {"trainable": copy(trainable), "rest": copy(rest),
+          "stats": copy(variables["batch_stats"]), "adam": ADAM.init(trainable)}
 
 
 def _keep(directory: Path, tree: Any, history: list[Any]) -> None:
@@ -255,7 +246,7 @@ def _keep(directory: Path, tree: Any, history: list[Any]) -> None:
 
 def _resume(directory: Path, start: Any, recipe: Recipe) -> tuple[Any, Any, list[Any]]:
   """Returns (state, best, history) of the last complete epoch, or the start."""
-  best = {k: start[k] for k in ("trainable", "stats")}
+  best = {k: start[k] for k in _KEPT}
   # Not a checkpoint that was being written, or replaced.
   kept = sorted((p for p in directory.glob("epoch-*") if p.suffix == ""),
                 key=lambda p: int(p.name.removeprefix("epoch-")))

@@ -21,6 +21,14 @@ TRANSFORMS = {
     "pruned_int8": lambda p: cj.quantize.affine(cj.prune.magnitude(p, 0.5), 8),
     "svd_pruned_int8": lambda p: cj.quantize.affine(
         cj.prune.magnitude(cj.factorize.svd(p, rank=3, where="kernel|conv|out"), 0.3), 8),
+    "float8": lambda p: cj.quantize.cast(p, "float8_e4m3fn"),
+    "pruned_float16": lambda p: cj.quantize.cast(cj.prune.magnitude(p, 0.5), "float16"),
+    "tucker2": lambda p: cj.factorize.tucker2(p, rank=(2, 3)),
+    "spatial": lambda p: cj.factorize.spatial(p, rank=4),
+    "tucker2_int8": lambda p: cj.quantize.affine(cj.factorize.tucker2(p, rank=(2, 3)), 8),
+    "spatial_int8": lambda p: cj.quantize.affine(cj.factorize.spatial(p, rank=4), 8),
+    "int4_group": lambda p: cj.quantize.affine(
+        p, 4, group=3, where="conv0/kernel|conv$|Conv_0/kernel"),
 }
 
 
@@ -40,7 +48,7 @@ def test_lifted_model_is_the_dense_model(name, model):
   expected = apply(cj.dense(p), x)
   scale = np.abs(expected).max()
   for tree in (p, cj.freeze(p)):
-    np.testing.assert_allclose(jax.jit(cj.lift(apply))(tree, x), expected, atol=2e-6 * scale)
+    np.testing.assert_allclose(jax.jit(cj.lift(apply))(tree, x), expected, atol=3e-6 * scale)
 
 
 @pytest.mark.parametrize("name", [n for n in TRANSFORMS if "int" in n])
@@ -180,9 +188,16 @@ def test_no_rule_names_the_primitive_and_the_leaf():
     cj.lift(lambda p: lax.fori_loop(0, 2, lambda _, c: c * 2, p["layer"]["w"]))(w)
 
 
-def test_a_scale_along_the_summed_axis_has_no_rule():
+def test_a_scale_along_the_summed_axis_moves_to_the_other_operand():
+  fn, x = lambda w, x: x @ w.T, jnp.arange(8.0).reshape(2, 4)
+  leaf = matrix()["w"]
+  np.testing.assert_allclose(cj.lift(fn)(leaf, x), fn(leaf.dense(), x), rtol=1e-5)
+  # So the gradient may be taken inside.
+  inside = lambda w, x: jax.grad(lambda x: ((x @ w)**2).sum())(x)
+  np.testing.assert_allclose(cj.lift(inside)(leaf, x), inside(leaf.dense(), x), rtol=1e-4)
+  p = cj.quantize.calibrate(lambda w, x: x @ w, leaf, [x])
   with pytest.raises(cj.NoRule, match="scale varies along the summed axis"):
-    cj.lift(lambda w, x: x @ w.T)(matrix()["w"], jnp.ones((2, 4)))
+    cj.lift(fn)(p, x)
 
 
 def test_fast_convolutions_keep_their_gradient_under_lift():
@@ -248,8 +263,9 @@ def test_sums_that_leave_int32_are_refused():
   p = cj.quantize.affine({"w": jnp.ones((70_000, 1))}, 8)
   with pytest.raises(cj.NoRule, match="70000 products may leave int32"):
     cj.lift(fn)(cj.quantize.calibrate(fn, p, [jnp.ones((1, 70_000))]), jnp.ones((1, 70_000)))
-  with pytest.raises(ValueError, match="w: bits=16: may be up to 8 where inputs"):
-    cj.quantize.calibrate(fn, cj.quantize.affine({"w": jnp.ones((2, 2))}, 16), [jnp.ones((1, 2))])
+  p = cj.quantize.affine({"w": jnp.ones((33_000, 1))}, 16)
+  with pytest.raises(cj.NoRule, match="33000 products may leave int32"):
+    cj.lift(fn)(cj.quantize.dynamic(p, bits=16), jnp.ones((1, 33_000)))
 
 
 def test_float16_does_not_overflow():

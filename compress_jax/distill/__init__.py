@@ -2,11 +2,10 @@
 
 What the papers write:
 
-| paper | loss |
-|---|---|
-| Hinton et al. 2015; "Combinatorics ...", section 3.3; "Comparative analysis ...", section D | `hinton` |
-| "An analysis of compression methods", section V-C | `soft_cross_entropy` |
-| "Report on model compression", equations 3 to 5 | `unscaled_cross_entropy` |
+- `hinton`: Hinton et al. 2015; "Combinatorics with model compression", section 3.3;
+  "Comparative analysis of compression techniques", section D.
+- `soft_cross_entropy`: "An analysis of compression methods", section V-C.
+- `unscaled_cross_entropy`: "Report on model compression", equations 3 to 5.
 
 Several teachers, or an ensemble of students: `average` their logits first.
 """

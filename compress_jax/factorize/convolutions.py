@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from compress_jax import tree
 from compress_jax.factorize import ranks
@@ -98,9 +97,8 @@ def _rank(path: str, shape: tuple[int, ...], s: Array, name: str, rank: int | No
           energy: float | None) -> int:
   if rank is not None and not 1 <= rank <= s.size:
     raise ValueError(f"{path}: {name}={rank}: of a {shape} kernel it may be from 1 to {s.size}")
-  candidate = ranks.Candidate(path=path, shape=shape, energy=np.asarray(s, np.float64) ** 2,
-                              cost=1, most=s.size)
-  return ranks.chosen([candidate], rank=rank, delta=None, energy=energy, budget=None)[0]
+  only = ranks.candidate(path, shape, s)
+  return ranks.chosen([only], rank=rank, delta=None, energy=energy, budget=None)[0]
 
 
 def _tucker2(path: str, w: Array, rank: tuple[int | None, int | None],

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from compress_jax import tree
 from compress_jax.factorize import ranks
@@ -62,7 +62,9 @@ def svd(params: Any, *, rank: int | None = None, delta: int | None = None,
     raise ValueError(f"where={where!r}: none of these is a matrix: "
                      f"{', '.join(path for path, _ in chosen)}")
   parts = [_decomposed(*chosen[i], _information(fisher, *chosen[i])) for i in picked]
-  candidates = [_candidate(*chosen[i], s) for i, (_, s, _) in zip(picked, parts, strict=True)]
+  shapes = [chosen[i][1].shape for i in picked]
+  candidates = [ranks.candidate(chosen[i][0], shape, s, math.prod(shape[:-1]) + shape[-1])
+                for i, shape, (_, s, _) in zip(picked, shapes, parts, strict=True)]
   found = ranks.chosen(candidates, rank=rank, delta=delta, energy=energy, budget=budget)
   new = [x for _, x in chosen]
   for i, part, r in zip(picked, parts, found, strict=True):
@@ -75,8 +77,8 @@ def _information(fisher: Any, path: str, x: Any) -> Array | None:
     return None
   found = dict(tree.entries(fisher)[0]).get(path)
   if getattr(found, "shape", None) != x.shape:
-    raise ValueError(f"{path}: fisher has {getattr(found, 'shape', None)} there; it may be an array "
-                     f"of {x.shape}, from factorize.fisher")
+    raise ValueError(f"{path}: fisher has {getattr(found, 'shape', None)} there; it may be an "
+                     f"array of {x.shape}, from factorize.fisher")
   return found
 
 
@@ -88,15 +90,9 @@ def _decomposed(path: str, x: Any, information: Array | None) -> tuple[Array, Ar
     return jnp.linalg.svd(matrix, full_matrices=False)
   row = jnp.sqrt(information.reshape(matrix.shape).astype(jnp.float32).sum(-1, keepdims=True))
   # A row without information must stay invertible; it counts next to nothing.
-  row = jnp.maximum(row, 1e-6 * jnp.maximum(row.max(), 1e-30))
+  row = jnp.maximum(row, 1e-3 * jnp.maximum(row.max(), 1e-30))
   u, s, v = jnp.linalg.svd(row * matrix, full_matrices=False)
   return u / row, s, v
-
-
-def _candidate(path: str, x: Any, s: Array) -> ranks.Candidate:
-  inputs = x.size // x.shape[-1]
-  return ranks.Candidate(path=path, shape=x.shape, energy=np.asarray(s, np.float64) ** 2,
-                         cost=inputs + x.shape[-1], most=ranks.max_rank(x.shape))
 
 
 def _truncated(x: Any, part: tuple[Array, Array, Array], rank: int) -> LowRank:

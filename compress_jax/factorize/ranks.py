@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from compress_jax import tree
+from compress_jax.leaves.base import Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,16 +19,23 @@ class Candidate:
   Attributes:
     path: its place in the tree.
     shape: its shape.
-    energy: squared singular values, float64, largest first.
+    full: the largest rank.
+    energy: squared singular values, float64, largest first; None while tracing.
     cost: parameters that one rank takes.
-    most: the rank from which factors save nothing (r_max).
   """
 
   path: str
   shape: tuple[int, ...]
-  energy: np.ndarray
+  full: int
+  energy: np.ndarray | None
   cost: int
-  most: int
+
+
+def candidate(path: str, shape: tuple[int, ...], s: Array, cost: int = 1) -> Candidate:
+  """Returns the candidate with these singular values."""
+  known = tree.concrete(s)
+  energy = None if known is None else known.astype(np.float64) ** 2
+  return Candidate(path=path, shape=shape, full=s.size, energy=energy, cost=cost)
 
 
 def max_rank(shape: tuple[int, ...]) -> int:
@@ -70,9 +78,13 @@ def chosen(candidates: Sequence[Candidate], *, rank: int | None, delta: int | No
     Ranks, in order.
 
   Raises:
-    ValueError: a number out of range; a budget that is less than rank 1 everywhere.
+    ValueError: a number out of range; a budget that is less than rank 1
+      everywhere; energy or budget for weights that are traced.
   """
   check_one(rank=rank, delta=delta, energy=energy, budget=budget)
+  if rank is None and delta is None and any(c.energy is None for c in candidates):
+    raise ValueError(f"energy={energy}, budget={budget}: the weights are traced, but they decide "
+                     "the factors' shapes; factorize outside jit, or give rank or delta")
   if energy is not None:
     if not 0 < energy <= 1:
       raise ValueError(f"energy={energy}: may be above 0, up to 1")
@@ -83,18 +95,18 @@ def chosen(candidates: Sequence[Candidate], *, rank: int | None, delta: int | No
 
 
 def _checked(c: Candidate, rank: int | None, delta: int | None) -> int:
-  used = rank if delta is None else c.most - delta
-  if not 1 <= used <= len(c.energy):
+  used = rank if delta is None else max_rank(c.shape) - delta
+  if not 1 <= used <= c.full:
     argument = f"rank={rank}" if delta is None else f"delta={delta} (rank {used})"
     raise ValueError(f"{c.path}: {argument}: the rank of a {c.shape} weight may be from 1 to "
-                     f"{len(c.energy)}")
+                     f"{c.full}")
   return used
 
 
 def _for_energy(c: Candidate, energy: float) -> int:
   share = np.cumsum(c.energy) / max(c.energy.sum(), np.finfo(np.float64).tiny)
   # A weight of zeros, or rounding at the end, keeps what there is.
-  return min(int((share < energy * (1 - 1e-12)).sum()) + 1, len(c.energy))
+  return min(int((share < energy * (1 - 1e-12)).sum()) + 1, c.full)
 
 
 def _for_budget(candidates: Sequence[Candidate], budget: float) -> list[int]:
@@ -105,7 +117,7 @@ def _for_budget(candidates: Sequence[Candidate], budget: float) -> list[int]:
     raise ValueError(f"budget={budget}: rank 1 everywhere takes {spent} parameters; it may be from "
                      f"{spent / sum(math.prod(c.shape) for c in candidates):.4f}")
   gains = sorted(((c.energy[r] / max(c.energy.sum(), 1e-300) / c.cost, -i, r)
-                  for i, c in enumerate(candidates) for r in range(1, len(c.energy))), reverse=True)
+                  for i, c in enumerate(candidates) for r in range(1, c.full)), reverse=True)
   ranks, full = [1] * len(candidates), set()
   for _, i, _ in gains:  # singular values fall, so a weight's ranks come in order
     c = candidates[-i]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from compress_jax import tree
 from compress_jax.leaves import FakeFloat, dense_of
-from compress_jax.quantize.weights import Axis, reduced_axes, unrounded
+from compress_jax.quantize.weights import Axis, reduce_to, scale_shape, unrounded
 
 FORMATS = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 
@@ -52,8 +52,8 @@ def _rounded(path: str, x: Any, to: str, axis: Axis) -> FakeFloat:
   value = unrounded(x)
   if jnp.finfo(to).bits > 8:
     return FakeFloat(value, None, to=to)
-  over = reduced_axes(path, value.ndim, axis)
-  largest = jnp.abs(dense_of(value).astype(jnp.float32)).max(over, keepdims=True)
+  magnitude = jnp.abs(dense_of(value).astype(jnp.float32))
+  largest = reduce_to(jnp.max, magnitude, scale_shape(path, value.shape, axis))
   scale = largest / float(jnp.finfo(to).max)
   # A scale too small for a normal float32 serves weights that are zero.
   return FakeFloat(value, jnp.where(scale > jnp.finfo(jnp.float32).tiny, scale, 1.0), to=to)

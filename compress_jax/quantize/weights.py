@@ -84,7 +84,7 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
   """
   def one(path: str, x: Any) -> FakeQuant:
     leaf = _quantized(path, x, bits, axis, True, group, wide)
-    (mean,) = _shared((jnp.mean,), path, jnp.abs(dense_of(leaf.value)), axis, group)
+    mean = reduce_to(jnp.mean, jnp.abs(dense_of(leaf.value)), leaf.scale.shape)
     scale = 2 * mean / jnp.sqrt(grid.limits(leaf.bits, True)[1])
     return dataclasses.replace(leaf, scale=jnp.where(scale > 0, scale, 1.0), learned=True)
 
@@ -113,38 +113,74 @@ def unrounded(x: Array | Leaf) -> Array | Leaf:
   return dense_of(x) if isinstance(x, Quantized | Float) else x
 
 
-def _quantized(path: str, x: Array | Leaf, bits: Array, axis: Axis, symmetric: bool,
-               group: int | None, wide: bool) -> FakeQuant:
-  tree.check_finite(path, x)
-  value = unrounded(x)
-  low, high = _shared((jnp.min, jnp.max), path, dense_of(value).astype(jnp.float32), axis, group)
-  scale, zero_point = grid.affine(low, high, bits, symmetric)
-  return FakeQuant(value, scale, zero_point, bits, getattr(x, "input", None), wide=wide)
+def refit(params: Any) -> Any:
+  """Makes grids span their weights' present range again, and changes nothing else.
+
+  For training steps: weights move, and a grid that was fitted before stays behind.
+  Structure, bits, axes and groups stay as they are; steps that are learned are
+  left alone.
+
+  Args:
+    params: a parameter tree.
+
+  Returns:
+    The tree with new `scale` and `zero_point` in every `FakeQuant` leaf.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> params = cj.quantize.affine({"w": jnp.array([[1.27]])}, bits=8)
+    >>> moved = cj.prune.rewind(params, {"w": jnp.array([[2.54]])})
+    >>> round(float(refit(moved)["w"].scale[0, 0]), 6)
+    0.02
+  """
+  def one(x: Any) -> Any:
+    if not isinstance(x, FakeQuant) or x.learned:
+      return x
+    low, high = _range(dense_of(x.value), x.scale.shape)
+    scale, zero_point = grid.affine(low, high, x.bits, x.zero_point is None)
+    return dataclasses.replace(x, scale=scale, zero_point=zero_point)
+
+  parts, rebuild = tree.select_parts(params, lambda path: True)
+  return rebuild([one(x) for _, x in parts])
 
 
-def _shared(reductions: tuple[Callable[..., Array], ...], path: str, w: Array, axis: Axis,
-            group: int | None) -> list[Array]:
-  """Reduces over the weights that share a scale; the results have the axes of `w`."""
-  over = reduced_axes(path, w.ndim, axis)
-  if group is None:
-    return [f(w, axis=over, keepdims=True) for f in reductions]
-  at = w.ndim - 2
-  if at < 0 or group < 1 or w.shape[at] % group:
-    raise ValueError(f"{path}: group={group}: must divide axis -2 of a {w.shape} weight")
-  w = w.reshape(*w.shape[:at], w.shape[at] // group, group, w.shape[-1])
-  # Of the inputs only each group is reduced; the axes behind it have moved on by one.
-  inner = (*(a + (a > at) for a in over if a != at), at + 1)
-  return [f(w, axis=inner, keepdims=True).squeeze(at + 1) for f in reductions]
-
-
-def reduced_axes(path: str, ndim: int, axis: Axis) -> tuple[int, ...]:
-  """Returns the axes over which one scale is shared.
+def scale_shape(path: str, shape: tuple[int, ...], axis: Axis,
+                group: int | None = None) -> tuple[int, ...]:
+  """Returns the shape of a weight's scales; arguments as in `affine`.
 
   Raises:
-    ValueError: an axis that is kept is none of the `ndim` axes of the leaf at `path`.
+    ValueError: an axis that the leaf at `path` does not have, or a group that
+      does not divide it.
   """
+  ndim = len(shape)
   kept = () if axis is None else tuple(axis) if isinstance(axis, tuple | list) else (axis,)
   for a in kept:
     if not hasattr(a, "__index__") or not -ndim <= a < ndim:
       raise ValueError(f"{path}: axis={axis}: may be from {-ndim} to {ndim - 1}")
-  return tuple(i for i in range(ndim) if i not in {a % ndim for a in kept})
+  out = [n if i in {a % ndim for a in kept} else 1 for i, n in enumerate(shape)]
+  if group is not None:
+    if ndim < 2 or group < 1 or shape[-2] % group:
+      raise ValueError(f"{path}: group={group}: must divide axis -2 of a {shape} weight")
+    out[-2] = shape[-2] // group
+  return tuple(out)
+
+
+def reduce_to(reduction: Callable[..., Array], w: Array, shape: tuple[int, ...]) -> Array:
+  """Reduces every axis to the size it has in `shape`: to 1, or group by group."""
+  split = [part for n, count in zip(w.shape, shape, strict=True) for part in (count, n // count)]
+  return reduction(w.reshape(split), axis=tuple(range(1, 2 * w.ndim, 2)))
+
+
+def _range(w: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+  w = w.astype(jnp.float32)
+  return reduce_to(jnp.min, w, shape), reduce_to(jnp.max, w, shape)
+
+
+def _quantized(path: str, x: Array | Leaf, bits: Array, axis: Axis, symmetric: bool,
+               group: int | None, wide: bool) -> FakeQuant:
+  tree.check_finite(path, x)
+  value = unrounded(x)
+  low, high = _range(dense_of(value), scale_shape(path, value.shape, axis, group))
+  scale, zero_point = grid.affine(low, high, bits, symmetric)
+  return FakeQuant(value, scale, zero_point, bits, getattr(x, "input", None), wide=wide)

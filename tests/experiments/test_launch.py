@@ -23,7 +23,7 @@ CASES = {
     "unknown_model": ([COMBO, "--config.teacher.name=resnet"], "teacher: model 'resnet': may be"),
     "unknown_combo": ([COMBO, "--config.combos=base,q+imp"], "combos='q\\+imp': may be one of all"),
     "sparsity": ([COMBO, "--config.imp.fraction=1.5"], "imp.fraction=1.5: may be from"),
-    "bits": ([COMBO, "--config.q.bits=0"], "q.bits=0: may be from 2 to 8"),
+    "bits": ([COMBO, "--config.q.bits=0"], "q.bits=0: may be from 2 to 16"),
     "rank": ([COMBO, "--config.lrtf.rank=-1"], "lrtf.rank=-1: may be from 0"),
     "delta": ([COMBO, "--config.lrtf.delta=50"], "config.lrtf: teacher: head/kernel: delta=50"),
     "data_dir": ([COMBO, "--data_dir=/nowhere"], "data_dir='/nowhere': is no directory"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import compress_jax as cj
-from experiments import data, models, train
+from experiments import data, models, steps, train
 from experiments.augment import Augment, augment, normalize
 from experiments.progress import Log
 
@@ -61,7 +61,7 @@ def test_going_on_after_any_epoch_ends_the_same(tmp_path, monkeypatch):
 
 def test_training_keeps_masks_and_compiles_once(tmp_path):
   variables = start()
-  compiled = train.steps_program(MODEL, None, RECIPE.augment)
+  compiled = steps.steps_program(MODEL, None, RECIPE.augment)
   before = None
   for number, sparsity in enumerate((0.5, 0.8, 0.9)):
     pruned = {**variables, "params": cj.prune.magnitude(variables["params"], sparsity)}
@@ -82,7 +82,7 @@ def test_the_target_stops_training(tmp_path):
 
 
 def test_cosine_is_half_a_wave():
-  rates = [float(train.cosine(s, 10, 1e-3, 1e-7)) for s in (0, 5, 10, 12)]
+  rates = [float(steps.cosine(s, 10, 1e-3, 1e-7)) for s in (0, 5, 10, 12)]
   np.testing.assert_allclose(rates, [1e-3, (1e-3 + 1e-7) / 2, 1e-7, 1e-7], rtol=1e-4)
 
 

@@ -1,5 +1,6 @@
 """Truncated SVD against numpy's; ranks and bad input."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -35,7 +36,64 @@ def test_convolutions_only_when_asked_and_exact_at_full_rank():
   np.testing.assert_array_equal(full["bias"], np.ones(6))
 
 
+@given(st.floats(0.05, 1.0), st.integers(0, 20))
+def test_energy_is_kept_by_the_smallest_rank_that_does(energy, seed):
+  w = np.random.default_rng(seed).normal(size=(9, 6)).astype(np.float32)
+  rank = cj.factorize.svd({"w": jnp.asarray(w)}, energy=energy)["w"].rank
+  s = np.linalg.svd(w.astype(np.float64), compute_uv=False)**2
+  share = np.cumsum(s) / s.sum()
+  assert share[rank - 1] >= energy - 1e-6
+  assert rank == 1 or share[rank - 2] < energy + 1e-6
+
+
+@pytest.mark.parametrize("budget", [0.3, 0.5, 0.9])
+def test_one_budget_goes_where_it_keeps_most(budget):
+  rng = np.random.default_rng(0)
+  steep = (rng.normal(size=(30, 30)) * 0.5**np.arange(30)) @ rng.normal(size=(30, 30))
+  params = {"flat": jnp.asarray(np.linalg.qr(rng.normal(size=(30, 30)))[0], jnp.float32),
+            "steep": jnp.asarray(steep, jnp.float32)}
+  p = cj.factorize.svd(params, budget=budget)
+  spent = sum(x.u.size + x.v.size for x in p.values())
+  assert budget * 1800 - 60 < spent <= budget * 1800
+  # Every direction of an orthogonal matrix is worth as much; few of the steep one's are worth any.
+  s = np.linalg.svd(np.asarray(params["steep"]), compute_uv=False)**2
+  assert s[:p["steep"].rank].sum() / s.sum() > p["flat"].rank / 30
+
+
+@given(st.integers(0, 20), st.integers(1, 5))
+def test_fisher_weighted_error_is_no_worse_than_svds_on_its_own_norm(seed, rank):
+  rng = np.random.default_rng(seed)
+  w = jnp.asarray(rng.normal(size=(8, 6)), jnp.float32)
+  information = jnp.asarray(rng.exponential(size=(8, 6)), jnp.float32)
+  weighted = cj.factorize.svd({"w": w}, rank=rank, fisher={"w": information})["w"].dense()
+  plain = cj.factorize.svd({"w": w}, rank=rank)["w"].dense()
+  norm = lambda e: float((information.sum(1, keepdims=True) * (e - w)**2).sum())
+  assert norm(weighted) <= norm(plain) * (1 + 1e-4) + 1e-5
+  even = cj.factorize.svd({"w": w}, rank=rank, fisher={"w": jnp.ones((8, 6))})["w"].dense()
+  np.testing.assert_allclose(even, plain, atol=1e-4)
+
+
+def test_fisher_is_the_mean_of_squared_gradients():
+  params = {"w": jnp.array([[1.0, 2.0]]), "b": jnp.zeros(1)}
+  loss = lambda p, x: ((p["w"] @ x + p["b"])**2).sum()
+  xs = [jnp.array([1.0, 0.5]), jnp.array([-1.0, 2.0])]
+  found = cj.factorize.fisher(loss, cj.prune.magnitude(params, 0.0), xs)
+  squared = [jax.grad(loss)(params, x)["w"]**2 for x in xs]
+  np.testing.assert_allclose(found["w"], sum(squared) / 2, rtol=1e-6)
+  with pytest.raises(ValueError, match="batches: the estimate needs at least one"):
+    cj.factorize.fisher(loss, params, [])
+
+
+def test_a_row_without_information_stays_finite():
+  w = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)), jnp.float32)
+  p = cj.factorize.svd({"w": w}, rank=4, fisher={"w": jnp.ones((5, 4)).at[2].set(0)})
+  np.testing.assert_allclose(p["w"].dense(), w, atol=1e-3)
+
+
 @pytest.mark.parametrize("arguments,message", [
+    ({"energy": 0.0}, "energy=0.0: may be above 0, up to 1"),
+    ({"budget": 0.1}, r"budget=0.1: rank 1 everywhere takes 8 parameters; it may be from 0.5000"),
+    ({"rank": 1, "fisher": {"v": jnp.eye(4)}}, "w: fisher has None there"),
     ({}, "give exactly one"), ({"rank": 2, "delta": 1}, "give exactly one"),
     ({"rank": -1}, r"w: rank=-1: the rank of a \(4, 4\) weight may be from 1 to 4"),
     ({"rank": 5}, "may be from 1 to 4"), ({"delta": 2}, r"delta=2 \(rank 0\)"),

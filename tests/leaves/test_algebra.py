@@ -79,10 +79,11 @@ def test_a_checkpoint_returns_types_and_static_fields(first, tmp_path):
   assert metadata == {"first": first}
 
 
-@given(st.integers(1, 7), st.integers(1, 9), st.integers(2, 16), st.booleans(), st.data())
-def test_any_matrix_survives_the_file(rows, columns, bits, symmetric, data):
+# Few shapes: each is compiled anew.
+@given(st.sampled_from([(1, 1), (3, 5), (7, 2)]), st.integers(2, 16), st.booleans(), st.data())
+def test_any_matrix_survives_the_file(shape, bits, symmetric, data):
   seed = data.draw(st.integers(0, 2**31))
-  w = np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32)
+  w = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
   sparsity = data.draw(st.sampled_from([0.0, 0.3, 1.0]))
   p = cj.quantize.affine(cj.prune.magnitude({"w": jnp.asarray(w)}, sparsity), bits,
                          symmetric=symmetric)

@@ -19,7 +19,7 @@ def zeros(p):
   return {k: np.asarray(cj.dense(p)[k]["kernel"]) == 0 for k in p}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def program(names=tuple(OPTIMIZERS)):
   """Returns 50 compiled steps of every optimizer side by side; jit keys it by structure."""
   def run(trainable, rest):
@@ -85,6 +85,8 @@ def test_a_training_state_keeps_structure_shapes_and_dtypes(name):
     updates, adam = OPTIMIZERS["adam"].update(grads, adam, t)
     return optax.apply_updates(t, updates), adam
 
+  p = cj.quantize.refit(cj.merge(*cj.partition(p)))
+  assert jax.tree.structure(p) == jax.tree.structure(chained(name))
   describe = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
   first = step(state)
   assert jax.tree.structure(first) == jax.tree.structure(state)

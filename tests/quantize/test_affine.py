@@ -76,7 +76,8 @@ def test_calibration_covers_what_was_seen():
     (lambda w: cj.quantize.calibrate(lambda p, x: x @ p["v"], {
         **cj.quantize.affine(w, 8), "v": cj.quantize.affine(w, 8)["w"]}, [jnp.ones((1, 2))]),
      "w: the model never multiplies by"),
-    (lambda w: cj.quantize.calibrate(lambda p, x: x, w, [], bits=17), "bits=17: may be from 2 to 16"),
+    (lambda w: cj.quantize.calibrate(lambda p, x: x, w, [], bits=17),
+     "bits=17: may be from 2 to 16"),
 ])
 def test_bad_input_names_the_argument(call, message):
   with pytest.raises(ValueError, match=message):

@@ -1,0 +1,58 @@
+"""Distillation, gradual pruning and quantization-aware training in one compiled step."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import compress_jax as cj
+from experiments import recipes, steps, train
+from experiments.augment import Augment
+from experiments.progress import Log
+from tests.experiments.test_train import toy
+
+NAME, ARGUMENTS = "convnet", {"widths": (4, 4, 4), "hidden": (8, 8)}
+RECIPE = train.Recipe(epochs=10, batch_size=8, learning_rate=5e-3, augment=Augment(crop=1))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+  path = tmp_path_factory.mktemp("teacher")
+  # The zoo's recipes build models of NUM_CLASSES logits; the toy labels use two of them.
+  return recipes.teach(NAME, ARGUMENTS, toy(), RECIPE, path, Log("teach", path / "log.txt"))[0]
+
+
+@pytest.mark.parametrize("sparsity,bits", [(0.8, 4), (0.5, 8)])
+def test_one_training_prunes_quantizes_and_distils(sparsity, bits, teacher, tmp_path):
+  recipe = dataclasses.replace(RECIPE, epochs=20, joint=train.Joint(sparsity=sparsity, bits=bits,
+                                                                    every=4))
+  assert recipe.first_kept == 13
+  student, details = recipes.joint(teacher, NAME, ARGUMENTS, toy(), recipe, tmp_path,
+                                   Log("joint", tmp_path / "log.txt"), temperature=3.0, alpha=0.5,
+                                   images=32)
+  total, nonzero = cj.count(student.variables["params"])
+  kernels = sum(x.size for _, x in cj.entries(student.variables["params"])[0] if cj.is_leaf(x))
+  assert total - nonzero >= round(sparsity * kernels)
+  assert all(x.bits == bits and isinstance(x, cj.Quantized)
+             for _, x in cj.entries(student.variables["params"])[0] if cj.is_leaf(x))
+  assert details["predictions_differ"] == 0
+  assert student.accuracy(toy().test) > 0.8
+  # The other cell of the grid used the same program.
+  program = steps.steps_program(student.model, teacher.model, recipe.augment, True, "cubic")
+  assert program._cache_size() == 1
+
+
+def test_the_state_keeps_its_shape_from_step_to_step(teacher):
+  recipe = dataclasses.replace(RECIPE, joint=train.Joint(sparsity=0.5, bits=4))
+  variables = train.initial(teacher.model, toy().train.images, 0)
+  params = cj.quantize.dynamic(cj.quantize.affine(cj.prune.magnitude(variables["params"], 0.0), 4))
+  state = train.start_state({**variables, "params": params})
+  guide = train.Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
+                        temperature=3.0, alpha=0.5)
+  describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+  before, structure = describe(state), jax.tree.structure(state)
+  trainer = train._Trainer(teacher.model, toy(), recipe, guide)
+  state, _ = trainer.epoch(state, 0, "")
+  assert jax.tree.structure(state) == structure and describe(state) == before
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state["trainable"]))

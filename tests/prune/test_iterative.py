@@ -1,0 +1,77 @@
+"""Rewinding, iterative and gradual pruning."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compress_jax as cj
+
+INITIAL = {"w": jnp.arange(1.0, 17).reshape(4, 4), "bias": jnp.zeros(4)}
+EARLY = jax.tree.map(lambda x: x + 0.5, INITIAL)
+PRETRAINED = jax.tree.map(lambda x: 2 * x + 1, INITIAL)
+
+
+@pytest.mark.parametrize("rewind_to", [INITIAL, EARLY, PRETRAINED, None])
+def test_each_round_starts_from_what_was_asked_for(rewind_to):
+  starts = []
+
+  def train(p, number):
+    starts.append(p)
+    trainable, rest = cj.partition(p)
+    return cj.merge(jax.tree.map(lambda x: x + 10.0 * number, trainable), rest)
+
+  rounds = list(cj.prune.iterative(PRETRAINED, train, fraction=0.5, rounds=3, rewind_to=rewind_to))
+  assert [s for s, _ in rounds] == [0.5, 0.75, 0.875]
+  assert [int(p["w"].mask.sum()) for _, p in rounds] == [8, 4, 2]
+  before = [PRETRAINED, *(p for _, p in rounds)]
+  for start, previous in zip(starts, before, strict=False):
+    expected = previous if rewind_to is None else rewind_to
+    kept = np.asarray(start["w"].mask)
+    np.testing.assert_array_equal(start["w"].dense()[kept], cj.dense(expected)["w"][kept])
+    np.testing.assert_array_equal(start["bias"], expected["bias"])
+  for (_, p), (_, q) in itertools.pairwise(rounds):
+    assert not (q["w"].mask & ~p["w"].mask).any()
+
+
+def test_rewinding_keeps_masks_and_grids_and_refuses_what_has_no_values():
+  p = cj.quantize.affine(cj.prune.magnitude(PRETRAINED, 0.5), 8)
+  back = cj.prune.rewind(p, INITIAL)
+  assert jax.tree.structure(back) == jax.tree.structure(p)
+  np.testing.assert_array_equal(back["w"].value.value, INITIAL["w"])
+  np.testing.assert_array_equal(back["w"].scale, p["w"].scale)
+  with pytest.raises(ValueError, match="w: a LowRank has no values to put back"):
+    cj.prune.rewind(cj.factorize.svd(PRETRAINED, rank=1), INITIAL)
+  with pytest.raises(ValueError, match="bias: values has nothing there"):
+    cj.prune.rewind(p, {"w": INITIAL["w"]})
+  with pytest.raises(ValueError, match=r"w: values has a shape of \(4,\) there; it must have"):
+    cj.prune.rewind(p, {"w": jnp.ones(4), "bias": jnp.ones(4)})
+
+
+@pytest.mark.parametrize("schedule", [
+    lambda step: cj.schedules.constant(step, 0.75, start=4),
+    lambda step: cj.schedules.linear(step, 0.75, stop=8),
+    lambda step: cj.schedules.cosine(step, 0.75, stop=8),
+    lambda step: cj.schedules.cubic(step, 0.75, stop=8),
+], ids=["constant", "linear", "cosine", "cubic"])
+def test_sparsity_follows_the_schedule_inside_one_compiled_loop(schedule):
+  def step(p, i):
+    p = cj.prune.gradual(p, i, schedule, every=2)
+    trainable, rest = cj.partition(p)
+    p = cj.merge(jax.tree.map(lambda x: x * 1.01, trainable), rest)
+    return p, (p["w"].dense() == 0).sum()
+
+  start = cj.prune.magnitude(INITIAL, 0.0)
+  end, zeros = jax.jit(lambda p: jax.lax.scan(step, p, jnp.arange(10)))(start)
+  expected = [round(16 * float(schedule(i - i % 2))) for i in range(10)]
+  assert zeros.tolist() == expected
+  assert jax.tree.structure(end) == jax.tree.structure(start)
+
+
+def test_a_tree_without_masks_is_told_to_get_them_first():
+  with pytest.raises(ValueError, match=r"bias, w: no mask yet; call prune\(params, 0.0\)"):
+    cj.prune.gradual(INITIAL, 0, lambda step: 0.5)
+  with pytest.raises(ValueError, match="fraction=1: may be above 0, below 1"):
+    next(cj.prune.iterative(INITIAL, lambda p, i: p, fraction=1, rounds=1))

@@ -1,0 +1,121 @@
+"""Integers against fake quantization: any bits, groups, dynamic inputs; nothing densified."""
+
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compress_jax as cj
+
+BITS = [2, 4, 5, 8, 16]
+
+
+def both(p, apply, x):
+  """Returns the results of the fake-quantized and the integer model."""
+  run = jax.jit(cj.lift(apply))
+  return run(p, x), run(cj.freeze(p), x)
+
+
+@pytest.mark.parametrize("bits,input_bits", itertools.product(BITS, BITS))
+def test_any_weight_bits_with_any_activation_bits(bits, input_bits):
+  keys = jax.random.split(jax.random.key(bits), 3)
+  params = {"conv": jax.random.normal(keys[0], (3, 3, 4, 6)), "out": jax.random.normal(
+      keys[1], (6 * 25, 7))}
+
+  def apply(p, x):
+    x = jax.lax.conv_general_dilated(x, p["conv"], (1, 1), "SAME",
+                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return jax.nn.relu(x).reshape(len(x), -1) @ p["out"]
+
+  x = jax.random.normal(keys[2], (3, 5, 5, 4))
+  p = cj.quantize.calibrate(apply, cj.quantize.affine(params, bits), [x], bits=input_bits)
+  fake, deployed = both(p, apply, x)
+  np.testing.assert_array_equal(fake, deployed)
+  seen = jax.jit(cj.capture(apply))(p, x)[1]
+  np.testing.assert_array_equal(seen["conv"][0].output, jax.jit(cj.capture(apply))(
+      cj.freeze(p), x)[1]["conv"][0].output)
+  # Against plain rounded floats: apart by what float32 sums lose.
+  plain = cj.lift(apply, exact=False)(p, x)
+  np.testing.assert_allclose(deployed, plain, atol=2e-5 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("name", ["group", "dynamic", "group_dynamic", "group_weight_only"])
+def test_groups_and_dynamic_inputs_to_the_bit(name, symmetric):
+  keys = jax.random.split(jax.random.key(0), 2)
+  params = {"conv": jax.random.normal(keys[0], (3, 3, 4, 6)), "out": jnp.eye(6 * 16, 8)}
+
+  def apply(p, x):
+    x = jax.lax.conv_general_dilated(x, p["conv"], (2, 1), [(1, 1), (0, 1)],
+                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return x.reshape(len(x), -1)[:, :96] @ p["out"]
+
+  x = jax.random.normal(keys[1], (3, 8, 6, 4))
+  p = cj.quantize.affine(params, 4, symmetric=symmetric, group=2 if "group" in name else None)
+  if "dynamic" in name:
+    p = cj.quantize.dynamic(p, symmetric=symmetric)
+  elif "only" not in name:
+    p = cj.quantize.calibrate(apply, p, [x], symmetric=symmetric)
+  fake, deployed = both(p, apply, x)
+  np.testing.assert_array_equal(fake, deployed)
+  reference = apply(cj.dense(p), x)
+  assert np.abs(deployed - reference).max() < 0.05 * np.abs(reference).max()
+  gradients = [jax.grad(lambda x, e=e: (cj.lift(apply, exact=e)(p, x)**2).sum())(x)
+               for e in (True, False)]
+  np.testing.assert_allclose(*gradients, rtol=1e-3, atol=1e-3 * np.abs(gradients[0]).max())
+
+
+def test_training_arithmetic_has_the_exact_ones_gradient():
+  w, x = jax.random.normal(jax.random.key(0), (5, 4)), jax.random.normal(jax.random.key(1), (3, 5))
+  apply = lambda p, x: jnp.tanh(x @ p["w"])
+  p = cj.quantize.calibrate(apply, cj.quantize.learned({"w": w}, 4), [x], learned=True)
+  trainable, rest = cj.partition(p)
+  assert len(jax.tree.leaves(trainable)) == 3  # weights, their step, the input's step
+  exact, fast = (jax.grad(lambda t, e=e: cj.lift(apply, exact=e)(cj.merge(t, rest), x).sum())(
+      trainable) for e in (True, False))
+  for a, b in zip(jax.tree.leaves(exact), jax.tree.leaves(fast), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+  # LSQ (Esser et al. 2020), equation 3, for the input's step; N is one example's features.
+  leaf = p["w"]
+  scale, zero = float(leaf.input.scale), int(leaf.input.zero_point)
+  ratio = np.asarray(x, np.float64) / scale
+  rounded = np.clip(np.rint(ratio), -8 * 16 - zero, 127 - zero)
+  inside = rounded == np.rint(ratio)
+  upstream = np.asarray((1 - jnp.tanh(leaf.input.fake(x) @ leaf.dense())**2) @ leaf.dense().T)
+  expected = (upstream * np.where(inside, rounded - ratio, rounded)).sum()
+  expected /= np.sqrt(x.shape[1] * 127)
+  np.testing.assert_allclose(float(trainable["w"].input.scale), scale)
+  np.testing.assert_allclose(float(fast["w"].input.scale), expected, rtol=1e-3)
+
+
+LEAVES = {
+    "integers": lambda p: cj.quantize.affine(p, 8),
+    "low_rank": lambda p: cj.factorize.svd(p, rank=2, where="kernel"),
+    "low_rank_integers": lambda p: cj.quantize.affine(
+        cj.factorize.svd(p, rank=2, where="kernel"), 8),
+    "tucker2": lambda p: cj.factorize.tucker2(p, rank=(2, 2), where="kernel"),
+    "spatial": lambda p: cj.factorize.spatial(p, rank=2, where="kernel"),
+}
+
+
+def dense_floats(fn, p, x, shapes):
+  """Counts what an executable computes that is a float array of a weight's shape."""
+  text = jax.jit(fn).lower(p, x).compile().as_text()
+  found = re.findall(r"= f32\[([\d,]+)\]\S* ([\w-]+)\(", text)
+  return sum(dims in shapes for dims, op in found if op not in ("parameter", "get-tuple-element"))
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_nothing_is_densified_on_the_fast_path(name, linen):
+  params, apply, x = linen
+  compressed = LEAVES[name](params)
+  if "integers" in name:
+    compressed = cj.quantize.calibrate(apply, compressed, [x])
+  deployed = cj.freeze(compressed)
+  shapes = {",".join(map(str, leaf.shape)) for _, leaf in cj.entries(deployed)[0]
+            if cj.is_leaf(leaf)}
+  assert dense_floats(cj.lift(apply), deployed, x, shapes) == 0
+  assert dense_floats(lambda p, x: apply(cj.dense(p), x), deployed, x, shapes) > 0
