@@ -1,6 +1,6 @@
 """What masks, fake quantization and traced hyper-parameters cost; ratios of one run.
 
-python -m experiments.bench_transforms [--batch=64] [--size=32] [--steps=10] [--repeats=9]
+python -m experiments.bench_transforms [--batch=64] [--size=32] [--width=wide]
 
 1. A training step with masks, and one with 8-bit fake quantization of weights and
    inputs, against the plain step of the same ConvNet (aim: at most 1.05 times).
@@ -25,12 +25,14 @@ from experiments.train import random_key
 _BATCH = flags.DEFINE_integer("batch", 64, "Images a step.")
 _SIZE = flags.DEFINE_integer("size", 32, "Side of the images.")
 _STEPS = flags.DEFINE_integer("steps", 10, "Steps a measurement.")
-_REPEATS = flags.DEFINE_integer("repeats", 9, "Measurements of each.")
+_WIDTH = flags.DEFINE_enum("width", "narrow", ("narrow", "wide"), "The ConvNet's channels.")
+_REPEATS = flags.DEFINE_integer("repeats", 31, "Measurements of each.")
 _ADAM = optax.adam(1e-3)
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)
 BITS = (4, 8, 16)
 CELL_STEPS = 50
+WIDTHS = {"narrow": (16, 32, 64), "wide": (64, 128, 256)}
 
 
 def main(_) -> None:
@@ -40,10 +42,10 @@ def main(_) -> None:
 
 def steps() -> None:
   """Prints the cost of masks and of fake quantization in a training step."""
-  model, params, x, y = _problem((16, 32, 64), (128, 64), _BATCH.value, _SIZE.value)
+  model, params, x, y = _problem(WIDTHS[_WIDTH.value], (128, 64), _BATCH.value, _SIZE.value)
   apply = lambda p, x: model.apply({"params": p}, x, train=False)
   masked = cj.prune.magnitude(params, 0.9)
-  fake = cj.quantize.calibrate(apply, cj.quantize.affine(params, 8), [x])
+  fake = cj.quantize.calibrate(apply, cj.quantize.affine(params, 8), x)
   dense = lambda p, x: apply(cj.dense(p), x)
   runs = {"plain": _runner(dense, params, x, y), "masks": _runner(dense, masked, x, y),
           "int8 weights": _runner(dense, cj.quantize.affine(params, 8), x, y),
@@ -56,12 +58,13 @@ def steps() -> None:
       start = time.perf_counter()
       run()
       seconds[name].append(time.perf_counter() - start)
-  print(f"ConvNet, {_SIZE.value} x {_SIZE.value}, batch {_BATCH.value}, "
+  print(f"ConvNet {WIDTHS[_WIDTH.value]}, {_SIZE.value} x {_SIZE.value}, batch {_BATCH.value}, "
         f"{1e3 * statistics.median(seconds['plain']) / _STEPS.value:.1f} ms a plain step")
   for name, times in seconds.items():
     ratios = [a / b for a, b in zip(times, seconds["plain"], strict=True)]
     print(f"step with {name}: {statistics.median(ratios):.3f} of plain "
-          f"({min(ratios):.3f} to {max(ratios):.3f})")
+          f"({min(ratios):.3f} to {max(ratios):.3f}; fastest to fastest "
+          f"{min(times) / min(seconds['plain']):.3f})")
 
 
 def grid() -> None:
@@ -93,8 +96,9 @@ def grid() -> None:
 def _problem(widths, hidden, batch, size):
   """Returns a model without batch norm, its parameters, images and labels."""
   model = models.create("convnet", num_classes=10, widths=widths, hidden=hidden, folded=True)
-  x = jax.random.normal(random_key(0), (batch, size, size, 3))
-  return model, jax.jit(model.init)(random_key(1), x)["params"], x, jnp.arange(batch) % 10
+  # Two batches that take turns: nothing can be computed once for all steps.
+  x = jax.random.normal(random_key(0), (2, batch, size, size, 3))
+  return model, jax.jit(model.init)(random_key(1), x[0])["params"], x, jnp.arange(batch) % 10
 
 
 def _runner(apply, params, x, y):
@@ -107,12 +111,12 @@ def _train(apply, params, x, y, count):
   """Returns the trainable part after some steps, and the last loss."""
   trainable, rest = cj.partition(params)
 
-  def loss(trainable):
-    return cj.distill.cross_entropy(apply(cj.merge(trainable, rest), x), y)
+  def loss(trainable, i):
+    return cj.distill.cross_entropy(apply(cj.merge(trainable, rest), x[i % 2]), y)
 
-  def step(_, carry):
+  def step(i, carry):
     trainable, adam, _ = carry
-    value, grads = jax.value_and_grad(loss)(trainable)
+    value, grads = jax.value_and_grad(loss)(trainable, i)
     updates, adam = _ADAM.update(grads, adam)
     return optax.apply_updates(trainable, updates), adam, value
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.models.layers import ConvNorm, max_pool
+from experiments.models.layers import ConvNorm
+from experiments.pool import max_pool
 
 
 class ConvNet(nn.Module):

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.models.layers import ConvNorm, avg_pool
+from experiments.models.layers import ConvNorm
+from experiments.pool import avg_pool
 
 
 class DenseNet(nn.Module):

@@ -35,23 +35,3 @@ class ConvNorm(nn.Module):
       x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5,
                        dtype=self.dtype, name="norm")(x)
     return nn.relu(x)
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-  """Returns the largest of every 2 x 2 pixels; an odd edge is dropped.
-
-  As a reduction over a reshaped array: the gradient of a window reduction is 5
-  to 10 times slower on a CPU.
-  """
-  return _windows(x).max((2, 4))
-
-
-def avg_pool(x: jax.Array) -> jax.Array:
-  """Returns the mean of every 2 x 2 pixels; an odd edge is dropped."""
-  return _windows(x).mean((2, 4))
-
-
-def _windows(x: jax.Array) -> jax.Array:
-  batch, height, width, channels = x.shape
-  x = x[:, :height // 2 * 2, :width // 2 * 2]
-  return x.reshape(batch, height // 2, 2, width // 2, 2, channels)

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import models
-from experiments.models import layers
+from experiments import models, pool
 
 
 def count(name, shape, **arguments):
@@ -29,8 +28,12 @@ def test_convnet_has_three_convolutions_and_three_linear_layers():
 def test_pools_are_those_of_windows(side):
   from flax import linen as nn
   x = jax.random.normal(jax.random.key(0), (2, side, side, 3))
-  np.testing.assert_allclose(layers.avg_pool(x), nn.avg_pool(x, (2, 2), (2, 2)), rtol=1e-6)
-  np.testing.assert_array_equal(layers.max_pool(x), nn.max_pool(x, (2, 2), (2, 2)))
+  np.testing.assert_allclose(pool.avg_pool(x), nn.avg_pool(x, (2, 2), (2, 2)), rtol=1e-6)
+  np.testing.assert_array_equal(pool.max_pool(x), nn.max_pool(x, (2, 2), (2, 2)))
+  # No two of these pixels are equal, so there is one gradient.
+  gradient = lambda f: jax.grad(lambda x: (f(x)**3).sum())(x)
+  np.testing.assert_allclose(gradient(pool.max_pool),
+                             gradient(lambda x: nn.max_pool(x, (2, 2), (2, 2))), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name,arguments,message", [
