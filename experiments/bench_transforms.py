@@ -1,6 +1,6 @@
 """What masks, fake quantization and traced hyper-parameters cost; ratios of one run.
 
-python -m experiments.bench_transforms [--batch=64] [--size=32] [--width=wide]
+python -m experiments.bench_transforms [--batch=64] [--size=32]
 
 1. A training step with masks, and one with 8-bit fake quantization of weights and
    inputs, against the plain step of the same ConvNet (aim: at most 1.05 times).
@@ -25,24 +25,24 @@ from experiments.train import random_key
 _BATCH = flags.DEFINE_integer("batch", 64, "Images a step.")
 _SIZE = flags.DEFINE_integer("size", 32, "Side of the images.")
 _STEPS = flags.DEFINE_integer("steps", 10, "Steps a measurement.")
-_WIDTH = flags.DEFINE_enum("width", "narrow", ("narrow", "wide"), "The ConvNet's channels.")
 _REPEATS = flags.DEFINE_integer("repeats", 31, "Measurements of each.")
 _ADAM = optax.adam(1e-3)
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)
 BITS = (4, 8, 16)
 CELL_STEPS = 50
-WIDTHS = {"narrow": (16, 32, 64), "wide": (64, 128, 256)}
+WIDTHS = ((16, 32, 64), (64, 128, 256))
 
 
 def main(_) -> None:
-  steps()
+  for widths in WIDTHS:
+    steps(widths)
   grid()
 
 
-def steps() -> None:
+def steps(widths: tuple[int, ...]) -> None:
   """Prints the cost of masks and of fake quantization in a training step."""
-  model, params, x, y = _problem(WIDTHS[_WIDTH.value], (128, 64), _BATCH.value, _SIZE.value)
+  model, params, x, y = _problem(widths, (128, 64), _BATCH.value, _SIZE.value)
   apply = lambda p, x: model.apply({"params": p}, x, train=False)
   masked = cj.prune.magnitude(params, 0.9)
   fake = cj.quantize.calibrate(apply, cj.quantize.affine(params, 8), x)
@@ -58,7 +58,7 @@ def steps() -> None:
       start = time.perf_counter()
       run()
       seconds[name].append(time.perf_counter() - start)
-  print(f"ConvNet {WIDTHS[_WIDTH.value]}, {_SIZE.value} x {_SIZE.value}, batch {_BATCH.value}, "
+  print(f"ConvNet {widths}, {_SIZE.value} x {_SIZE.value}, batch {_BATCH.value}, "
         f"{1e3 * statistics.median(seconds['plain']) / _STEPS.value:.1f} ms a plain step")
   for name, times in seconds.items():
     ratios = [a / b for a, b in zip(times, seconds["plain"], strict=True)]
