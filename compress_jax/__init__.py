@@ -6,6 +6,7 @@ from compress_jax import (
   distill,
   factorize,
   fold,
+  kernels,
   metrics,
   penalties,
   prune,
@@ -15,6 +16,7 @@ from compress_jax import (
 )
 from compress_jax.leaves import (
   Activation,
+  BlockSparse,
   Clustered,
   Dynamic,
   FakeFloat,
@@ -35,9 +37,9 @@ from compress_jax.tree import dense, entries, freeze, merge, partition
 from compress_jax.version import __version__
 
 __all__ = [
-    "Activation", "Captured", "Clustered", "Dynamic", "FakeFloat", "FakeQuant", "Float", "Leaf",
-    "LowRank", "Masked", "NoRule", "Quantized", "Size", "Spatial", "Tucker2", "__version__",
-    "artifact", "capture", "checkpoint", "count", "dense", "distill", "entries", "factorize",
-    "fold", "freeze", "is_leaf", "lift", "merge", "metrics", "partition", "penalties", "prune",
-    "quantize", "schedules", "size", "stages",
+    "Activation", "BlockSparse", "Captured", "Clustered", "Dynamic", "FakeFloat", "FakeQuant",
+    "Float", "Leaf", "LowRank", "Masked", "NoRule", "Quantized", "Size", "Spatial", "Tucker2",
+    "__version__", "artifact", "capture", "checkpoint", "count", "dense", "distill", "entries",
+    "factorize", "fold", "freeze", "is_leaf", "kernels", "lift", "merge", "metrics", "partition",
+    "penalties", "prune", "quantize", "schedules", "size", "stages",
 ]

@@ -56,12 +56,15 @@ def matcher(where: Where) -> Callable[[str, Any], bool]:
     A function of (path, leaf).
 
   Raises:
-    ValueError: `where` is something else, or no regular expression.
+    ValueError: `where` is something else, empty, or no regular expression.
   """
   if where is None:
     return lambda path, x: x.ndim >= 2
   if callable(where):
     return lambda path, x: bool(where(path))
+  if where == "":
+    raise ValueError("where='': an empty pattern; it may be '.' for every leaf, or None for the "
+                     "default")
   try:
     pattern = re.compile(where)
   except (TypeError, re.error) as error:

@@ -1,0 +1,106 @@
+"""The block-sparse product: picks a backend, has gradients, runs in any program."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from compress_jax.kernels.block_sparse import check, reference, tpu
+from compress_jax.leaves.base import Array
+from compress_jax.leaves.block_sparse import BlockSparse
+
+BACKENDS = ("tpu", "tpu_interpret", "xla")
+
+
+def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
+  """Returns x @ W, where only the stored blocks are multiplied.
+
+  On a TPU the Pallas kernel runs if it takes the block's shape and the dtypes;
+  everything else takes XLA, block by block too: never a dense product.
+
+  Args:
+    x: (..., inputs), float32, bfloat16, float16 or int8.
+    w: the weight; a kernel counts as the matrix of its last axis against all
+      others. Integer blocks are scaled after the sum.
+    backend: "xla", "tpu" or "tpu_interpret" (the TPU's kernel on any device,
+      slowly); None picks.
+
+  Returns:
+    (..., outputs) of x's dtype; float32 if x is int8 (int32 if w has no scale).
+    Differentiable in x and in float blocks: a gradient has the blocks' shape.
+
+  Raises:
+    ValueError: operands that do not belong together, indices that are out of
+      range, unsorted or repeated, or a backend that cannot run them.
+
+  Source: Gray, Radford and Kingma 2017, "GPU kernels for block-sparse weights".
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> w = cj.BlockSparse.from_dense(jnp.eye(4), block=(2, 2))
+    >>> matmul(jnp.arange(4.0)[None], w).tolist()
+    [[0.0, 1.0, 2.0, 3.0]]
+  """
+  check.operands(x, w)
+  run = _runner(_picked(backend, x, w))
+  flat = _filled_up(x.reshape(-1, x.shape[-1]), w)
+  bare = dataclasses.replace(w, blocks=None, rows=None, pointers=None, scale=None, input=None)
+  total = _product(run, bare, flat, w.blocks, w.rows, w.pointers)[:, :w.matrix[1]]
+  if w.scale is not None:
+    total = total.astype(jnp.float32) * w.scale
+  out = total.dtype if jnp.issubdtype(x.dtype, jnp.integer) else x.dtype
+  return total.astype(out).reshape(*x.shape[:-1], w.matrix[1])
+
+
+def _picked(backend: str | None, x: Array, w: BlockSparse) -> str:
+  if backend is None:
+    return "tpu" if jax.default_backend() == "tpu" and tpu.supports(x, w) is None else "xla"
+  if backend not in BACKENDS:
+    raise ValueError(f"backend={backend!r}: may be one of {', '.join(BACKENDS)}")
+  why = tpu.supports(x, w) if backend.startswith("tpu") else None
+  if why is not None:
+    raise ValueError(why)
+  return backend
+
+
+@functools.cache
+def _runner(backend: str) -> Callable[[Array, BlockSparse], Array]:
+  if backend == "xla":
+    return reference.matmul
+  return functools.partial(tpu.matmul, interpret=backend == "tpu_interpret")
+
+
+def _filled_up(x: Array, w: BlockSparse) -> Array:
+  return jnp.pad(x, ((0, 0), (0, -x.shape[1] % w.block[0])))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _product(run: Any, bare: BlockSparse, x: Array, blocks: Array, rows: Array,
+             pointers: Array) -> Array:
+  return run(x, dataclasses.replace(bare, blocks=blocks, rows=rows, pointers=pointers))
+
+
+def _forward(run: Any, bare: BlockSparse, x: Array, blocks: Array, rows: Array,
+             pointers: Array) -> tuple[Array, Any]:
+  return _product(run, bare, x, blocks, rows, pointers), (x, blocks, rows, pointers)
+
+
+def _backward(run: Any, bare: BlockSparse, saved: Any, g: Array) -> tuple[Any, ...]:
+  x, blocks, rows, pointers = saved
+  w = dataclasses.replace(bare, blocks=blocks, rows=rows, pointers=pointers)
+  dx = run(g.astype(x.dtype), reference.transposed(w)).astype(x.dtype)
+  if jnp.issubdtype(blocks.dtype, jnp.floating):
+    db = reference.block_gradient(x, g.astype(x.dtype), w).astype(blocks.dtype)
+  else:
+    db = np.zeros(blocks.shape, jax.dtypes.float0)
+  return dx, db, None, None
+
+
+_product.defvjp(_forward, _backward)

@@ -1,0 +1,157 @@
+"""Every backend against a float64 dense product: values, gradients, empty parts, bad input."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.experimental.pallas import tpu as pltpu
+
+import compress_jax as cj
+from compress_jax.kernels.block_sparse import reference, tpu
+
+# Few shapes, for compiling; the last is ragged on both sides.
+SHAPES = [((32, 48), (16, 16)), ((64, 40), (8, 24)), ((50, 37), (16, 8))]
+BACKENDS = ["xla", "tpu_interpret"]
+TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
+
+
+def sparse(shape, block, density, seed, dtype="float32"):
+  rng = np.random.default_rng(seed)
+  rows, columns = (-(-n // b) for n, b in zip(shape, block, strict=True))
+  kept = rng.random((rows, columns)) < density
+  mask = np.kron(kept, np.ones(block, bool))[:shape[0], :shape[1]]
+  values = rng.integers(-127, 128, shape) if dtype == "int8" else rng.normal(size=shape)
+  return jnp.asarray(np.where(mask, values, 0), dtype)
+
+
+def close(y, expected, dtype):
+  # Of the largest entry; a product that is all zeros must be so exactly.
+  assert np.abs(np.asarray(y, np.float64) - expected).max() <= TOLERANCE[dtype] * np.abs(
+      expected).max()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+@given(density=st.sampled_from([0.0, 0.1, 0.5, 1.0]), seed=st.integers(0, 3))
+def test_products_are_the_dense_ones(backend, dtype, sizes, density, seed):
+  w = sparse(*sizes, density, seed, dtype)
+  x = jnp.asarray(np.random.default_rng(seed).normal(size=(5, w.shape[0])), dtype)
+  leaf = cj.BlockSparse.from_dense(w, sizes[1])
+  np.testing.assert_array_equal(leaf.dense(), w)
+  y = cj.kernels.block_sparse.matmul(x, leaf, backend=backend)
+  assert y.dtype == x.dtype and y.shape == (5, w.shape[1])
+  close(y, np.asarray(x, np.float64) @ np.asarray(w, np.float64), dtype)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_integers_are_exact_and_scaled_once(backend):
+  w = sparse((50, 37), (16, 8), 0.4, 1, "int8")
+  x = jnp.asarray(np.random.default_rng(0).integers(-128, 128, (7, 50)), jnp.int8)
+  leaf = cj.BlockSparse.from_dense(w, (16, 8))
+  exact = np.asarray(x, np.int64) @ np.asarray(w, np.int64)
+  total = cj.kernels.block_sparse.matmul(x, leaf, backend=backend)
+  assert total.dtype == jnp.int32
+  np.testing.assert_array_equal(total, exact)
+  scale = jnp.linspace(0.5, 2, 37)
+  scaled = cj.kernels.block_sparse.matmul(x, dataclasses.replace(leaf, scale=scale),
+                                          backend=backend)
+  np.testing.assert_array_equal(scaled, exact.astype(np.float32) * np.asarray(scale))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_are_the_dense_ones_at_the_stored_blocks(backend):
+  w = sparse((64, 40), (8, 24), 0.3, 2)
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 64)), jnp.float32)
+  leaf = cj.BlockSparse.from_dense(w, (8, 24))
+  run = lambda x, blocks: (cj.kernels.block_sparse.matmul(
+      x, dataclasses.replace(leaf, blocks=blocks), backend=backend)**3).sum()
+  dx, db = jax.jit(jax.grad(run, (0, 1)))(x, leaf.blocks)
+  ex, ew = jax.grad(lambda x, w: ((x @ w)**3).sum(), (0, 1))(x, w)
+  np.testing.assert_allclose(dx, ex, rtol=1e-4, atol=1e-4 * np.abs(ex).max())
+  # 40 columns are one block and two thirds of one: what fills it up takes no part.
+  stored = np.asarray(dataclasses.replace(leaf, blocks=jnp.ones_like(leaf.blocks)).dense()) != 0
+  made = np.asarray(dataclasses.replace(leaf, blocks=db).dense())
+  np.testing.assert_allclose(made, np.where(stored, ew, 0), rtol=1e-4,
+                             atol=1e-4 * np.abs(ew).max())
+
+
+def test_jit_and_vmap_over_inputs_and_weights():
+  leaves = [cj.BlockSparse.from_dense(sparse((32, 48), (16, 16), 0.5, s)) for s in (0, 0)]
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3, 32)), jnp.float32)
+  matmul = cj.kernels.block_sparse.matmul
+  expected = matmul(x, leaves[0])
+  np.testing.assert_allclose(jax.vmap(matmul, (0, None))(x, leaves[0]), expected, atol=1e-5)
+  stack = jax.tree.map(lambda *a: jnp.stack(a), *leaves)
+  both = jax.jit(jax.vmap(matmul, (None, 0)))(x, stack)
+  np.testing.assert_allclose(both, jnp.stack([expected, expected]), atol=1e-5)
+
+
+@pytest.mark.parametrize("interpret", [True, pltpu.InterpretParams(uninitialized_memory="nan")],
+                         ids=["interpret", "mosaic"])
+@pytest.mark.parametrize("density", [0.0, 0.2, 1.0])
+def test_the_tpu_kernel_writes_every_block_in_both_interpret_modes(interpret, density):
+  w = sparse((64, 80), (16, 16), density, 3)
+  leaf = cj.BlockSparse.from_dense(w, (16, 16))
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(9, 64)), jnp.float32)
+  # The second mode starts from memory full of NaN: an unwritten block would show.
+  close(tpu.matmul(x, leaf, interpret), np.asarray(x, np.float64) @ np.asarray(w, np.float64),
+        "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_the_tpu_kernel_is_lowered_for_tpu_on_any_host(dtype):
+  leaf = cj.BlockSparse.from_dense(sparse((256, 256), (128, 128), 0.6, 0, dtype), (128, 128))
+  x = jnp.ones((256, 256), dtype)
+  lowered = jax.jit(tpu.matmul).trace(x, leaf).lower(lowering_platforms=("tpu",))
+  assert "tpu_custom_call" in lowered.as_text()
+
+
+def test_no_dense_weight_is_computed():
+  leaf = cj.BlockSparse.from_dense(sparse((128, 96), (16, 16), 0.3, 0), (16, 16))
+  text = jax.jit(cj.kernels.block_sparse.matmul).lower(jnp.ones((4, 128)), leaf).compile().as_text()
+  assert "f32[128,96]" not in text
+  assert "f32[128,96]" in jax.jit(lambda x, w: x @ w.dense()).lower(
+      jnp.ones((4, 128)), leaf).compile().as_text()
+
+
+def leaf(**changes):
+  made = cj.BlockSparse.from_dense(jnp.ones((8, 8)), (4, 4))
+  return dataclasses.replace(made, **{k: jnp.asarray(v) for k, v in changes.items()})
+
+
+@pytest.mark.parametrize("w,x,message", [
+    (lambda: leaf(rows=[0, 2, 0, 1]), (2, 8), "rows from 0 to 2: may be from 0 to 1"),
+    (lambda: leaf(rows=[1, 0, 0, 1]), (2, 8), "rows are unsorted within a column"),
+    (lambda: leaf(rows=[0, 0, 0, 1]), (2, 8), "rows are repeated within a column"),
+    (lambda: leaf(pointers=[0, 5, 4]), (2, 8), "pointers=.*must rise from 0 to at most 4"),
+    (lambda: leaf(pointers=[0, 4]), (2, 8), r"pointers \(2,\): must be"),
+    (leaf, (2, 7), r"x has shape \(2, 7\): its last axis must be 8"),
+    (lambda: leaf(blocks=jnp.ones((4, 4, 4), jnp.int16)), (2, 8), "w.blocks has dtype int16: no"),
+    (lambda: jnp.ones((8, 8)), (2, 8), "w: a ArrayImpl; it may be a BlockSparse"),
+])
+def test_bad_operands_are_refused_before_anything_runs(w, x, message):
+  with pytest.raises(ValueError, match=message):
+    cj.kernels.block_sparse.matmul(jnp.ones(x), w())
+
+
+def test_blocks_that_a_backend_cannot_run_and_unknown_backends_are_refused():
+  with pytest.raises(ValueError, match=r"block=\(4, 4\): the TPU kernel takes multiples of 8"):
+    cj.kernels.block_sparse.matmul(jnp.ones((2, 8)), leaf(), backend="tpu")
+  with pytest.raises(ValueError, match="backend='gpu': may be one of"):
+    cj.kernels.block_sparse.matmul(jnp.ones((2, 8)), leaf(), backend="gpu")
+  with pytest.raises(ValueError, match="may be two whole numbers from 1"):
+    cj.BlockSparse.from_dense(jnp.ones((8, 8)), (0, 4))
+  with pytest.raises(ValueError, match="concrete array"):
+    jax.jit(lambda w: cj.BlockSparse.from_dense(w).dense())(jnp.ones((8, 8)))
+
+
+def test_transposing_twice_gives_the_same_matrix():
+  made = cj.BlockSparse.from_dense(sparse((32, 48), (16, 16), 0.4, 5), (16, 16))
+  back = reference.transposed(reference.transposed(made))
+  np.testing.assert_array_equal(back.dense(), made.dense())
+  np.testing.assert_array_equal(reference.transposed(made).dense(), made.dense().T)
