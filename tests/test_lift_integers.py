@@ -98,6 +98,7 @@ LEAVES = {
         cj.factorize.svd(p, rank=2, where="kernel"), 8),
     "tucker2": lambda p: cj.factorize.tucker2(p, rank=(2, 2), where="kernel"),
     "spatial": lambda p: cj.factorize.spatial(p, rank=2, where="kernel"),
+    "blocks": lambda p: cj.prune.block(p, 0.5, block=(3, 2), where="kernel"),
 }
 
 

@@ -13,6 +13,8 @@ from compress_jax.leaves.quantized import Quantized
 from compress_jax.leaves.spatial import Spatial
 from compress_jax.leaves.tucker import Tucker2
 
-__all__ = ["Activation", "BlockSparse", "Clustered", "Dynamic", "FakeFloat", "FakeQuant", "Float", "Leaf",
-           "LowRank", "Masked", "Node", "Payload", "Quantized", "Spatial", "Tucker2", "apply_mask",
-           "dense_of", "freeze_of", "is_leaf"]
+__all__ = [
+    "Activation", "BlockSparse", "Clustered", "Dynamic", "FakeFloat", "FakeQuant", "Float", "Leaf",
+    "LowRank", "Masked", "Node", "Payload", "Quantized", "Spatial", "Tucker2", "apply_mask",
+    "dense_of", "freeze_of", "is_leaf",
+]

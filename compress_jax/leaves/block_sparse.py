@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -14,47 +15,41 @@ from compress_jax.leaves import base
 from compress_jax.leaves.activation import Activation, Dynamic
 from compress_jax.leaves.base import Array, Leaf, Payload
 
-# (columns, blocks of the fullest of them), from the fullest columns on.
-Layout = tuple[tuple[int, int], ...]
-_GROUPS = 8
-
 
 @base.node
 class BlockSparse(Leaf):
   """Stands for the dense matrix that its blocks tile; a kernel is one of (all else, outputs).
 
   Blocks lie column by column, so that each column of a result sums one run of
-  them, rows rising. Where a block does not divide the matrix, the blocks at its
-  edges are filled up with zeros.
+  them, rows rising. How many a column has is part of the structure, like a shape:
+  a compiled program fits it. Where a block does not divide the matrix, the blocks
+  at its edges are filled up with zeros.
 
   Attributes:
     blocks: (count, height, width), float (trains) or int8.
     rows: int32, (count,), the row of blocks that each is in.
-    pointers: int32, (columns of blocks + 1,), where each column's run starts.
     scale: float32, (outputs,) or (1,), what an integer stands for; None for floats.
     input: how `lift` quantizes what an integer weight is applied to, or None.
     dims: shape of the array it stands for.
-    layout: columns, the fullest first, in groups: (columns, most blocks of one);
-      known beforehand, so that a compiled program fits the structure.
-    back: the same of the transposed matrix.
+    counts: how many blocks each column of blocks has.
+    row_counts: how many each row of blocks has.
     bits: bits that an element needs.
     of: name of the dtype of the array it stands for.
 
   Example:
     >>> import jax.numpy as jnp
     >>> w = BlockSparse.from_dense(jnp.eye(4), block=(2, 2))
-    >>> w.blocks.shape, w.rows.tolist(), w.pointers.tolist()
-    ((2, 2, 2), [0, 1], [0, 1, 2])
+    >>> w.blocks.shape, w.rows.tolist(), w.counts
+    ((2, 2, 2), [0, 1], (1, 1))
   """
 
   blocks: Array
   rows: Array
-  pointers: Array
   scale: Array | None
   input: Activation | Dynamic | None
   dims: tuple[int, ...] = base.static()
-  layout: Layout = base.static()
-  back: Layout = base.static()
+  counts: tuple[int, ...] = base.static()
+  row_counts: tuple[int, ...] = base.static()
   bits: int = base.static(default=32)
   of: str = base.static(default="float32")
 
@@ -62,10 +57,8 @@ class BlockSparse(Leaf):
 
   def __post_init__(self):
     # From JSON they come as lists, which are no key of a compiled program.
-    fixed = {"dims": tuple(self.dims), "layout": tuple(map(tuple, self.layout)),
-             "back": tuple(map(tuple, self.back))}
-    for name, value in fixed.items():
-      object.__setattr__(self, name, value)
+    for name in ("dims", "counts", "row_counts"):
+      object.__setattr__(self, name, tuple(getattr(self, name)))
 
   @classmethod
   def from_dense(cls, w: Array, block: tuple[int, int] = (64, 64), *, scale: Array | None = None,
@@ -96,9 +89,8 @@ class BlockSparse(Leaf):
     kept = (tiles != 0).any((2, 3))
     columns, rows = np.nonzero(kept.T)
     default = "float32" if jnp.issubdtype(w.dtype, jnp.integer) else jnp.dtype(w.dtype).name
-    return cls(jnp.asarray(tiles[rows, columns]), jnp.asarray(rows, jnp.int32),
-               jnp.asarray(np.concatenate([[0], np.cumsum(kept.sum(0))]), jnp.int32), scale, input,
-               dims=w.shape, layout=_layout(kept.sum(0)), back=_layout(kept.sum(1)),
+    return cls(jnp.asarray(tiles[rows, columns]), jnp.asarray(rows, jnp.int32), scale, input,
+               dims=w.shape, counts=kept.sum(0).tolist(), row_counts=kept.sum(1).tolist(),
                bits=base.bits_of(w.dtype) if bits is None else bits, of=of or default)
 
   @property
@@ -127,12 +119,16 @@ class BlockSparse(Leaf):
   @property
   def density(self) -> float:
     """The fraction of the blocks that is stored."""
-    return len(self.blocks) / math.prod(self.tiles)
+    return self.blocks.shape[0] / math.prod(self.tiles)
 
-  def columns(self) -> Array:
+  @property
+  def starts(self) -> list[int]:
+    """Where each column's run of blocks starts, and where the last one ends."""
+    return [0, *itertools.accumulate(self.counts)]
+
+  def columns(self) -> np.ndarray:
     """Returns the column of blocks that each block is in: int32, (count,)."""
-    at = jnp.arange(self.blocks.shape[0], dtype=jnp.int32)
-    return jnp.searchsorted(self.pointers, at, side="right").astype(jnp.int32) - 1
+    return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts)
 
   def dense(self) -> Array:
     (rows, columns), (height, width) = self.tiles, self.block
@@ -155,10 +151,9 @@ class BlockSparse(Leaf):
 
   def payload(self) -> dict[str, Payload]:
     out = super().payload()
-    row_bits = max(1, (self.tiles[0] - 1).bit_length())
+    row_bits = (self.tiles[0] - 1).bit_length() + 1  # and a sign, which is never set
     return out | {"blocks": Payload(self.blocks, self.bits),
-                  "rows": Payload(self.rows, row_bits, structure=True),
-                  "pointers": dataclasses.replace(out["pointers"], structure=True)}
+                  "rows": Payload(self.rows, row_bits, structure=True)}
 
 
 def _tiled(matrix: Any, block: tuple[int, int]) -> Any:
@@ -168,10 +163,3 @@ def _tiled(matrix: Any, block: tuple[int, int]) -> Any:
   padded = module.pad(matrix, pads)
   (height, width), (rows, columns) = block, padded.shape
   return padded.reshape(rows // height, height, columns // width, width).swapaxes(1, 2)
-
-
-def _layout(counts: np.ndarray) -> Layout:
-  """Groups columns, the fullest first, so that few are filled up by much."""
-  falling = np.sort(counts)[::-1]
-  size = -(-len(falling) // _GROUPS)
-  return tuple((len(falling[i:i + size]), int(falling[i])) for i in range(0, len(falling), size))

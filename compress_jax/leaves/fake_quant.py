@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from compress_jax.leaves import base, grid
 from compress_jax.leaves.activation import Activation, Dynamic
 from compress_jax.leaves.base import Array, Leaf
-from compress_jax.leaves.masked import apply_mask
+from compress_jax.leaves.block_sparse import BlockSparse
+from compress_jax.leaves.masked import Masked, apply_mask
 from compress_jax.leaves.quantized import Quantized
 
 
@@ -73,16 +74,27 @@ class FakeQuant(Leaf):
       raise ValueError(f"bits has shape {self.bits.shape}: a stacked leaf; use jax.vmap")
     return (self.steps() * grid.spread(self.step_size(), self.shape)).astype(self.dtype)
 
-  def freeze(self) -> Quantized:
+  def freeze(self) -> Quantized | BlockSparse:
     if isinstance(self.bits, jax.core.Tracer):
       raise ValueError("freeze: bits is traced, but it decides how integers are stored; "
                        "freeze outside jit and vmap")
     if self.bits.ndim:
       raise ValueError(f"freeze: bits has shape {self.bits.shape}: freeze each leaf of the stack")
     bits = int(self.bits)
-    dtype = jnp.int8 if bits <= 8 else jnp.int16
-    return Quantized(grid.codes(self.steps(), self.zero_point, dtype), self.scale,
-                     self.zero_point, self.input, bits=bits, of=jnp.dtype(self.dtype).name)
+    of, dtype = jnp.dtype(self.dtype).name, jnp.int8 if bits <= 8 else jnp.int16
+    integers = grid.codes(self.steps(), self.zero_point, dtype)
+    if self._runs_in_blocks(bits) and not isinstance(integers, jax.core.Tracer):
+      return BlockSparse.from_dense(integers, self.value.block, scale=self.scale.reshape(-1),
+                                    input=self.input, bits=bits, of=of)
+    return Quantized(integers, self.scale, self.zero_point, self.input, bits=bits, of=of)
+
+  def _runs_in_blocks(self, bits: int) -> bool:
+    """Returns whether only blocks are stored: int8, scaled once for every output."""
+    blocked = isinstance(self.value, Masked) and self.value.block is not None
+    per_output = self.zero_point is None and all(n == 1 for n in self.scale.shape[:-1])
+    return (blocked and per_output and self.scale.ndim == self.ndim and bits <= 8
+            and self.scale.shape[-1] in (1, self.shape[-1])
+            and not getattr(self.input, "wide", False))
 
   def masked(self, mask: Array) -> FakeQuant:
     return dataclasses.replace(self, value=apply_mask(self.value, mask))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from compress_jax.leaves import base
 from compress_jax.leaves.base import Array, Leaf, Payload
+from compress_jax.leaves.block_sparse import BlockSparse
 
 
 @base.node
@@ -17,6 +19,8 @@ class Masked(Leaf):
   Attributes:
     value: array or leaf of any shape; trains.
     mask: bool array of the same shape; does not train.
+    block: rows and columns of the blocks that were pruned whole, or None; deployed,
+      only blocks with anything in them are stored.
 
   Example:
     >>> import jax.numpy as jnp
@@ -27,8 +31,13 @@ class Masked(Leaf):
 
   value: Array | Leaf
   mask: Array
+  block: tuple[int, int] | None = base.static(default=None)
 
   trains = ("value",)
+
+  def __post_init__(self):
+    if self.block is not None:  # from JSON it comes as a list
+      object.__setattr__(self, "block", tuple(self.block))
 
   @property
   def shape(self):
@@ -46,7 +55,10 @@ class Masked(Leaf):
     inner = base.freeze_of(self.value)
     if base.is_leaf(inner):
       return inner.masked(self.mask)
-    return Masked(jnp.where(self.mask, inner, 0), self.mask)
+    kept = jnp.where(self.mask, inner, 0)
+    if self.block is None or isinstance(kept, jax.core.Tracer):
+      return Masked(kept, self.mask, self.block)
+    return BlockSparse.from_dense(kept, self.block)
 
   def masked(self, mask: Array) -> Masked:
     return dataclasses.replace(self, mask=self.mask & mask)
@@ -58,6 +70,23 @@ class Masked(Leaf):
     return out | {"mask": Payload(self.mask, 1, structure=True)}
 
 
-def apply_mask(x: Array | Leaf, mask: Array) -> Leaf:
-  """Returns `x` with exact zeros wherever `mask` is false; masks only add up."""
-  return x.masked(mask) if base.is_leaf(x) else Masked(x, mask)
+def apply_mask(x: Array | Leaf, mask: Array, block: tuple[int, int] | None = None) -> Leaf:
+  """Returns `x` with exact zeros wherever `mask` is false; masks only add up.
+
+  Args:
+    x: an array or leaf.
+    mask: bool array of its shape.
+    block: see `Masked`.
+  """
+  if not base.is_leaf(x):
+    return Masked(x, mask, block)
+  out = x.masked(mask)
+  return out if block is None else _with_block(out, block)
+
+
+def _with_block(x: Leaf, block: tuple[int, int]) -> Leaf:
+  """Notes the blocks at the mask inside a leaf, if it has one."""
+  if isinstance(x, Masked):
+    return dataclasses.replace(x, block=block)
+  inner = getattr(x, "value", None)
+  return dataclasses.replace(x, value=_with_block(inner, block)) if base.is_leaf(inner) else x

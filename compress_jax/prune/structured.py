@@ -41,7 +41,7 @@ def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64,
       with two or more dimensions.
 
   Returns:
-    The tree with `Masked` leaves.
+    The tree with `Masked` leaves, which freeze to `BlockSparse` ones.
 
   Raises:
     ValueError: an argument out of range, nothing selected, weights not finite.
@@ -61,7 +61,7 @@ def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64,
   chosen, rebuild = selected(params, where)
   scores = [_block_scores(x, block, score) for _, x in chosen]
   masks = keep_largest(scores, sparsity, scope)
-  return rebuild([apply_mask(x, _spread(mask, x.shape, block))
+  return rebuild([apply_mask(x, _spread(mask, x.shape, block), tuple(block))
                   for (_, x), mask in zip(chosen, masks, strict=True)])
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.extend.core import primitives
 
 from compress_jax.leaves import (
+  BlockSparse,
   Clustered,
   FakeFloat,
   FakeQuant,
@@ -22,6 +23,7 @@ from compress_jax.leaves import (
 )
 from compress_jax.leaves.base import Array
 from compress_jax.rules.affine import affine
+from compress_jax.rules.block_sparse import block_sparse
 from compress_jax.rules.contraction import Contraction, Conv, Dot
 from compress_jax.rules.factors import factorized
 from compress_jax.rules.registry import NoRule, Ref, cast, register
@@ -48,6 +50,8 @@ def product(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
     out, terms = factorized(functools.partial(product, interpreter), op, x, w), 0
   elif isinstance(w.leaf, _AFFINE):
     out = affine(op, x, w, interpreter.exact)
+  elif isinstance(w.leaf, BlockSparse):
+    out = block_sparse(op, x, w)
   else:
     out = op(x, w.dense())
   out = out.astype(op.dtype)
@@ -69,7 +73,7 @@ def _operands(cls: type[Contraction], interpreter: Any, equation: Any, left: Any
 
 conv_general_dilated_p = primitives.conv_general_dilated_p
 
-for _leaf in (Masked, Clustered, *_AFFINE, *_FACTORIZED, jax.Array):
+for _leaf in (Masked, Clustered, BlockSparse, *_AFFINE, *_FACTORIZED, jax.Array):
   register(primitives.dot_general_p, _leaf)(functools.partial(_operands, Dot))
   register(conv_general_dilated_p, _leaf)(functools.partial(_operands, Conv))
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.experimental.pallas import tpu as pltpu
 
@@ -37,6 +37,7 @@ def close(y, expected, dtype):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("sizes", SHAPES, ids=str)
+@settings(max_examples=6)  # a structure is a program
 @given(density=st.sampled_from([0.0, 0.1, 0.5, 1.0]), seed=st.integers(0, 3))
 def test_products_are_the_dense_ones(backend, dtype, sizes, density, seed):
   w = sparse(*sizes, density, seed, dtype)
@@ -111,6 +112,18 @@ def test_the_tpu_kernel_is_lowered_for_tpu_on_any_host(dtype):
   assert "tpu_custom_call" in lowered.as_text()
 
 
+@pytest.mark.parametrize("density", [0.05, 0.6])
+def test_few_and_many_columns_of_any_density_agree_with_the_dense_product(density, monkeypatch):
+  # Sparse runs unrolled, dense in a loop; many columns loop whatever the density.
+  w = sparse((96, 320), (8, 8), density, 7)
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 96)), jnp.float32)
+  leaf = cj.BlockSparse.from_dense(w, (8, 8))
+  expected = np.asarray(x, np.float64) @ np.asarray(w, np.float64)
+  close(cj.kernels.block_sparse.matmul(x, leaf), expected, "float32")
+  monkeypatch.setattr(reference, "LOOP_COLUMNS", 8)
+  close(cj.kernels.block_sparse.matmul(x, leaf), expected, "float32")
+
+
 def test_no_dense_weight_is_computed():
   leaf = cj.BlockSparse.from_dense(sparse((128, 96), (16, 16), 0.3, 0), (16, 16))
   text = jax.jit(cj.kernels.block_sparse.matmul).lower(jnp.ones((4, 128)), leaf).compile().as_text()
@@ -121,15 +134,16 @@ def test_no_dense_weight_is_computed():
 
 def leaf(**changes):
   made = cj.BlockSparse.from_dense(jnp.ones((8, 8)), (4, 4))
-  return dataclasses.replace(made, **{k: jnp.asarray(v) for k, v in changes.items()})
+  return dataclasses.replace(made, **{k: v if k == "counts" else jnp.asarray(v)
+                                      for k, v in changes.items()})
 
 
 @pytest.mark.parametrize("w,x,message", [
     (lambda: leaf(rows=[0, 2, 0, 1]), (2, 8), "rows from 0 to 2: may be from 0 to 1"),
     (lambda: leaf(rows=[1, 0, 0, 1]), (2, 8), "rows are unsorted within a column"),
     (lambda: leaf(rows=[0, 0, 0, 1]), (2, 8), "rows are repeated within a column"),
-    (lambda: leaf(pointers=[0, 5, 4]), (2, 8), "pointers=.*must rise from 0 to at most 4"),
-    (lambda: leaf(pointers=[0, 4]), (2, 8), r"pointers \(2,\): must be"),
+    (lambda: leaf(counts=(2, 3)), (2, 8), r"2 columns that sum to 5: must be \(4,\), 2 and 4"),
+    (lambda: leaf(counts=(4,)), (2, 8), "counts of 1 columns"),
     (leaf, (2, 7), r"x has shape \(2, 7\): its last axis must be 8"),
     (lambda: leaf(blocks=jnp.ones((4, 4, 4), jnp.int16)), (2, 8), "w.blocks has dtype int16: no"),
     (lambda: jnp.ones((8, 8)), (2, 8), "w: a ArrayImpl; it may be a BlockSparse"),

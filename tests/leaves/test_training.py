@@ -48,13 +48,15 @@ def test_pruned_positions_stay_zero_through_any_two_transforms_and_every_optimiz
   once = TRANSFORMS[first](start)
   for p in (once, *(TRANSFORMS[then](once) for then in KEEP_TENSOR if then != first)):
     trainable, rest = cj.partition(p)
-    for trained in program()(trainable, rest):
+    for name, trained in zip(OPTIMIZERS, program()(trainable, rest), strict=True):
       moved = [(a != b).any() for a, b in zip(jax.tree.leaves(trainable), jax.tree.leaves(trained),
                                               strict=True)]
       assert any(moved)
       whole = cj.merge(trained, rest)
-      loaded = cj.artifact.decode(cj.artifact.encode(whole))[0]
-      for tree in (cj.dense(whole), cj.dense(cj.freeze(whole)), cj.dense(loaded)):
+      # The file holds what was frozen, bit by bit (`test_algebra`): look into one of the three.
+      frozen = cj.freeze(whole)
+      loaded = cj.artifact.decode(cj.artifact.encode(frozen))[0] if name == "adamw" else frozen
+      for tree in (cj.dense(whole), cj.dense(loaded)):
         assert all((np.asarray(tree[k]["kernel"])[z] == 0).all() for k, z in zero.items())
 
 

@@ -51,8 +51,8 @@ def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
   check.operands(x, w)
   run = _runner(_picked(backend, x, w))
   flat = _filled_up(x.reshape(-1, x.shape[-1]), w)
-  bare = dataclasses.replace(w, blocks=None, rows=None, pointers=None, scale=None, input=None)
-  total = _product(run, bare, flat, w.blocks, w.rows, w.pointers)[:, :w.matrix[1]]
+  bare = dataclasses.replace(w, blocks=None, rows=None, scale=None, input=None)
+  total = _product(run, bare, flat, w.blocks, w.rows)[:, :w.matrix[1]]
   if w.scale is not None:
     total = total.astype(jnp.float32) * w.scale
   out = total.dtype if jnp.issubdtype(x.dtype, jnp.integer) else x.dtype
@@ -82,25 +82,24 @@ def _filled_up(x: Array, w: BlockSparse) -> Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _product(run: Any, bare: BlockSparse, x: Array, blocks: Array, rows: Array,
-             pointers: Array) -> Array:
-  return run(x, dataclasses.replace(bare, blocks=blocks, rows=rows, pointers=pointers))
+def _product(run: Any, bare: BlockSparse, x: Array, blocks: Array, rows: Array) -> Array:
+  return run(x, dataclasses.replace(bare, blocks=blocks, rows=rows))
 
 
-def _forward(run: Any, bare: BlockSparse, x: Array, blocks: Array, rows: Array,
-             pointers: Array) -> tuple[Array, Any]:
-  return _product(run, bare, x, blocks, rows, pointers), (x, blocks, rows, pointers)
+def _forward(run: Any, bare: BlockSparse, x: Array, blocks: Array,
+             rows: Array) -> tuple[Array, Any]:
+  return _product(run, bare, x, blocks, rows), (x, blocks, rows)
 
 
 def _backward(run: Any, bare: BlockSparse, saved: Any, g: Array) -> tuple[Any, ...]:
-  x, blocks, rows, pointers = saved
-  w = dataclasses.replace(bare, blocks=blocks, rows=rows, pointers=pointers)
+  x, blocks, rows = saved
+  w = dataclasses.replace(bare, blocks=blocks, rows=rows)
   dx = run(g.astype(x.dtype), reference.transposed(w)).astype(x.dtype)
   if jnp.issubdtype(blocks.dtype, jnp.floating):
     db = reference.block_gradient(x, g.astype(x.dtype), w).astype(blocks.dtype)
   else:
     db = np.zeros(blocks.shape, jax.dtypes.float0)
-  return dx, db, None, None
+  return dx, db, None
 
 
 _product.defvjp(_forward, _backward)

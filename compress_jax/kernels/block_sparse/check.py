@@ -38,18 +38,15 @@ def operands(x: Array, w: BlockSparse) -> None:
 def structure(w: BlockSparse) -> None:
   """Raises a ValueError unless the indices of `w` are what they must be; traced ones pass."""
   count, (rows, columns) = w.blocks.shape[0], w.tiles
-  if w.rows.shape != (count,) or w.pointers.shape != (columns + 1,):
-    raise ValueError(f"rows {w.rows.shape}, pointers {w.pointers.shape}: must be ({count},) and "
-                     f"({columns + 1},) for {count} blocks in {columns} columns")
-  row, pointer = tree.concrete(w.rows), tree.concrete(w.pointers)
-  if pointer is None or row is None:
+  if w.rows.shape != (count,) or len(w.counts) != columns or sum(w.counts) != count:
+    raise ValueError(f"rows {w.rows.shape}, counts of {len(w.counts)} columns that sum to "
+                     f"{sum(w.counts)}: must be ({count},), {columns} and {count}")
+  row = tree.concrete(w.rows)
+  if row is None:
     return
-  if pointer[0] != 0 or pointer[-1] > count or (np.diff(pointer) < 0).any():
-    raise ValueError(f"pointers={pointer.tolist()[:8]}...: must rise from 0 to at most {count}")
-  if row.size and not (0 <= row.min() and row.max() < rows):
+  if row.size and not (row.min() >= 0 and row.max() < rows):
     raise ValueError(f"rows from {row.min()} to {row.max()}: may be from 0 to {rows - 1}")
-  column = np.searchsorted(pointer, np.arange(pointer[-1]), side="right")
-  step = np.diff(row[:pointer[-1]])[np.diff(column) == 0]
+  step = np.diff(row)[np.diff(w.columns()) == 0]
   if (step <= 0).any():
     what = "repeated" if (step == 0).any() else "unsorted"
     raise ValueError(f"rows are {what} within a column of blocks: they must rise")

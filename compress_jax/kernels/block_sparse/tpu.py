@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
@@ -67,21 +68,16 @@ def matmul(x: Array, w: BlockSparse, interpret: Any = False) -> Array:
   return call(*steps, x, blocks)[:batch]
 
 
-def _steps(w: BlockSparse) -> tuple[Array, Array, Array, Array]:
+def _steps(w: BlockSparse) -> tuple[Array, ...]:
   """Returns (block, row, column, kind) of every step; kind: 0 adds, 1 starts, 2 is empty."""
-  count, columns = w.blocks.shape[0], w.tiles[1]
-  at = jnp.arange(count, dtype=jnp.int32)
-  empty = (w.pointers[1:] == w.pointers[:-1])
-  # One more step for every column; those of columns that have blocks repeat the last one's
-  # place and do nothing (kind 3), so that the number of steps depends on no values.
-  column = jnp.concatenate([w.columns(), jnp.arange(columns, dtype=jnp.int32)])
-  extra = jnp.where(empty, 2, 3).astype(jnp.int32)
-  start = jnp.where(w.pointers[w.columns()] == at, 1, 0).astype(jnp.int32) if count else at
-  kind = jnp.concatenate([start, extra])
-  order = jnp.argsort(column, stable=True)
-  block = jnp.concatenate([at, jnp.zeros(columns, jnp.int32)])
-  row = jnp.concatenate([w.rows, jnp.zeros(columns, jnp.int32)])
-  return block[order], row[order], column[order], kind[order]
+  count, empty = w.blocks.shape[0], np.flatnonzero(np.asarray(w.counts) == 0)
+  column = np.concatenate([w.columns(), empty]).astype(np.int32)
+  kind = np.full(column.shape, 2, np.int32)
+  kind[:count] = np.isin(np.arange(count), w.starts)
+  order = np.argsort(column, kind="stable")
+  block = np.concatenate([np.arange(count), np.zeros(len(empty))]).astype(np.int32)
+  row = jnp.concatenate([w.rows, jnp.zeros(len(empty), jnp.int32)])
+  return jnp.asarray(block[order]), row[order], jnp.asarray(column[order]), jnp.asarray(kind[order])
 
 
 def _kernel(block: Any, row: Any, column: Any, kind: Any, x: Any, w: Any, y: Any, *,

@@ -1,0 +1,120 @@
+"""Products with block-sparse weights; a convolution is a matrix product on its patches."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from compress_jax.kernels.block_sparse import matmul
+from compress_jax.kernels.block_sparse.reference import transposed
+from compress_jax.leaves import BlockSparse
+from compress_jax.leaves.base import Array
+from compress_jax.leaves.grid import codes
+from compress_jax.rules.contraction import Contraction, Conv
+from compress_jax.rules.registry import NoRule, Ref
+from compress_jax.rules.surrogate import rounded, with_gradient_of
+
+
+def block_sparse(op: Contraction, x: Array, w: Ref) -> Array:
+  """Applies a `BlockSparse` weight.
+
+  Args:
+    op: the contraction.
+    x: the other operand.
+    w: the weight.
+
+  Returns:
+    The result; a custom derivative stays its author's.
+
+  Raises:
+    NoRule: the contraction is no product with the weight's matrix.
+  """
+  leaf = w.leaf
+  plain = lambda x: _applied(op, x, w, jnp.zeros((), x.dtype))
+  if op.outer is None and leaf.input is None:
+    return plain(x)
+  value = plain(x) if leaf.input is None else _integers(op, x, w)
+  fake = x if leaf.input is None else leaf.input.of(x).fake(x).astype(x.dtype)
+  surrogate = plain(fake) if op.outer is None else op(fake, w.dense())
+  return with_gradient_of(lax.stop_gradient(value).astype(op.dtype), surrogate.astype(op.dtype))
+
+
+def _integers(op: Contraction, x: Array, w: Ref) -> Array:
+  """Accumulates int8 products in int32; then one rescale, as `rules.affine` does."""
+  leaf, grid = w.leaf, w.leaf.input.of(x)
+  most = leaf.matrix[0] * 255 * 127
+  if most >= 2**31:
+    raise NoRule(op.primitive.name, w.path, f"{leaf.matrix[0]} products may leave int32")
+  bare = dataclasses.replace(w, leaf=dataclasses.replace(leaf, scale=None, input=None))
+  q = codes(grid.steps(x), grid.zero_point, jnp.int8)
+  zero = jnp.int8(0) if grid.zero_point is None else grid.zero_point.astype(jnp.int8)
+  total = _applied(op, q, bare, zero)
+  sums = _column_sums(leaf)
+  if grid.zero_point is not None:
+    total = total - grid.zero_point * _laid_out(op, sums, w, total.ndim)
+  scale = jnp.broadcast_to(leaf.scale, sums.shape)
+  return rounded(total.astype(jnp.float32) * (grid.scale * _laid_out(op, scale, w, total.ndim)))
+
+
+def _column_sums(leaf: BlockSparse) -> Array:
+  """Returns the sum of every column of the matrix: int32, (outputs,)."""
+  by_block = leaf.blocks.astype(jnp.int32).sum(1)
+  sums = jax.ops.segment_sum(by_block, leaf.columns(), leaf.tiles[1])
+  return sums.reshape(-1)[:leaf.matrix[1]]
+
+
+def _laid_out(op: Contraction, s: Array, w: Ref, ndim: int) -> Array:
+  """Lays what every output has out as the result's axes."""
+  return op.per_output(s.reshape(*(1,) * (op.ndim - 1), -1), w.path, ndim)
+
+
+def _applied(op: Contraction, x: Array, w: Ref, zero: Array) -> Array:
+  if isinstance(op, Conv):
+    return _convolution(op, x, w, zero)
+  if not op.is_matrix() or len(w.leaf.shape) != 2:
+    raise NoRule(op.primitive.name, w.path, "its blocks take a product with the matrix, no batch")
+  ((axis,), (x_axis,)) = op.contracted(), op.x_axes()
+  x = jnp.moveaxis(x, x_axis, -1)
+  out = matmul(x, w.leaf) if axis == 0 else _by_transposed(op, x, w)
+  return jnp.moveaxis(out, -1, 0) if op.on_left else out
+
+
+def _by_transposed(op: Contraction, x: Array, w: Ref) -> Array:
+  """Returns x @ W^T: its scale is along the summed axis, so it goes to x."""
+  leaf = w.leaf
+  if jnp.issubdtype(x.dtype, jnp.integer):
+    raise NoRule(op.primitive.name, w.path, "its scale varies along the summed axis")
+  if leaf.scale is not None:
+    x = x * leaf.scale.astype(x.dtype)
+  turned = transposed(dataclasses.replace(leaf, scale=None, input=None))
+  x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, turned.matrix[0] - x.shape[-1])])
+  return matmul(x, turned)[..., :leaf.matrix[0]]
+
+
+def _convolution(op: Conv, x: Array, w: Ref, zero: Array) -> Array:
+  """Multiplies every output position's patch, taps one behind the other."""
+  spec, p = op.params["dimension_numbers"], op.params
+  nhwc = (0, x.ndim - 1, *range(1, x.ndim - 1))
+  hwio = (x.ndim - 1, x.ndim - 2, *range(x.ndim - 2))
+  if (spec.lhs_spec, spec.rhs_spec, spec.out_spec) != (nhwc, hwio, nhwc) or op.grouped():
+    raise NoRule(op.primitive.name, w.path, "its blocks take NHWC by HWIO convolutions, one group")
+  x, plain = op.pad(x, zero)
+  return matmul(_patches(x, w.leaf.shape[:-2], plain.params["window_strides"],
+                         p["rhs_dilation"]), w.leaf)
+
+
+def _patches(x: Array, window: tuple[int, ...], strides: Any, dilation: Any) -> Array:
+  """Returns (batch, *positions, taps * channels), without padding."""
+  spans = [d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True)]
+  counts = [(n - span) // s + 1 for n, span, s in zip(x.shape[1:-1], spans, strides, strict=True)]
+  taps = []
+  for tap in itertools.product(*map(range, window)):
+    start = [t * d for t, d in zip(tap, dilation, strict=True)]
+    stop = [a + (c - 1) * s + 1 for a, c, s in zip(start, counts, strides, strict=True)]
+    taps.append(lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1)))
+  return jnp.concatenate(taps, -1)
