@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from compress_jax.leaves import LowRank, Masked, is_leaf
+from compress_jax.leaves import LowRank, Masked, Spatial, Tucker2, is_leaf
 from compress_jax.leaves.base import Array
 
 
@@ -29,7 +29,7 @@ def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: st
 
   Returns:
     The nested dict without the `norm` entries; folded layers have a bias. Masks
-    and low-rank factors stay what they are.
+    and factors stay what they are.
 
   Raises:
     ValueError: a kernel is already quantized (fold first), stats are missing, or
@@ -82,8 +82,10 @@ def _scaled(x: Any, factor: Array, path: str) -> Any:
   """Multiplies an array or leaf by a factor for each index of the last axis."""
   if isinstance(x, Masked):
     return dataclasses.replace(x, value=_scaled(x.value, factor, path))
-  if isinstance(x, LowRank):
-    return dataclasses.replace(x, v=_scaled(x.v, factor, path))
+  if isinstance(x, LowRank | Tucker2 | Spatial):
+    # The last factor has the outputs.
+    last = x.parts[-1]
+    return dataclasses.replace(x, **{last: _scaled(getattr(x, last), factor, path)})
   if is_leaf(x):
     raise ValueError(f"{path}: a {type(x).__name__} cannot be folded; fold before quantizing")
   return x * factor

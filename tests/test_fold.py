@@ -52,3 +52,18 @@ def test_what_cannot_be_folded_is_named():
 def test_nothing_to_fold_is_an_error():
   with pytest.raises(ValueError, match="layer='conv', norm='norm': no dict"):
     cj.fold.batch_norm({"Conv_0": {"kernel": jnp.ones((1, 1))}}, {})
+
+
+@pytest.mark.parametrize("factorize", [
+    lambda p: cj.factorize.tucker2(p, rank=(2, 3)), lambda p: cj.factorize.spatial(p, rank=3),
+    lambda p: cj.factorize.svd(p, rank=3, where="kernel"),
+    lambda p: cj.prune.block(p, 0.5, block=(2, 2), where="kernel")])
+def test_factors_and_blocks_fold_as_the_array_they_stand_for(factorize):
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.uniform(0.5, 2, shape), jnp.float32)
+  p = factorize({"conv": {"kernel": draw(3, 3, 4, 6)}, "norm": {"scale": draw(6), "bias": draw(6)}})
+  stats = {"norm": {"mean": draw(6), "var": draw(6)}}
+  folded, plain = cj.fold.batch_norm(p, stats), cj.fold.batch_norm(cj.dense(p), stats)
+  assert type(folded["conv"]["kernel"]) is type(p["conv"]["kernel"])
+  np.testing.assert_allclose(folded["conv"]["kernel"].dense(), plain["conv"]["kernel"], rtol=1e-4,
+                             atol=1e-5)

@@ -12,7 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress_jax import tree
-from compress_jax.leaves import Clustered, FakeFloat, FakeQuant, Float, Quantized, dense_of, is_leaf
+from compress_jax.leaves import (
+  BlockSparse,
+  Clustered,
+  FakeFloat,
+  FakeQuant,
+  Float,
+  Quantized,
+  dense_of,
+  is_leaf,
+)
 from compress_jax.leaves.base import Array, bits_of
 from compress_jax.lift import capture
 
@@ -89,7 +98,7 @@ def _of(weight: Any, uses: Any) -> Operations:
 
 def _weight_bits(x: Array | Any) -> int:
   """Returns the bits of what is multiplied: a codebook's entries are full numbers."""
-  if isinstance(x, FakeQuant | Quantized):
+  if isinstance(x, FakeQuant | Quantized | BlockSparse):
     return int(x.bits)
   if isinstance(x, FakeFloat | Float):
     return jnp.finfo(x.to if isinstance(x, FakeFloat) else x.values.dtype).bits

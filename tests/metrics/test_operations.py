@@ -19,7 +19,8 @@ def test_multiply_adds_are_those_counted_by_hand(linen):
               "Dense_1": 4 * 12 * 10}
   params = linen[0]
   for p in (params, cj.prune.magnitude(params, 0.5), cj.quantize.affine(params, 4),
-            cj.freeze(cj.quantize.affine(params, 4)), cj.quantize.cast(params, "bfloat16")):
+            cj.freeze(cj.quantize.affine(params, 4)), cj.quantize.cast(params, "bfloat16"),
+            cj.freeze(cj.prune.block(params, 0.5, block=(5, 4)))):
     assert counts(p, linen) == expected
 
 
