@@ -22,9 +22,6 @@ TRANSFORMS = {
     "svd_pruned_int8": lambda p: cj.quantize.affine(
         cj.prune.magnitude(cj.factorize.svd(p, rank=3, where="kernel|conv|out"), 0.3), 8),
     "float8": lambda p: cj.quantize.cast(p, "float8_e4m3fn"),
-    "pruned_float16": lambda p: cj.quantize.cast(cj.prune.magnitude(p, 0.5), "float16"),
-    "tucker2": lambda p: cj.factorize.tucker2(p, rank=(2, 3)),
-    "spatial": lambda p: cj.factorize.spatial(p, rank=4),
     "tucker2_int8": lambda p: cj.quantize.affine(cj.factorize.tucker2(p, rank=(2, 3)), 8),
     "spatial_int8": lambda p: cj.quantize.affine(cj.factorize.spatial(p, rank=4), 8),
     "blocks": lambda p: cj.prune.block(p, 0.5, block=(3, 2)),

@@ -93,6 +93,14 @@ class BlockSparse(Leaf):
                dims=w.shape, counts=kept.sum(0).tolist(), row_counts=kept.sum(1).tolist(),
                bits=base.bits_of(w.dtype) if bits is None else bits, of=of or default)
 
+  @staticmethod
+  def fits(shape: tuple[int, ...]) -> bool:
+    """Returns whether a weight runs in blocks: a matrix, or a kernel that mixes channels.
+
+    A stack of layers, an attention's kernel or a depthwise one stay masked.
+    """
+    return len(shape) == 2 or (len(shape) == 4 and shape[2] > 1)
+
   @property
   def shape(self):
     return self.dims

@@ -90,7 +90,8 @@ class FakeQuant(Leaf):
 
   def _runs_in_blocks(self, bits: int) -> bool:
     """Returns whether only blocks are stored: int8, scaled once for every output."""
-    blocked = isinstance(self.value, Masked) and self.value.block is not None
+    blocked = (isinstance(self.value, Masked) and self.value.block is not None
+               and BlockSparse.fits(self.shape))
     per_output = self.zero_point is None and all(n == 1 for n in self.scale.shape[:-1])
     return (blocked and per_output and self.scale.ndim == self.ndim and bits <= 8
             and self.scale.shape[-1] in (1, self.shape[-1])

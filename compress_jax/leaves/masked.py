@@ -56,7 +56,8 @@ class Masked(Leaf):
     if base.is_leaf(inner):
       return inner.masked(self.mask)
     kept = jnp.where(self.mask, inner, 0)
-    if self.block is None or isinstance(kept, jax.core.Tracer):
+    blocked = self.block is not None and BlockSparse.fits(self.shape)
+    if not blocked or isinstance(kept, jax.core.Tracer):
       return Masked(kept, self.mask, self.block)
     return BlockSparse.from_dense(kept, self.block)
 

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 
 from compress_jax import tree
-from compress_jax.leaves import FakeFloat, FakeQuant, Leaf, Masked, dense_of, is_leaf
+from compress_jax.leaves import FakeFloat, FakeQuant, Masked, dense_of, is_leaf
 from compress_jax.leaves.base import Array
+from compress_jax.prune.ranking import mask_of
 from compress_jax.prune.unstructured import magnitude
 
 Prune = Callable[[Any, Array | float], Any]
@@ -34,7 +35,7 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
     prune: (tree, sparsity) -> tree with masks; the default is global magnitude.
 
   Yields:
-    (sparsity, tree) after each round.
+    (sparsity, tree) after each round; what masks have pruned before counts.
 
   Raises:
     ValueError: a number out of range, or as in `rewind`.
@@ -47,13 +48,21 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
   """
   if not 0 < fraction < 1:
     raise ValueError(f"fraction={fraction}: may be above 0, below 1")
+  left = 1 - _pruned(params)
   for number in range(1, rounds + 1):
-    sparsity = 1 - (1 - fraction) ** number
+    sparsity = 1 - left * (1 - fraction) ** number
     params = prune(params, sparsity)
     if rewind_to is not None:
       params = rewind(params, rewind_to)
     params = train(params, number)
     yield sparsity, params
+
+
+def _pruned(params: Any) -> float:
+  """Returns the fraction that masks have pruned, of the weights that have masks."""
+  parts = tree.select_parts(params, lambda path: True)[0]
+  masks = [m for m in (mask_of(x) for _, x in parts) if m is not None]
+  return 1 - float(sum(m.sum() for m in masks)) / sum(m.size for m in masks) if masks else 0.0
 
 
 def rewind(params: Any, values: Any) -> Any:
@@ -129,7 +138,10 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     [8, 4, 4]
   """
   pruned = lambda p: prune(p, schedule(step))
-  if jax.tree.structure(jax.eval_shape(pruned, params)) != jax.tree.structure(params):
-    bare = [path for path, x in tree.entries(params)[0] if not isinstance(x, Leaf)]
-    raise ValueError(f"{', '.join(bare[:4])}: no mask yet; call prune(params, 0.0) before training")
+  after = tree.entries(jax.eval_shape(pruned, params))[0]
+  changed = [path for (path, x), (_, y) in zip(tree.entries(params)[0], after, strict=True)
+             if jax.tree.structure(x) != jax.tree.structure(y)]
+  if changed:
+    raise ValueError(f"{', '.join(changed[:4])}: no such mask yet; call this same prune(params, "
+                     "0.0) before training")
   return jax.lax.cond(step % every == 0, pruned, lambda p: p, params)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from compress_jax import tree
-from compress_jax.leaves import Leaf, Masked, dense_of
+from compress_jax.leaves import BlockSparse, Clustered, Leaf, Masked, dense_of
 from compress_jax.leaves.base import Array
 
 
@@ -93,6 +93,10 @@ def mask_of(x: Array | Leaf) -> Array | None:
   while isinstance(x, Leaf):
     if isinstance(x, Masked):
       return x.mask
+    if isinstance(x, Clustered) and x.zero:
+      return x.index != 0
+    if isinstance(x, BlockSparse):
+      return x.dense() != 0
     x = getattr(x, "value", None)
   return None
 

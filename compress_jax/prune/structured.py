@@ -41,7 +41,8 @@ def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64,
       with two or more dimensions.
 
   Returns:
-    The tree with `Masked` leaves, which freeze to `BlockSparse` ones.
+    The tree with `Masked` leaves; matrices and kernels that mix channels freeze to
+    `BlockSparse`.
 
   Raises:
     ValueError: an argument out of range, nothing selected, weights not finite.

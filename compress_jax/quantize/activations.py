@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from compress_jax import tree
-from compress_jax.leaves import Activation, Dynamic, FakeQuant, Quantized, grid
+from compress_jax.leaves import Activation, BlockSparse, Dynamic, FakeQuant, Quantized, grid
 from compress_jax.leaves.base import Array
 from compress_jax.lift import Captured, capture
 from compress_jax.quantize.observers import MinMax, Seen, see
@@ -41,7 +42,7 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
 
   Raises:
     ValueError: bits out of range, no batch, no quantized leaf, or one that the
-      model never multiplies by.
+      model never multiplies by, or whose inputs are not finite.
 
   Source: static post-training quantization, per-tensor activations (Jacob et al.
   2018, section 3); learned steps: Esser et al. 2020.
@@ -56,7 +57,7 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     0.01
   """
   bits, wide = checked_bits(bits)
-  _check_quantized(params)
+  _check_quantized(params, bits, wide)
   observer = observer or MinMax()
   seen = _seen(fn, params, batches, getattr(observer, "bins", 0))
   if not seen:
@@ -66,6 +67,9 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     if path not in seen:
       raise ValueError(f"{path}: the model never multiplies by this quantized leaf; "
                        f"it may be one of: {', '.join(seen)}")
+    ends = tree.concrete(jnp.stack([seen[path].low, seen[path].high]))
+    if ends is not None and not np.isfinite(ends).all():
+      raise ValueError(f"{path}: batches put NaN or infinity into its layer; inputs must be finite")
     scale, zero_point = grid.affine(*observer(seen[path], bits, symmetric), bits, symmetric)
     return Activation(scale, zero_point, bits, wide=wide, learned=learned)
 
@@ -97,14 +101,25 @@ def dynamic(params: Any, *, bits: Array | int = 8, symmetric: bool = False) -> A
     [[0.0, 2.549999952316284]]
   """
   bits, wide = checked_bits(bits)
-  _check_quantized(params)
+  _check_quantized(params, bits, wide)
   return _with_inputs(params, lambda path: Dynamic(bits, symmetric=symmetric, wide=wide))
 
 
-def _check_quantized(params: Any) -> None:
-  parts = tree.select_parts(params, lambda path: True)[0]
-  if not any(isinstance(x, FakeQuant | Quantized) for _, x in parts):
+def _check_quantized(params: Any, bits: Array | int, wide: bool) -> None:
+  quantized = [(path, x) for path, x in tree.select_parts(params, lambda path: True)[0]
+               if _is_quantized(x)]
+  if not quantized:
     raise ValueError("params: no leaf is quantized; call quantize.affine first")
+  for path, x in quantized:
+    if wide and isinstance(x, BlockSparse):
+      raise ValueError(f"{path}: bits={bits}: the input of a BlockSparse may have up to 8; "
+                       "quantize inputs before freezing")
+
+
+def _is_quantized(x: Any) -> bool:
+  """Returns whether a leaf holds integers, or acts so."""
+  integers = isinstance(x, BlockSparse) and x.scale is not None
+  return integers or isinstance(x, FakeQuant | Quantized)
 
 
 def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
@@ -130,4 +145,4 @@ def _with_inputs(params: Any, grid_at: Callable[[str], Activation | Dynamic | No
   """Returns the tree with every quantized leaf's input grid set by its path."""
   chosen, rebuild = tree.select_parts(params, lambda path: True)
   return rebuild([dataclasses.replace(x, input=grid_at(path))
-                  if isinstance(x, FakeQuant | Quantized) else x for path, x in chosen])
+                  if _is_quantized(x) else x for path, x in chosen])

@@ -116,6 +116,8 @@ class Percentile:
       raise ValueError(f"percent={self.percent}: may be above 50, up to 100")
 
   def __call__(self, seen: Seen, bits: Array | int, symmetric: bool) -> tuple[Array, Array]:
+    if self.percent == 100:
+      return seen.low.min(), seen.high.max()
     values, counts = seen.samples()
     if symmetric:
       high = _quantile(jnp.abs(values), counts, self.percent / 100)
@@ -156,5 +158,5 @@ class MeanSquaredError:
 def _quantile(values: Array, counts: Array, fraction: float) -> Array:
   """Returns the smallest value with at least this fraction of all at or below it."""
   order = jnp.argsort(values)
-  share = jnp.cumsum(counts[order]) / counts.sum()
+  share = jnp.cumsum(counts[order].astype(jnp.int32)) / counts.sum()
   return values[order][jnp.clip(jnp.searchsorted(share, fraction), 0, values.size - 1)]

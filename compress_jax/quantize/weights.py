@@ -9,8 +9,18 @@ from typing import Any
 import jax.numpy as jnp
 
 from compress_jax import tree
-from compress_jax.leaves import FakeFloat, FakeQuant, Float, Leaf, Quantized, dense_of, grid
+from compress_jax.leaves import (
+  BlockSparse,
+  FakeFloat,
+  FakeQuant,
+  Float,
+  Leaf,
+  Quantized,
+  dense_of,
+  grid,
+)
 from compress_jax.leaves.base import Array
+from compress_jax.prune.ranking import mask_of
 
 Axis = int | tuple[int, ...] | None
 
@@ -57,7 +67,8 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
             where: tree.Where = None) -> Any:
   """Puts weights on symmetric grids whose steps train with them (LSQ).
 
-  A step starts at 2 mean|w| / sqrt(largest integer); its gradient is scaled by
+  A step starts at 2 mean|w| / sqrt(largest integer) of the weights that are not
+  pruned; its gradient is scaled by
   1 / sqrt(weights it serves * largest integer).
 
   Args:
@@ -84,7 +95,11 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
   """
   def one(path: str, x: Any) -> FakeQuant:
     leaf = _quantized(path, x, bits, axis, True, group, wide)
-    mean = reduce_to(jnp.mean, jnp.abs(dense_of(leaf.value)), leaf.scale.shape)
+    mask, magnitude = mask_of(leaf.value), jnp.abs(dense_of(leaf.value))
+    kept = jnp.ones(leaf.shape) if mask is None else mask.astype(jnp.float32)
+    total, count = (reduce_to(jnp.sum, a, leaf.scale.shape) for a in (magnitude, kept))
+    # Of the weights that are there: pruned ones would shrink the step.
+    mean = total / jnp.maximum(count, 1)
     scale = 2 * mean / jnp.sqrt(grid.limits(leaf.bits, True)[1])
     return dataclasses.replace(leaf, scale=jnp.where(scale > 0, scale, 1.0), learned=True)
 
@@ -110,7 +125,8 @@ def unrounded(x: Array | Leaf) -> Array | Leaf:
   """Returns what is under any rounding of `x`: the value that a new one starts from."""
   while isinstance(x, FakeQuant | FakeFloat):
     x = x.value
-  return dense_of(x) if isinstance(x, Quantized | Float) else x
+  integers = isinstance(x, BlockSparse) and x.scale is not None
+  return dense_of(x) if integers or isinstance(x, Quantized | Float) else x
 
 
 def refit(params: Any) -> Any:

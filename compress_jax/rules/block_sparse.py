@@ -80,20 +80,34 @@ def _applied(op: Contraction, x: Array, w: Ref, zero: Array) -> Array:
     raise NoRule(op.primitive.name, w.path, "its blocks take a product with the matrix, no batch")
   ((axis,), (x_axis,)) = op.contracted(), op.x_axes()
   x = jnp.moveaxis(x, x_axis, -1)
-  out = matmul(x, w.leaf) if axis == 0 else _by_transposed(op, x, w)
+  if axis == 1 and jnp.issubdtype(x.dtype, jnp.integer):
+    raise NoRule(op.primitive.name, w.path, "its scale varies along the summed axis")
+  out = matmul(x, w.leaf if axis == 0 else turned(w.leaf, w.path))
   return jnp.moveaxis(out, -1, 0) if op.on_left else out
 
 
-def _by_transposed(op: Contraction, x: Array, w: Ref) -> Array:
-  """Returns x @ W^T: its scale is along the summed axis, so it goes to x."""
-  leaf = w.leaf
-  if jnp.issubdtype(x.dtype, jnp.integer):
-    raise NoRule(op.primitive.name, w.path, "its scale varies along the summed axis")
-  if leaf.scale is not None:
-    x = x * leaf.scale.astype(x.dtype)
-  turned = transposed(dataclasses.replace(leaf, scale=None, input=None))
-  x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, turned.matrix[0] - x.shape[-1])])
-  return matmul(x, turned)[..., :leaf.matrix[0]]
+def turned(leaf: BlockSparse, path: str) -> BlockSparse:
+  """Returns the transposed leaf, of floats: what scales outputs cannot scale inputs.
+
+  Args:
+    leaf: of two dimensions.
+    path: for the error.
+
+  Returns:
+    The leaf; only stored blocks are multiplied by their scale.
+
+  Raises:
+    NoRule: the leaf has more dimensions, or a grid for its input.
+  """
+  if len(leaf.shape) != 2 or leaf.input is not None:
+    raise NoRule("transpose", path, "only a matrix of blocks without a grid for its input can be")
+  if leaf.scale is None:
+    return transposed(leaf)
+  width = leaf.block[1]
+  scale = jnp.broadcast_to(leaf.scale, (leaf.matrix[1],))
+  scale = jnp.pad(scale, (0, leaf.tiles[1] * width - scale.size)).reshape(-1, 1, width)
+  blocks = leaf.blocks.astype(jnp.float32) * scale[leaf.columns()]
+  return transposed(dataclasses.replace(leaf, blocks=blocks, scale=None, bits=32))
 
 
 def _convolution(op: Conv, x: Array, w: Ref, zero: Array) -> Array:

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives
 
+from compress_jax.leaves import BlockSparse
 from compress_jax.rules.contraction import Conv, Dot
 from compress_jax.rules.products import _operands
-from compress_jax.rules.registry import Ref, bind, register
+from compress_jax.rules.registry import NoRule, Ref, bind, register
 from compress_jax.rules.surrogate import with_gradient_of
 
 
@@ -90,6 +91,8 @@ def _stacked(x: Any, length: int) -> Any:
   if not isinstance(x, Ref):
     return x
   ndim = x.leaf.ndim
+  if isinstance(x.leaf, BlockSparse):
+    raise NoRule("scan", x.path, "blocks cannot be sliced layer by layer")
 
   def stacked(a: Any) -> Any:
     tail = a.shape[1:] if a.ndim == ndim else a.shape

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.extend.core import primitives
 
 from compress_jax.leaves import (
+  BlockSparse,
   Clustered,
   FakeFloat,
   FakeQuant,
@@ -19,6 +20,7 @@ from compress_jax.leaves import (
   Quantized,
   is_leaf,
 )
+from compress_jax.rules.block_sparse import turned
 from compress_jax.rules.registry import NoRule, Ref, register
 
 
@@ -27,6 +29,8 @@ def _transposed(x: Any, order: tuple[int, ...], path: str) -> Any:
     if tuple(order) != (1, 0):
       raise NoRule("transpose", path, "only a matrix of factors can be transposed")
     return LowRank(_transposed(x.v, order, path), _transposed(x.u, order, path))
+  if isinstance(x, BlockSparse):
+    return turned(x, path)
   if not is_leaf(x):
     return x if x is None or x.ndim != len(order) else jnp.transpose(x, order)
   # Everything but the input's grid and the bits is laid out as the weight is.
@@ -40,5 +44,6 @@ def _transpose(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   return [dataclasses.replace(x, leaf=_transposed(x.leaf, order, x.path))]
 
 
-for _leaf in (Masked, Clustered, FakeQuant, Quantized, FakeFloat, Float, LowRank, jax.Array):
+for _leaf in (Masked, Clustered, FakeQuant, Quantized, FakeFloat, Float, LowRank, BlockSparse,
+              jax.Array):
   register(primitives.transpose_p, _leaf)(_transpose)

@@ -72,6 +72,8 @@ def test_calibration_covers_what_was_seen():
     (lambda w: cj.quantize.affine(w, 8, axis=2), "w: axis=2: may be from -2 to 1"),
     (lambda w: cj.quantize.affine(w, 8, where="b$"), "where='b\\$' matches no"),
     (lambda w: cj.quantize.affine(w, 8, where=""), "where='': an empty pattern; it may be '.'"),
+    (lambda w: cj.quantize.calibrate(lambda p, x: x @ p["w"], cj.quantize.affine(w, 8),
+                                     [jnp.full((1, 2), jnp.inf)]), "w: batches put NaN or inf"),
     (lambda w: cj.quantize.affine({}, 8), "may match one of: an empty tree"),
     (lambda w: cj.quantize.affine({"w": w["w"] / 0}, 8), "w: holds NaN or infinity"),
     (lambda w: cj.quantize.calibrate(lambda p, x: x, cj.quantize.affine(w, 8), []), "batches"),

@@ -32,6 +32,20 @@ def test_pruned_weights_keep_an_exact_zero_while_the_codebook_trains():
   assert grads.codebook.tolist() == [0.0, *counts[1:]]
 
 
+def test_what_one_codebook_keeps_at_zero_the_next_one_does():
+  p = cj.prune.magnitude({"w": jnp.asarray(np.random.default_rng(0).normal(size=(16, 16)))}, 0.5)
+  twice = cj.quantize.cluster(cj.quantize.cluster(p, 8), 4)
+  assert cj.count(twice)[1] == cj.count(p)[1]
+
+
+def test_a_learned_step_starts_from_the_weights_that_are_left():
+  w = jnp.asarray(np.random.default_rng(0).normal(size=(64, 64)), jnp.float32)
+  p = cj.prune.magnitude({"w": w}, 0.95)
+  kept = np.abs(np.asarray(w))[np.asarray(p["w"].mask)]
+  leaf = cj.quantize.learned(p, 4, axis=None)["w"]
+  np.testing.assert_allclose(float(leaf.scale[0, 0]), 2 * kept.mean() / np.sqrt(7), rtol=1e-5)
+
+
 def test_indices_take_the_bits_they_need():
   w = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(64, 64)), jnp.float32)}
   assert cj.size(cj.quantize.cluster(w, 16)).packed == 64 * 64 // 2 + 16 * 4

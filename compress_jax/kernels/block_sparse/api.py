@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -52,11 +53,14 @@ def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
   run = _runner(_picked(backend, x, w))
   flat = _filled_up(x.reshape(-1, x.shape[-1]), w)
   bare = dataclasses.replace(w, blocks=None, rows=None, scale=None, input=None)
+  if not flat.shape[0]:
+    flat = jnp.zeros((1, flat.shape[1]), flat.dtype)  # no batch: one row, dropped below
   total = _product(run, bare, flat, w.blocks, w.rows)[:, :w.matrix[1]]
   if w.scale is not None:
     total = total.astype(jnp.float32) * w.scale
   out = total.dtype if jnp.issubdtype(x.dtype, jnp.integer) else x.dtype
-  return total.astype(out).reshape(*x.shape[:-1], w.matrix[1])
+  rows = math.prod(x.shape[:-1])
+  return total[:rows].astype(out).reshape(*x.shape[:-1], w.matrix[1])
 
 
 def _picked(backend: str | None, x: Array, w: BlockSparse) -> str:

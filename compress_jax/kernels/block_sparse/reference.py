@@ -94,12 +94,11 @@ def _dot(a: Array, b: Array, dtype: jnp.dtype) -> Array:
 
 
 def transposed(w: BlockSparse) -> BlockSparse:
-  """Returns the leaf of the transposed matrix (filled up to whole blocks)."""
-  (rows, columns), (height, width) = w.tiles, w.block
+  """Returns the leaf of the transposed matrix; `scale` is left as it is."""
   order = jnp.argsort(w.rows, stable=True)
   return dataclasses.replace(
       w, blocks=w.blocks[order].swapaxes(1, 2), rows=jnp.asarray(w.columns())[order],
-      dims=(columns * width, rows * height), counts=w.row_counts, row_counts=w.counts)
+      dims=w.matrix[::-1], counts=w.row_counts, row_counts=w.counts)
 
 
 def block_gradient(x: Array, g: Array, w: BlockSparse) -> Array:

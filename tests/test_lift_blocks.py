@@ -1,0 +1,64 @@
+"""Frozen blocks: what runs on them, what stays masked, what later transforms see."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compress_jax as cj
+
+W = jax.random.normal(jax.random.key(0), (16, 16))
+X = jax.random.normal(jax.random.key(1), (5, 16))
+blocks = functools.partial(cj.prune.block, block=(8, 8))
+FORWARD, TIED = (lambda p, x: x @ p["w"]), (lambda p, x: x @ p["w"].T)
+
+
+@pytest.mark.parametrize("make", [
+    lambda w: blocks({"w": w}, 0.5), lambda w: cj.quantize.affine(blocks({"w": w}, 0.5), 8),
+    lambda w: blocks(cj.factorize.svd({"w": w}, rank=8), 0.5),
+    lambda w: cj.prune.block({"w": w[:13, :11]}, 0.4, block=(4, 8))])
+@pytest.mark.parametrize("fn", [FORWARD, TIED])
+def test_deployed_blocks_run_both_ways_round(make, fn):
+  p = make(W)
+  frozen = cj.freeze(p)
+  assert "BlockSparse" in str(jax.tree.structure(frozen))
+  x = X[:, :p["w"].shape[0 if fn is FORWARD else 1]]
+  np.testing.assert_allclose(cj.lift(fn)(frozen, x), fn(cj.dense(p), x), atol=1e-4)
+  assert cj.lift(fn)(frozen, x[:0]).shape == fn(cj.dense(p), x[:0]).shape
+
+
+def test_leaves_that_blocks_do_not_suit_stay_masked():
+  attention = jax.random.normal(jax.random.key(2), (16, 2, 8))
+  fn = lambda p, x: jnp.einsum("bi,ihd->bhd", x, p["w"])
+  depthwise = lambda p, x: jax.lax.conv_general_dilated(
+      x, p["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      feature_group_count=16)
+  stack = lambda p, x: jax.lax.scan(lambda c, w: (jnp.tanh(c @ w), None), x, p["w"])[0]
+  for f, w, x in ((fn, attention, X), (stack, jnp.stack([W, W]), X),
+                  (depthwise, jnp.ones((3, 3, 1, 16)), jnp.ones((1, 4, 4, 16)))):
+    p = blocks({"w": w}, 0.3)
+    np.testing.assert_allclose(cj.lift(f)(cj.freeze(p), x), f(cj.dense(p), x), atol=1e-5)
+
+
+def test_inputs_of_frozen_blocks_are_quantized_too():
+  frozen = cj.freeze(cj.quantize.affine(blocks({"w": W}, 0.5), 8))
+  for p in (cj.quantize.calibrate(FORWARD, frozen, [X]), cj.quantize.dynamic(frozen)):
+    assert p["w"].input is not None
+    np.testing.assert_allclose(cj.lift(FORWARD)(p, X), X @ frozen["w"].dense(), atol=0.1)
+  with pytest.raises(ValueError, match="w: bits=16: the input of a BlockSparse may have up to 8"):
+    cj.quantize.dynamic(frozen, bits=16)
+
+
+def test_later_transforms_see_through_frozen_blocks():
+  frozen = cj.freeze(cj.quantize.affine(blocks({"w": W}, 0.5), 8))
+  again = cj.quantize.affine(frozen, 2)
+  assert [x.shape for x in jax.tree.leaves(cj.partition(again)[0])] == [(16, 16)]
+  assert cj.count(cj.quantize.cluster(frozen, 4))[1] == cj.count(frozen)[1]
+
+
+def test_integers_in_blocks_are_the_fake_quantized_model_to_the_bit():
+  p = cj.quantize.calibrate(FORWARD, cj.quantize.affine(blocks({"w": W}, 0.5), 4), [X])
+  np.testing.assert_array_equal(jax.jit(cj.lift(FORWARD))(p, X),
+                                jax.jit(cj.lift(FORWARD))(cj.freeze(p), X))
