@@ -1,5 +1,6 @@
 """Every transform, on one tiny tree: the table that the shared properties run over."""
 
+import functools
 import itertools
 
 import jax
@@ -65,6 +66,7 @@ def chained(*names):
   return p
 
 
+@functools.lru_cache(maxsize=None)
 def chains(first):
   """Returns {name: tree} of a transform alone and followed by every other."""
   start = chained(first)
