@@ -66,7 +66,7 @@ def chained(*names):
   return p
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def chains(first):
   """Returns {name: tree} of a transform alone and followed by every other."""
   start = chained(first)
