@@ -27,7 +27,7 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
   """Returns the compiled function that trains for some steps.
 
   Every number is traced: one program serves all learning rates, durations,
-  temperatures, sparsities and bits of a model.
+  temperatures and sparsities of a model; bits are in the leaves.
 
   Args:
     model: what is trained.
@@ -41,7 +41,7 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
     where state is {"trainable", "rest", "stats", "adam"} and is donated, data is
     {"images", "labels", "order", "key"}, and sums are of loss and correct answers.
   """
-  forward = _lifted(model) if joint else _dense(model)
+  forward = _forward(model, joint)
 
   def loss_fn(trainable: Any, rest: Any, stats: Any, images: Any, labels: Any, numbers: Any,
               teacher_variables: Any) -> Any:
@@ -81,20 +81,14 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
   return run
 
 
-def _dense(model: nn.Module) -> Any:
-  """Returns the training forward pass on the arrays that leaves stand for."""
-  def forward(params: Any, stats: Any, images: Any) -> Any:
-    variables = {"params": cj.dense(params), "batch_stats": stats}
-    return model.apply(variables, images, train=True, mutable=["batch_stats"])
-  return forward
-
-
-def _lifted(model: nn.Module) -> Any:
-  """Returns the training forward pass that rounds the layers' inputs too."""
-  def forward(params: Any, stats: Any, images: Any) -> Any:
+def _forward(model: nn.Module, joint: bool) -> Any:
+  """Returns the training pass, on dense arrays or, for `joint`, with rounded inputs too."""
+  def apply(params: Any, stats: Any, images: Any) -> Any:
     variables = {"params": params, "batch_stats": stats}
     return model.apply(variables, images, train=True, mutable=["batch_stats"])
-  return cj.lift(forward, exact=False)
+  if joint:
+    return cj.lift(apply, exact=False)
+  return lambda params, stats, images: apply(cj.dense(params), stats, images)
 
 
 def _compressed(state: Any, at: Any, numbers: Any, schedule: str) -> dict[str, Any]:
