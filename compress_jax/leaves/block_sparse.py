@@ -32,7 +32,7 @@ class BlockSparse(Leaf):
     input: how `lift` quantizes what an integer weight is applied to, or None.
     dims: shape of the array it stands for.
     counts: how many blocks each column of blocks has.
-    row_counts: how many each row of blocks has.
+    row_counts: how many each row of blocks has; empty if not known (a shard).
     bits: bits that an element needs.
     of: name of the dtype of the array it stands for.
 

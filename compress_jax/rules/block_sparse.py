@@ -1,16 +1,14 @@
-"""Products with block-sparse weights; a convolution is a matrix product on its patches."""
+"""Products and convolutions with block-sparse weights."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from compress_jax.kernels.block_sparse import matmul
+from compress_jax.kernels.block_sparse import conv, matmul
 from compress_jax.kernels.block_sparse.reference import transposed
 from compress_jax.leaves import BlockSparse
 from compress_jax.leaves.base import Array
@@ -111,24 +109,11 @@ def turned(leaf: BlockSparse, path: str) -> BlockSparse:
 
 
 def _convolution(op: Conv, x: Array, w: Ref, zero: Array) -> Array:
-  """Multiplies every output position's patch, taps one behind the other."""
+  """Convolves in the one layout that blocks tile."""
   spec, p = op.params["dimension_numbers"], op.params
   nhwc = (0, x.ndim - 1, *range(1, x.ndim - 1))
   hwio = (x.ndim - 1, x.ndim - 2, *range(x.ndim - 2))
   if (spec.lhs_spec, spec.rhs_spec, spec.out_spec) != (nhwc, hwio, nhwc) or op.grouped():
     raise NoRule(op.primitive.name, w.path, "its blocks take NHWC by HWIO convolutions, one group")
   x, plain = op.pad(x, zero)
-  return matmul(_patches(x, w.leaf.shape[:-2], plain.params["window_strides"],
-                         p["rhs_dilation"]), w.leaf)
-
-
-def _patches(x: Array, window: tuple[int, ...], strides: Any, dilation: Any) -> Array:
-  """Returns (batch, *positions, taps * channels), without padding."""
-  spans = [d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True)]
-  counts = [(n - span) // s + 1 for n, span, s in zip(x.shape[1:-1], spans, strides, strict=True)]
-  taps = []
-  for tap in itertools.product(*map(range, window)):
-    start = [t * d for t, d in zip(tap, dilation, strict=True)]
-    stop = [a + (c - 1) * s + 1 for a, c, s in zip(start, counts, strides, strict=True)]
-    taps.append(lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1)))
-  return jnp.concatenate(taps, -1)
+  return conv(x, w.leaf, strides=plain.params["window_strides"], dilation=p["rhs_dilation"])

@@ -8,8 +8,9 @@ from flax import linen as nn
 
 from experiments.models.convnet import ConvNet
 from experiments.models.densenet import DenseNet
+from experiments.models.vgg import VGG
 
-MODELS = {"convnet": ConvNet, "densenet": DenseNet}
+MODELS = {"convnet": ConvNet, "densenet": DenseNet, "vgg": VGG}
 
 
 def create(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:

@@ -24,6 +24,11 @@ def test_convnet_has_three_convolutions_and_three_linear_layers():
   assert count("convnet", (32, 32, 3)) == convolutions + 1024 * 128 + 128 * 64 + 64 * 10 + 10
 
 
+def test_vgg_16_is_the_usual_one_without_biases_in_front_of_norms():
+  # Simonyan and Zisserman's configuration D on 32 x 32, with norms: 14,728,266.
+  assert count("vgg", (32, 32, 3)) == 14_728_266 - 4_224
+
+
 @pytest.mark.parametrize("side", [4, 7])
 def test_pools_are_those_of_windows(side):
   from flax import linen as nn
@@ -37,7 +42,7 @@ def test_pools_are_those_of_windows(side):
 
 
 @pytest.mark.parametrize("name,arguments,message", [
-    ("resnet", {}, "model 'resnet': may be one of convnet, densenet"),
+    ("resnet", {}, "model 'resnet': may be one of convnet, densenet, vgg"),
     ("densenet", {"width": 3}, "argument 'width' may be one of.*depth")])
 def test_bad_input_is_named(name, arguments, message):
   with pytest.raises(ValueError, match=message):

@@ -81,6 +81,13 @@ def test_gradients_are_the_dense_ones_at_the_stored_blocks(backend):
                              atol=1e-4 * np.abs(ew).max())
 
 
+def test_the_tpu_kernel_is_vmapped():
+  leaf = cj.BlockSparse.from_dense(sparse((32, 48), (16, 16), 0.5, 0), (16, 16))
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3, 32)), jnp.float32)
+  run = lambda x: cj.kernels.block_sparse.matmul(x, leaf, backend="tpu_interpret")
+  np.testing.assert_allclose(jax.vmap(run)(x), x @ leaf.dense(), atol=1e-5)
+
+
 def test_jit_and_vmap_over_inputs_and_weights():
   leaves = [cj.BlockSparse.from_dense(sparse((32, 48), (16, 16), 0.5, s)) for s in (0, 0)]
   x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3, 32)), jnp.float32)
@@ -112,15 +119,15 @@ def test_the_tpu_kernel_is_lowered_for_tpu_on_any_host(dtype):
   assert "tpu_custom_call" in lowered.as_text()
 
 
-@pytest.mark.parametrize("density", [0.05, 0.6])
-def test_few_and_many_columns_of_any_density_agree_with_the_dense_product(density, monkeypatch):
-  # Sparse runs unrolled, dense in a loop; many columns loop whatever the density.
-  w = sparse((96, 320), (8, 8), density, 7)
+@pytest.mark.parametrize("limits", [{}, {"WHOLE_BYTES": 0, "GROUP_BYTES": 9000},
+                                    {"LOOP_COLUMNS": 8}], ids=["whole", "groups", "loop"])
+def test_columns_at_once_in_groups_and_in_a_loop_agree_with_the_dense_product(limits, monkeypatch):
+  for name, value in limits.items():
+    monkeypatch.setattr(reference, name, value)
+  w = sparse((96, 330), (8, 8), 0.3, 7)
   x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 96)), jnp.float32)
   leaf = cj.BlockSparse.from_dense(w, (8, 8))
   expected = np.asarray(x, np.float64) @ np.asarray(w, np.float64)
-  close(cj.kernels.block_sparse.matmul(x, leaf), expected, "float32")
-  monkeypatch.setattr(reference, "LOOP_COLUMNS", 8)
   close(cj.kernels.block_sparse.matmul(x, leaf), expected, "float32")
 
 

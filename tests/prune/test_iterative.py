@@ -1,5 +1,6 @@
 """Rewinding, iterative and gradual pruning."""
 
+import functools
 import itertools
 
 import jax
@@ -34,6 +35,18 @@ def test_each_round_starts_from_what_was_asked_for(rewind_to):
     np.testing.assert_array_equal(start["bias"], expected["bias"])
   for (_, p), (_, q) in itertools.pairwise(rounds):
     assert not (q["w"].mask & ~p["w"].mask).any()
+
+
+def test_blocks_are_pruned_iteratively_and_deployed():
+  params = {"w": jax.random.normal(jax.random.key(0), (16, 16))}
+  prune = functools.partial(cj.prune.block, block=(4, 4))
+  rounds = list(cj.prune.iterative(params, lambda p, i: p, fraction=0.5, rounds=3, prune=prune))
+  stored = [cj.freeze(p)["w"].blocks.shape[0] for _, p in rounds]
+  assert stored == [8, 4, 2]
+  x = jax.random.normal(jax.random.key(1), (3, 16))
+  p = rounds[-1][1]
+  np.testing.assert_allclose(cj.lift(lambda p, x: x @ p["w"])(cj.freeze(p), x),
+                             x @ p["w"].dense(), atol=1e-5)
 
 
 def test_what_was_pruned_before_counts():

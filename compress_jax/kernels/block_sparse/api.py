@@ -50,20 +50,25 @@ def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
     [[0.0, 1.0, 2.0, 3.0]]
   """
   check.operands(x, w)
-  run = _runner(_picked(backend, x, w))
+  run = _runner(picked(backend, x, w))
   flat = _filled_up(x.reshape(-1, x.shape[-1]), w)
   bare = dataclasses.replace(w, blocks=None, rows=None, scale=None, input=None)
   if not flat.shape[0]:
     flat = jnp.zeros((1, flat.shape[1]), flat.dtype)  # no batch: one row, dropped below
-  total = _product(run, bare, flat, w.blocks, w.rows)[:, :w.matrix[1]]
+  total = _product(run, bare, flat, w.blocks, w.rows)[:math.prod(x.shape[:-1])]
+  return scaled(total, x, w).reshape(*x.shape[:-1], w.matrix[1])
+
+
+def scaled(total: Array, x: Array, w: BlockSparse) -> Array:
+  """Returns the product of x and w's outputs, from sums over blocks filled up, in its dtype."""
+  total = total[:, :w.matrix[1]]
   if w.scale is not None:
     total = total.astype(jnp.float32) * w.scale
-  out = total.dtype if jnp.issubdtype(x.dtype, jnp.integer) else x.dtype
-  rows = math.prod(x.shape[:-1])
-  return total[:rows].astype(out).reshape(*x.shape[:-1], w.matrix[1])
+  return total.astype(total.dtype if jnp.issubdtype(x.dtype, jnp.integer) else x.dtype)
 
 
-def _picked(backend: str | None, x: Array, w: BlockSparse) -> str:
+def picked(backend: str | None, x: Array, w: BlockSparse) -> str:
+  """Returns the backend that runs x @ w; ValueError if the one asked for cannot."""
   if backend is None:
     return "tpu" if jax.default_backend() == "tpu" and tpu.supports(x, w) is None else "xla"
   if backend not in BACKENDS:
@@ -98,12 +103,14 @@ def _forward(run: Any, bare: BlockSparse, x: Array, blocks: Array,
 def _backward(run: Any, bare: BlockSparse, saved: Any, g: Array) -> tuple[Any, ...]:
   x, blocks, rows = saved
   w = dataclasses.replace(bare, blocks=blocks, rows=rows)
-  dx = run(g.astype(x.dtype), reference.transposed(w)).astype(x.dtype)
+  g = g.astype(x.dtype)
+  # Parts of a sharded weight have no row counts in common.
+  dx = run(g, reference.transposed(w)) if w.row_counts else reference.input_gradient(g, w)
   if jnp.issubdtype(blocks.dtype, jnp.floating):
-    db = reference.block_gradient(x, g.astype(x.dtype), w).astype(blocks.dtype)
+    db = reference.block_gradient(x, g, w).astype(blocks.dtype)
   else:
     db = np.zeros(blocks.shape, jax.dtypes.float0)
-  return dx, db, None
+  return dx.astype(x.dtype), db, None
 
 
 _product.defvjp(_forward, _backward)

@@ -22,17 +22,44 @@ def operands(x: Array, w: BlockSparse) -> None:
   Raises:
     ValueError: names what does not fit: sizes, dtypes, indices.
   """
-  if not isinstance(w, BlockSparse):
-    raise ValueError(f"w: a {type(w).__name__}; it may be a BlockSparse (BlockSparse.from_dense)")
+  _weight(w)
   inputs = w.matrix[0]
   if x.ndim < 1 or x.shape[-1] != inputs:
     raise ValueError(f"x has shape {x.shape}: its last axis must be {inputs}, the rows of w")
+  _dtypes(x, w)
+  structure(w)
+
+
+def convolution(x: Array, w: BlockSparse) -> None:
+  """Raises a ValueError unless the convolution of `x` with `w` can run.
+
+  Args:
+    x: (batch, *spatial, channels).
+    w: the kernel.
+
+  Raises:
+    ValueError: names what does not fit: axes, dtypes, indices.
+  """
+  _weight(w)
+  axes, channels = len(w.shape), w.shape[-2]
+  if axes < 3 or x.ndim != axes or x.shape[-1] != channels:
+    raise ValueError(f"x has shape {x.shape}, w {w.shape}: must be (batch, *spatial, {channels}) "
+                     "and (*window, channels, outputs) with as many axes, from three")
+  _dtypes(x, w)
+  structure(w)
+
+
+def _weight(w: BlockSparse) -> None:
+  if not isinstance(w, BlockSparse):
+    raise ValueError(f"w: a {type(w).__name__}; it may be a BlockSparse (BlockSparse.from_dense)")
+
+
+def _dtypes(x: Array, w: BlockSparse) -> None:
   for name, dtype in (("x", x.dtype), ("w.blocks", w.blocks.dtype)):
     if jnp.dtype(dtype).name not in DTYPES:
       raise ValueError(f"{name} has dtype {dtype}: no kernel; it may be one of {', '.join(DTYPES)}")
   if x.dtype == jnp.int8 and w.blocks.dtype != jnp.int8:
     raise ValueError("x is int8 and w.blocks are floats: both may be int8, or x a float")
-  structure(w)
 
 
 def structure(w: BlockSparse) -> None:

@@ -1,9 +1,10 @@
 """The block-sparse product in XLA: the fast path on a CPU, and the reference anywhere.
 
 For every column of blocks, the pieces of x that its blocks meet are gathered, and
-one matrix product sums them. Of few blocks each column is a product of its own
-shape; of many, columns of about as many run in a loop with x transposed, where
-the gather is a copy of whole pieces (measured: `experiments/bench_block_sparse.py`).
+one matrix product sums them. What is gathered must stay small: buffers past some
+tens of megabytes are new pages in every call, which costs more than the products.
+So little is gathered at once; of more, groups of columns follow each other; and
+many columns run in a loop (measured: `experiments/bench_block_sparse.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +21,12 @@ import numpy as np
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
 
-# Above this density, or from so many columns on, columns run in a loop.
-LOOP_DENSITY = 0.15
+# Bytes gathered by a product as a whole, and by one of its groups of columns.
+WHOLE_BYTES = 16 << 20
+GROUP_BYTES = 8 << 20
+# From so many columns on, compiling each takes too long.
 LOOP_COLUMNS = 256
-_GROUPS = 16
+_LOOP_GROUPS = 16
 
 
 def matmul(x: Array, w: BlockSparse) -> Array:
@@ -35,26 +39,76 @@ def matmul(x: Array, w: BlockSparse) -> Array:
   Returns:
     (batch, outputs filled up), float32, or int32 of integers by integers.
   """
-  both = jnp.issubdtype(x.dtype, jnp.integer) and jnp.issubdtype(w.blocks.dtype, jnp.integer)
-  dtype = jnp.int32 if both else jnp.float32
-  blocks = w.blocks if both else w.blocks.astype(x.dtype)
+  dtype, blocks = operands(x, w)
   if not w.counts or max(w.counts) == 0:
     return jnp.zeros((x.shape[0], len(w.counts) * w.block[1]), dtype)
-  looped = w.density > LOOP_DENSITY or len(w.counts) > LOOP_COLUMNS
-  return (_loop if looped else _unrolled)(x, blocks, w, dtype)
+  if len(w.counts) > LOOP_COLUMNS:
+    return _loop(x, blocks, w, dtype)
+  size = _group_size(x, w)
+  return (_whole if size >= len(w.counts) else functools.partial(_grouped, size=size))(
+      x, blocks, w, dtype)
 
 
-def _unrolled(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
-  """One product a column of blocks."""
-  (height, width), batch, starts = w.block, x.shape[0], w.starts
-  pieces, out = x.reshape(batch, -1, height), []
-  for start, stop in itertools.pairwise(starts):
-    if start == stop:
-      out.append(jnp.zeros((batch, width), dtype))
-      continue
-    taken = jnp.take(pieces, w.rows[start:stop], axis=1, mode="clip").reshape(batch, -1)
-    out.append(_dot(taken, blocks[start:stop].reshape(-1, width), dtype))
+def operands(x: Array, w: BlockSparse) -> tuple[jnp.dtype, Array]:
+  """Returns the dtype that sums are in, and the blocks in the dtype that meets x."""
+  both = jnp.issubdtype(x.dtype, jnp.integer) and jnp.issubdtype(w.blocks.dtype, jnp.integer)
+  return jnp.int32 if both else jnp.float32, w.blocks if both else w.blocks.astype(x.dtype)
+
+
+def _group_size(x: Array, w: BlockSparse) -> int:
+  """Returns how many columns of blocks one group takes."""
+  columns = len(w.counts)
+  total = w.blocks.shape[0] * w.block[0] * x.shape[0] * x.dtype.itemsize
+  return columns if total <= WHOLE_BYTES else max(1, int(columns * GROUP_BYTES / total))
+
+
+def columns(take: Callable[[Array], Array], batch: int, blocks: Array, w: BlockSparse,
+            dtype: jnp.dtype) -> Array:
+  """Returns the product, one dot a column of blocks.
+
+  Args:
+    take: gives (batch, n * height), the pieces of x of n rows of blocks.
+    batch: rows of the result.
+    blocks: (count, height, width), as they meet x.
+    w: the weight.
+    dtype: of the result.
+
+  Returns:
+    (batch, outputs filled up).
+  """
+  width, out = w.block[1], []
+  for start, stop in itertools.pairwise(w.starts):
+    out.append(dot(take(w.rows[start:stop]), blocks[start:stop].reshape(-1, width), dtype)
+               if start < stop else jnp.zeros((batch, width), dtype))
   return jnp.concatenate(out, 1)
+
+
+def _whole(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
+  pieces = x.reshape(x.shape[0], -1, w.block[0])
+  take = lambda rows: jnp.take(pieces, rows, axis=1, mode="clip").reshape(x.shape[0], -1)
+  return columns(take, x.shape[0], blocks, w, dtype)
+
+
+def _grouped(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype, size: int) -> Array:
+  """Groups of columns follow each other; transposed, gathering is a copy of whole pieces."""
+  (height, width), batch = w.block, x.shape[0]
+  pieces = x.T.reshape(-1, height, batch)
+
+  def column(start: int, stop: int) -> Array:
+    if start == stop:
+      return jnp.zeros((width, batch), dtype)
+    taken = jnp.take(pieces, w.rows[start:stop], axis=0, mode="clip").reshape(-1, batch)
+    return dot(blocks[start:stop].reshape(-1, width), taken, dtype, on=0)
+
+  def group(runs: list[tuple[int, int]]) -> Array:
+    return jnp.concatenate([column(*run) for run in runs])
+
+  runs = list(itertools.pairwise(w.starts))
+  runs += [(0, 0)] * (-len(runs) % size)
+  groups = [functools.partial(group, runs[i:i + size]) for i in range(0, len(runs), size)]
+  # A loop, since nothing else makes XLA run one group after the other.
+  parts = jax.lax.map(lambda i: jax.lax.switch(i, groups), jnp.arange(len(groups)))
+  return parts.reshape(-1, batch)[:len(w.counts) * width].T
 
 
 def _loop(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
@@ -63,7 +117,7 @@ def _loop(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
   # The piece behind the last is zero: what a run is filled up with.
   pieces = jnp.pad(x.T.reshape(-1, height, batch), ((0, 1), (0, 0), (0, 0)))
   order = np.argsort(-np.asarray(w.counts), kind="stable")
-  size, parts = -(-len(order) // _GROUPS), []
+  size, parts = -(-len(order) // _LOOP_GROUPS), []
   for group in (order[i:i + size] for i in range(0, len(order), size)):
     most = w.counts[group[0]]
     if most == 0:
@@ -86,11 +140,13 @@ def _column(pieces: Array, blocks: Array, w: BlockSparse, most: int, dtype: jnp.
   rows = jnp.where((at >= first) & (at < last), rows, zero)
   taken = jnp.take(pieces, rows, axis=0, mode="clip").reshape(most * height, -1)
   run = jax.lax.dynamic_slice_in_dim(blocks, start, most)
-  return _dot(run.transpose(2, 0, 1).reshape(width, most * height), taken, dtype)
+  return dot(run.transpose(2, 0, 1).reshape(width, most * height), taken, dtype)
 
 
-def _dot(a: Array, b: Array, dtype: jnp.dtype) -> Array:
-  return jax.lax.dot(a, b, precision=jax.lax.Precision.HIGHEST, preferred_element_type=dtype)
+def dot(a: Array, b: Array, dtype: jnp.dtype, on: int = 1) -> Array:
+  """Returns the product of two matrices, summed over axis `on` of the first, exact if it can be."""
+  return jax.lax.dot_general(a, b, (((on,), (0,)), ((), ())), preferred_element_type=dtype,
+                             precision=jax.lax.Precision.HIGHEST)
 
 
 def transposed(w: BlockSparse) -> BlockSparse:
@@ -99,6 +155,23 @@ def transposed(w: BlockSparse) -> BlockSparse:
   return dataclasses.replace(
       w, blocks=w.blocks[order].swapaxes(1, 2), rows=jnp.asarray(w.columns())[order],
       dims=w.matrix[::-1], counts=w.row_counts, row_counts=w.counts)
+
+
+def input_gradient(g: Array, w: BlockSparse) -> Array:
+  """Returns g @ W transposed, adding up by row, whose counts need not be known.
+
+  Args:
+    g: (batch, outputs filled up), the result's gradient.
+    w: the weight.
+
+  Returns:
+    (batch, inputs filled up), float32.
+  """
+  given = g.reshape(g.shape[0], -1, w.block[1])[:, w.columns()]
+  parts = jnp.einsum("bnw,nhw->nbh", given, w.blocks.astype(g.dtype), precision="highest",
+                     preferred_element_type=jnp.float32)
+  total = jax.ops.segment_sum(parts, w.rows, w.tiles[0])
+  return total.swapaxes(0, 1).reshape(g.shape[0], -1)
 
 
 def block_gradient(x: Array, g: Array, w: BlockSparse) -> Array:

@@ -1,0 +1,104 @@
+"""Convolution with a block-sparse kernel: products on shifted slices of x, or on its patches.
+
+Shifted slices copy only what the stored blocks meet; patches copy every tap's
+slice, nine for a 3 x 3 kernel. On the layers of VGG-16 (64 x 64 blocks, 90 %
+pruned, batch 64, CPU) slices took a fifth of the patches' time in all, so they
+run wherever a block lies within one tap. Kernels of other backends take patches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from compress_jax.kernels.block_sparse import api, check, reference
+from compress_jax.leaves.base import Array
+from compress_jax.leaves.block_sparse import BlockSparse
+
+# Up to so many blocks each has a slice of its own; a gather of more compiles sooner.
+SLICED_BLOCKS = 256
+
+
+def conv(x: Array, w: BlockSparse, *, strides: Sequence[int] | None = None,
+         dilation: Sequence[int] | None = None, backend: str | None = None) -> Array:
+  """Returns the convolution of x with W, without padding.
+
+  Args:
+    x: (batch, *spatial, channels), padded; dtypes as for `matmul`.
+    w: a kernel of shape (*window, channels, outputs).
+    strides: of the window; by default 1.
+    dilation: of the window; by default 1.
+    backend: as for `matmul`.
+
+  Returns:
+    (batch, *positions, outputs); dtypes and derivatives as of `matmul`.
+
+  Raises:
+    ValueError: operands that do not belong together.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> w = cj.BlockSparse.from_dense(jnp.ones((2, 2, 4, 2)), block=(4, 2))
+    >>> conv(jnp.ones((1, 3, 3, 4)), w).shape
+    (1, 2, 2, 2)
+  """
+  check.convolution(x, w)
+  ones = (1,) * (x.ndim - 2)
+  taps = _Taps(w.shape[:-2], tuple(strides or ones), tuple(dilation or ones))
+  if api.picked(backend, x, w) != "xla" or w.shape[-2] % w.block[0]:
+    slices = [taps.slice(x, tap, 0, x.shape[-1]) for tap in taps]
+    return api.matmul(jnp.concatenate(slices, -1), w, backend=backend)
+  return _on_slices(x, w, taps)
+
+
+def _on_slices(x: Array, w: BlockSparse, taps: _Taps) -> Array:
+  """Takes the slice that each block meets."""
+  dtype, blocks = reference.operands(x, w)
+  shape, height = (x.shape[0], *taps.positions(x.shape)), w.block[0]
+  per_tap = w.shape[-2] // height
+
+  def piece(row: Array) -> Array:
+    tap = jnp.unravel_index(row // per_tap, taps.window)
+    return taps.slice(x, tap, row % per_tap * height, height)
+
+  def take(rows: Array) -> Array:
+    if w.blocks.shape[0] <= SLICED_BLOCKS:
+      taken = jnp.concatenate([piece(row) for row in rows], -1)
+    else:
+      taken = jax.vmap(piece, out_axes=-2)(rows)
+    return taken.reshape(math.prod(shape), -1)
+
+  total = reference.columns(take, math.prod(shape), blocks, w, dtype)
+  return api.scaled(total, x, w).reshape(*shape, -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Taps:
+  """Where a window's taps lie."""
+
+  window: tuple[int, ...]
+  strides: tuple[int, ...]
+  dilation: tuple[int, ...]
+
+  def __iter__(self) -> Iterator[tuple[int, ...]]:
+    return itertools.product(*map(range, self.window))
+
+  def positions(self, shape: tuple[int, ...]) -> list[int]:
+    """Returns how many windows fit on each spatial axis."""
+    sizes = zip(shape[1:-1], self.window, self.strides, self.dilation, strict=True)
+    return [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in sizes]
+
+  def slice(self, x: Array, tap: Any, channel: Any, depth: int) -> Array:
+    """Returns what one tap meets at every position, of some channels."""
+    spans = [(n - 1) * s + 1 for n, s in zip(self.positions(x.shape), self.strides, strict=True)]
+    start = [t * d for t, d in zip(tap, self.dilation, strict=True)]
+    taken = lax.dynamic_slice(x, (0, *start, channel), (x.shape[0], *spans, depth))
+    return lax.slice(taken, (0,) * x.ndim, taken.shape, (1, *self.strides, 1))
