@@ -1,4 +1,15 @@
-"""draft"""
+"""The block-sparse product on a Hopper GPU (Pallas, Mosaic GPU): one program a tile of the result.
+
+A program sums one column's run of blocks for one tile of the batch. The run's
+bounds and each block's row are read from device memory as it goes: they pick the
+piece of x that is copied in next, while the tensor cores (wgmma) work on the last.
+An empty run sums to zeros, which are written like any other sum.
+
+Not checked without such a GPU: that Mosaic's own compiler takes the program, its
+values on the chip, and speed. It is lowered for CUDA on any host, and where JAX
+has a Mosaic GPU interpreter it runs there on a CPU; that one does every wgmma at
+once, so it cannot show a buffer that is filled again too early.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
@@ -15,53 +25,100 @@ from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
 
 BATCH_TILE = 128
+SIDES = (64, 128)
+# Of the 227 KiB of shared memory that a program may have; as many steps' operands as fit.
+_SHARED = 200 * 1024
+_STEPS = 4
+
+
+def available() -> bool:
+  """Returns whether the default device is a Hopper GPU."""
+  if jax.default_backend() != "gpu":
+    return False
+  return str(getattr(jax.devices()[0], "compute_capability", "")).startswith("9.")
+
+
+def supports(x: Array, w: BlockSparse) -> str | None:
+  """Returns why the kernel cannot run this product, or None.
+
+  Args:
+    x: (batch, inputs), or anything that has its dtype.
+    w: the weight.
+  """
+  if not set(w.block) <= set(SIDES):
+    return f"block={w.block}: the GPU kernel takes sides of 64 and 128"
+  if x.dtype not in (jnp.bfloat16, jnp.float16):
+    return f"x has dtype {x.dtype}: the GPU kernel takes bfloat16 and float16"
+  return None
 
 
 def matmul(x: Array, w: BlockSparse, interpret: Any = False) -> Array:
-  batch = x.shape[0]
-  tile = 64 if batch <= 64 else BATCH_TILE
+  """Returns x @ W before any scale; see `reference.matmul`.
+
+  Args:
+    x: (batch, inputs filled up to whole blocks), bfloat16 or float16.
+    w: the weight; blocks of another dtype are converted to x's.
+    interpret: False, or `plgpu.InterpretGPUParams()` where JAX has it.
+
+  Returns:
+    (batch, outputs filled up), float32.
+  """
+  batch, width, columns = x.shape[0], w.block[1], w.tiles[1]
+  if not w.blocks.shape[0]:
+    return jnp.zeros((batch, columns * width), jnp.float32)
+  tile = BATCH_TILE // 2 if batch <= BATCH_TILE // 2 else BATCH_TILE
   x = jnp.pad(x, ((0, -batch % tile), (0, 0)))
-  (height, width), (_, columns) = w.block, w.tiles
-  starts = jnp.asarray(w.starts, jnp.int32)
-  params = {"interpret": interpret} if interpret else {}
+  # The batch is the inner axis: programs that run together share a column's blocks.
   call = plgpu.kernel(
-      functools.partial(_kernel, tile=tile, height=height, width=width),
+      functools.partial(_kernel, tile=tile),
       out_type=jax.ShapeDtypeStruct((x.shape[0], columns * width), jnp.float32),
-      grid=(x.shape[0] // tile, columns), grid_names=("i", "j"),
+      grid=(columns, x.shape[0] // tile), grid_names=("column", "batch"), interpret=interpret,
       compiler_params=plgpu.CompilerParams(
-          lowering_semantics=plgpu.LoweringSemantics.Warpgroup), **params)
-  return call(starts, w.rows, x, w.blocks)[:batch]
+          lowering_semantics=plgpu.LoweringSemantics.Warpgroup))
+  return call(jnp.asarray(w.starts, jnp.int32), w.rows, x, w.blocks.astype(x.dtype))[:batch]
 
 
-def _transforms(dtype, columns):
-  swizzle = plgpu.find_swizzle(columns * jnp.dtype(dtype).itemsize * 8)
-  return (plgpu.TilingTransform((8, swizzle // jnp.dtype(dtype).itemsize)),
-          plgpu.SwizzleTransform(swizzle))
+def _kernel(starts: Any, rows: Any, x: Any, blocks: Any, y: Any, *, tile: int) -> None:
+  column, batch = jax.lax.axis_index("column"), jax.lax.axis_index("batch")
+  width = blocks.shape[2]
+  start = starts[column]
+  total = pl.run_scoped(
+      functools.partial(_sum, start, starts[column + 1] - start, batch, rows, x, blocks),
+      plgpu.ACC((tile, width), jnp.float32))
 
-
-def _kernel(starts, rows, x, blocks, y, *, tile, height, width):
-  i, j = jax.lax.axis_index("i"), jax.lax.axis_index("j")
-  first = starts[j]
-  count = starts[j + 1] - first
-
-  def summed(acc):
-    def step(_, xs, ws):
-      plgpu.wgmma(acc, xs, ws)
-    plgpu.emit_pipeline(
-        step, grid=(count,),
-        in_specs=[
-            plgpu.BlockSpec((tile, height), lambda k: (i, rows[first + k]),
-                            transforms=_transforms(x.dtype, height), delay_release=1),
-            plgpu.BlockSpec((None, height, width), lambda k: (first + k, 0, 0),
-                            transforms=_transforms(x.dtype, width), delay_release=1),
-        ],
-        max_concurrent_steps=3)(x, blocks)
-    return acc[...]
-  total = pl.run_scoped(summed, plgpu.ACC((tile, width)))
-
-  def store(out):
+  # Allocated when the operands' buffers are free again, in their place.
+  @functools.partial(pl.run_scoped, out=plgpu.SMEM(
+      (tile, width), jnp.float32, transforms=_layout(width, jnp.float32)))
+  def _(out):
     out[...] = total
     plgpu.commit_smem()
-    plgpu.copy_smem_to_gmem(out, y.at[pl.ds(i * tile, tile), pl.ds(j * width, width)])
+    plgpu.copy_smem_to_gmem(
+        out, y.at[pl.ds(batch * tile, tile), pl.ds(column * width, width)])
     plgpu.wait_smem_to_gmem(0)
-  pl.run_scoped(store, plgpu.SMEM((tile, width), jnp.float32, transforms=_transforms(jnp.float32, width)))
+
+
+def _sum(start: Array, count: Array, batch: Array, rows: Any, x: Any, blocks: Any,
+         total: Any) -> Array:
+  """Returns a tile of the batch times `count` blocks of one column, the first at `start`."""
+  (_, height, width), tile, dtype = blocks.shape, total.shape[0], x.dtype
+  piece = plgpu.BlockSpec((tile, height), lambda k: (batch, rows[start + k]), delay_release=1,
+                          transforms=_layout(height, dtype))
+  block = plgpu.BlockSpec((None, height, width), lambda k: (start + k, 0, 0), delay_release=1,
+                          transforms=_layout(width, dtype))
+
+  def step(_, piece, block):
+    plgpu.wgmma(total, piece, block)
+    # All but this one are done: the last step's buffers, released now, are no longer read.
+    plgpu.wgmma_wait(1)
+
+  size = height * (tile + width) * jnp.dtype(dtype).itemsize
+  plgpu.emit_pipeline(step, grid=(count,), in_specs=[piece, block],
+                      max_concurrent_steps=min(_STEPS, _SHARED // size))(x, blocks)
+  return total[...]
+
+
+def _layout(columns: int, dtype: Any) -> tuple[Any, ...]:
+  """Returns how a tile of that many columns lies in shared memory, as wgmma reads it."""
+  size = jnp.dtype(dtype).itemsize
+  swizzle = plgpu.find_swizzle(columns * size * 8)
+  return plgpu.TilingTransform((8, swizzle // size)), plgpu.SwizzleTransform(swizzle)
