@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,25 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax.kernels.block_sparse import check, reference, tpu
+from compress_jax.kernels.block_sparse import check, reference
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
 
-BACKENDS = ("tpu", "tpu_interpret", "xla")
+BACKENDS = ("gpu", "tpu", "tpu_interpret", "xla")
 
 
 def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
   """Returns x @ W, where only the stored blocks are multiplied.
 
-  On a TPU the Pallas kernel runs if it takes the block's shape and the dtypes;
-  everything else takes XLA, block by block too: never a dense product.
+  On a Hopper GPU and on a TPU the Pallas kernel runs if it takes the block's shape
+  and the dtypes; everything else takes XLA, block by block too: never a dense product.
 
   Args:
     x: (..., inputs), float32, bfloat16, float16 or int8.
     w: the weight; a kernel counts as the matrix of its last axis against all
       others. Integer blocks are scaled after the sum.
-    backend: "xla", "tpu" or "tpu_interpret" (the TPU's kernel on any device,
-      slowly); None picks.
+    backend: "xla", "gpu", "tpu" or "tpu_interpret" (the TPU's kernel on any
+      device, slowly); None picks.
 
   Returns:
     (..., outputs) of x's dtype; float32 if x is int8 (int32 if w has no scale).
@@ -70,20 +71,28 @@ def scaled(total: Array, x: Array, w: BlockSparse) -> Array:
 def picked(backend: str | None, x: Array, w: BlockSparse) -> str:
   """Returns the backend that runs x @ w; ValueError if the one asked for cannot."""
   if backend is None:
-    return "tpu" if jax.default_backend() == "tpu" and tpu.supports(x, w) is None else "xla"
+    device = jax.default_backend()
+    takes = (device == "tpu" or (device == "gpu" and _kernel("gpu").available())
+             ) and _kernel(device).supports(x, w) is None
+    return device if takes else "xla"
   if backend not in BACKENDS:
     raise ValueError(f"backend={backend!r}: may be one of {', '.join(BACKENDS)}")
-  why = tpu.supports(x, w) if backend.startswith("tpu") else None
+  why = None if backend == "xla" else _kernel(backend[:3]).supports(x, w)
   if why is not None:
     raise ValueError(why)
   return backend
+
+
+def _kernel(device: str) -> Any:
+  """Returns the module of a Pallas kernel; imported late, as Pallas takes half a second."""
+  return importlib.import_module(f"compress_jax.kernels.block_sparse.{device}")
 
 
 @functools.cache
 def _runner(backend: str) -> Callable[[Array, BlockSparse], Array]:
   if backend == "xla":
     return reference.matmul
-  return functools.partial(tpu.matmul, interpret=backend == "tpu_interpret")
+  return functools.partial(_kernel(backend[:3]).matmul, interpret=backend == "tpu_interpret")
 
 
 def _filled_up(x: Array, w: BlockSparse) -> Array:

@@ -167,9 +167,8 @@ def input_gradient(g: Array, w: BlockSparse) -> Array:
   Returns:
     (batch, inputs filled up), float32.
   """
-  given = g.reshape(g.shape[0], -1, w.block[1])[:, w.columns()]
-  parts = jnp.einsum("bnw,nhw->nbh", given, w.blocks.astype(g.dtype), precision="highest",
-                     preferred_element_type=jnp.float32)
+  given = _wide(g).reshape(g.shape[0], -1, w.block[1])[:, w.columns()]
+  parts = jnp.einsum("bnw,nhw->nbh", given, _wide(w.blocks.astype(g.dtype)), precision="highest")
   total = jax.ops.segment_sum(parts, w.rows, w.tiles[0])
   return total.swapaxes(0, 1).reshape(g.shape[0], -1)
 
@@ -183,7 +182,11 @@ def block_gradient(x: Array, g: Array, w: BlockSparse) -> Array:
     w: the weight.
   """
   height, width = w.block
-  taken = x.reshape(x.shape[0], -1, height)[:, w.rows]
-  given = g.reshape(g.shape[0], -1, width)[:, w.columns()]
-  return jnp.einsum("bnh,bnw->nhw", taken, given, precision="highest",
-                    preferred_element_type=jnp.float32)
+  taken = _wide(x).reshape(x.shape[0], -1, height)[:, w.rows]
+  given = _wide(g).reshape(g.shape[0], -1, width)[:, w.columns()]
+  return jnp.einsum("bnh,bnw->nhw", taken, given, precision="highest")
+
+
+def _wide(x: Array) -> Array:
+  """Returns x as float32: XLA's CPU backend has no batched product of bfloat16 into it."""
+  return x.astype(jnp.float32)
