@@ -31,7 +31,7 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
     workdir: where the files go.
     config: the study's configuration, kept in results.json.
   """
-  _write_csv(rows, workdir / "results.csv")
+  write_csv(rows, workdir / "results.csv")
   write_json(workdir / "results.json", {
       "results": list(rows), "config": config.to_dict(), "environment": environment(),
       "seeds": sorted({r["seed"] for r in rows})})
@@ -40,7 +40,8 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
   say(f"written: {workdir / 'results.csv'}, results.json, pareto.png")
 
 
-def _write_csv(rows: Sequence[Row], path: Path) -> None:
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+  """Writes a CSV file, all or nothing; the first row names the columns."""
   partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
   with partial.open("w", newline="") as file:
     writer = csv.DictWriter(file, fieldnames=list(rows[0]))

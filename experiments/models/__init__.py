@@ -6,11 +6,13 @@ from typing import Any
 
 from flax import linen as nn
 
+from experiments.models.alexnet import AlexNet
+from experiments.models.cnn import CNN
 from experiments.models.convnet import ConvNet
 from experiments.models.densenet import DenseNet
 from experiments.models.vgg import VGG
 
-MODELS = {"convnet": ConvNet, "densenet": DenseNet, "vgg": VGG}
+MODELS = {"alexnet": AlexNet, "cnn": CNN, "convnet": ConvNet, "densenet": DenseNet, "vgg": VGG}
 
 
 def create(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:

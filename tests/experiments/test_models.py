@@ -29,6 +29,11 @@ def test_vgg_16_is_the_usual_one_without_biases_in_front_of_norms():
   assert count("vgg", (32, 32, 3)) == 14_728_266 - 4_224
 
 
+def test_the_evaluation_papers_models():
+  assert count("cnn", (28, 28, 1)) == 20_410
+  assert count("alexnet", (32, 32, 3)) == 58_322_314  # the paper: "over 58M"
+
+
 @pytest.mark.parametrize("side", [4, 7])
 def test_pools_are_those_of_windows(side):
   from flax import linen as nn
@@ -42,7 +47,7 @@ def test_pools_are_those_of_windows(side):
 
 
 @pytest.mark.parametrize("name,arguments,message", [
-    ("resnet", {}, "model 'resnet': may be one of convnet, densenet, vgg"),
+    ("resnet", {}, "model 'resnet': may be one of alexnet, cnn, convnet, densenet, vgg"),
     ("densenet", {"width": 3}, "argument 'width' may be one of.*depth")])
 def test_bad_input_is_named(name, arguments, message):
   with pytest.raises(ValueError, match=message):

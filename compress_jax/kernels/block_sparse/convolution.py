@@ -23,7 +23,7 @@ from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
 
 # Up to so many blocks each has a slice of its own; a gather of more compiles sooner.
-SLICED_BLOCKS = 256
+SLICED_BLOCKS = 64
 
 
 def conv(x: Array, w: BlockSparse, *, strides: Sequence[int] | None = None,

@@ -1,0 +1,194 @@
+"""The grid's tables beside the paper's, its picture, and the ways to train it compared."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from compress_jax.stages import write_json
+from experiments import cells, report
+from experiments.progress import say
+
+Row = Mapping[str, Any]
+PAPER = Path(__file__).parent / "papers" / "evaluation.json"
+_MODELS = {"cnn": ("table_1", "cnn"), "alexnet": ("table_2", "alexnet")}
+
+
+def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
+  """Writes results.csv, results.json, tables.md and accuracy.png, and prints the table.
+
+  Args:
+    rows: one a cell and seed.
+    workdir: where the files go.
+    config: the study's configuration.
+  """
+  report.write_csv(rows, workdir / "results.csv")
+  write_json(workdir / "results.json", {
+      "results": list(rows), "config": config.to_dict(), "environment": report.environment(),
+      "seeds": sorted({r["seed"] for r in rows})})
+  shown = [{**mean, **paper(config.model.name, mean)} for mean in means(rows)]
+  (workdir / "tables.md").write_text(markdown(shown))
+  picture(shown, workdir / "accuracy.png")
+  _print(shown)
+  say(f"written: {workdir / 'results.csv'}, results.json, tables.md, accuracy.png")
+
+
+def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
+  """Returns a row a cell: means over seeds, and the accuracy's standard deviation."""
+  out = []
+  for key in dict.fromkeys((r["sparsity"], r["bits"]) for r in rows):
+    same = [r for r in rows if (r["sparsity"], r["bits"]) == key]
+    spread = [100 * r["test_accuracy"] for r in same]
+    out.append({**{k: float(np.mean([r[k] for r in same])) for k in same[0]},
+                "bits": key[1], "seeds": len(same),
+                "spread": float(np.std(spread, ddof=1)) if len(same) > 1 else None})
+  return out
+
+
+def paper(model: str, cell: Row) -> dict[str, Any]:
+  """Returns what the paper's tables say of a cell, under "paper_…"; None where nothing."""
+  tables = json.loads(PAPER.read_text())
+  sizes, qualities = _MODELS[model]
+  same = lambda r: (r["sparsity"], r["bits"]) == (cell["sparsity"], cell["bits"])
+  row = next(filter(same, tables[sizes]), {})
+  quality = next(filter(same, tables["table_3"]), {})
+  return {"paper_accuracy": row.get("accuracy"), "paper_delta": row.get("delta_accuracy"),
+          "paper_bytes": row.get("bytes"), "paper_reduction": row.get("reduction"),
+          "paper_quality": quality.get(qualities)}
+
+
+_COLUMNS = (
+    ("sparsity", "sparsity", "{:g}"), ("bits", "bits", "{}"),
+    ("accuracy, %", "accuracy", "{:.2f}"), ("paper", "paper_accuracy", "{:.2f}"),
+    ("Δ, points", "delta_accuracy", "{:+.2f}"), ("paper", "paper_delta", "{:+.2f}"),
+    ("gzip, bytes", "gzip_bytes", "{:,.0f}"), ("paper", "paper_bytes", "{:,.0f}"),
+    ("reduction", "reduction", "{:.2f}"), ("paper", "paper_reduction", "{:.2f}"),
+    ("artifact, bytes", "artifact_bytes", "{:,.0f}"),
+    ("Q", "quality", "{:.4f}"), ("paper", "paper_quality", "{:.4f}"))
+
+
+def _texts(row: Row) -> list[str]:
+  values = {**row, "accuracy": 100 * row["test_accuracy"]}
+  texts = ["–" if values[key] is None else form.format(values[key]) for _, key, form in _COLUMNS]
+  if row["spread"] is not None:
+    texts[2] += f" ± {row['spread']:.2f}"
+  return texts
+
+
+def markdown(rows: Sequence[Row]) -> str:
+  """Returns the table, ours beside the paper's (Tables I to III)."""
+  lines = ["| " + " | ".join(name for name, _, _ in _COLUMNS) + " |",
+           "|" + "---|" * len(_COLUMNS)]
+  return "\n".join(lines + ["| " + " | ".join(_texts(r)) + " |" for r in rows]) + "\n"
+
+
+def _print(rows: Sequence[Row]) -> None:
+  seeds = rows[0]["seeds"]
+  grid = Table(title=f"mean ± standard deviation over {seeds} seeds" if seeds > 1
+               else "a single seed")
+  for name, _, _ in _COLUMNS:
+    grid.add_column(name, justify="right")
+  for row in rows:
+    grid.add_row(*_texts(row))
+  Console(width=None if sys.stdout.isatty() else 140).print(grid)
+
+
+def picture(rows: Sequence[Row], path: Path) -> None:
+  """Draws accuracy against sparsity, ours and the paper's, a line a precision."""
+  import matplotlib
+  matplotlib.use("Agg")
+  from matplotlib import pyplot as plt
+  figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+  for i, bits in enumerate(dict.fromkeys(r["bits"] for r in rows)):
+    same = [r for r in rows if r["bits"] == bits]
+    x = [100 * r["sparsity"] for r in same]
+    axes.plot(x, [100 * r["test_accuracy"] for r in same], "o-", color=f"C{i}",
+              label=f"{bits} bits")
+    known = [(s, r["paper_accuracy"]) for s, r in zip(x, same, strict=True)
+             if r["paper_accuracy"] is not None]
+    axes.plot(*zip(*known, strict=True), "x--", color=f"C{i}", alpha=0.5,
+              label=f"{bits} bits, paper")
+  axes.set(xlabel="pruned, %", ylabel="test accuracy, %")
+  axes.grid(alpha=0.3)
+  axes.legend(loc="lower left")
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
+
+
+def ways(model: Any, params: Any, grid: Sequence[tuple[float, int]], numbers: Any, data: Any,
+         steps: int, accuracy: Callable[[Any], float]) -> list[dict[str, Any]]:
+  """Trains the cells in three ways, for half of the steps pruned and half rounded.
+
+  Args:
+    model: a zoo model.
+    params: dense parameters to start from.
+    grid: (sparsity, bits) of every cell.
+    numbers: the same as arrays, {"sparsity", "bits"}.
+    data: {"images", "labels", "order"}.
+    steps: of each cell.
+    accuracy: of dense parameters.
+
+  Returns:
+    A row a way: {"way", "programs", "seconds", "weights_differ",
+    "accuracy_differs"}, the last two at most, from the looped ones.
+  """
+  plan = cells.Plan(prune_steps=steps // 2, round_steps=steps - steps // 2, every=10)
+  final = lambda state, i: cells.weights(state["params"], grid[i][1])
+  one = lambda i: jax.tree.map(lambda x: x[i], numbers)
+
+  def looped() -> tuple[list[Any], int]:
+    run = jax.jit(cells.program(model, plan))
+    out = [run(cells.start(params), one(i), data, 0, steps)[0] for i in range(len(grid))]
+    return out, run._cache_size()
+
+  def side_by_side() -> tuple[list[Any], int]:
+    run = jax.jit(jax.vmap(cells.program(model, plan), (0, 0, None, None, None)))
+    start = jax.tree.map(lambda x: np.stack([x] * len(grid)), cells.start(params))
+    state = run(start, numbers, data, 0, steps)[0]
+    return [jax.tree.map(lambda x, i=i: x[i], state) for i in range(len(grid))], run._cache_size()
+
+  def separate() -> tuple[list[Any], int]:
+    out = []
+    for sparsity, bits in grid:  # numbers of the program, not arguments
+      run = functools.partial(cells.program(model, plan), cell={"sparsity": sparsity, "bits": bits})
+      out.append(jax.jit(lambda s, d, run=run: run(state=s, data=d, first=0, last=steps)[0])(
+          cells.start(params), data))
+    return out, len(grid)
+
+  rows, reference = [], None
+  for name, way in (("looped", looped), ("vmapped", side_by_side), ("separate", separate)):
+    start = time.perf_counter()
+    states, programs = jax.block_until_ready(way())
+    seconds = time.perf_counter() - start
+    made = [final(state, i) for i, state in enumerate(states)]
+    scores = np.array([accuracy(p) for p in made])
+    reference = reference or (made, scores)
+    far = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), made, reference[0])
+    rows.append({"way": name, "programs": programs, "seconds": round(seconds, 2),
+                 "weights_differ": max(jax.tree.leaves(far)),
+                 "accuracy_differs": float(np.abs(scores - reference[1]).max())})
+  return rows
+
+
+def compared(rows: Sequence[Row], workdir: Path) -> None:
+  """Writes ways.csv and prints it."""
+  report.write_csv(rows, workdir / "ways.csv")
+  grid = Table(title="the same cells, trained in three ways")
+  for name in rows[0]:
+    grid.add_column(name, justify="right")
+  for row in rows:
+    grid.add_row(*(f"{v:.2e}" if isinstance(v, float) and k != "seconds" else str(v)
+                   for k, v in row.items()))
+  Console(width=None if sys.stdout.isatty() else 120).print(grid)
+
+
