@@ -24,8 +24,8 @@ TRANSFORMS = {
     "float8": lambda p: cj.quantize.cast(p, "float8_e4m3fn"),
     "tucker2_int8": lambda p: cj.quantize.affine(cj.factorize.tucker2(p, rank=(2, 3)), 8),
     "spatial_int8": lambda p: cj.quantize.affine(cj.factorize.spatial(p, rank=4), 8),
-    "blocks": lambda p: cj.prune.block(p, 0.5, block=(3, 2)),
-    "blocks_int8": lambda p: cj.quantize.affine(cj.prune.block(p, 0.5, block=(3, 2)), 8),
+    "blocks": lambda p: cj.prune.block(p, 0.5, block=(6, 4)),
+    "blocks_int8": lambda p: cj.quantize.affine(cj.prune.block(p, 0.5, block=(6, 4)), 8),
     "int4_group": lambda p: cj.quantize.affine(
         p, 4, group=3, where="conv0/kernel|conv$|Conv_0/kernel"),
 }
