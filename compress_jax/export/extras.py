@@ -23,10 +23,12 @@ def need(module: str, extra: str) -> Any:
     >>> need("json", "any").dumps([1])
     '[1]'
   """
+  package = module.split(".")[0]
   try:
-    return importlib.import_module(module)
+    importlib.import_module(package)
   except ModuleNotFoundError as error:
-    if error.name != module.split(".")[0]:
+    if error.name != package:
       raise
-    raise ImportError(f"{error.name} is not installed: pip install compress_jax[{extra}]",
-                      name=error.name) from None
+    raise ImportError(f"{package} is not installed: pip install compress_jax[{extra}]",
+                      name=package) from None
+  return importlib.import_module(module)

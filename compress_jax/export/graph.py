@@ -35,6 +35,9 @@ def filled(model: Any, program: Program, x_name: str, y_names: Sequence[str]) ->
   nodes, orders = _without_transposes(nodes, list(program.stored))
   nodes, tensors = _with_grids(nodes, program.marks)
   nodes = with_pools(_with_relus(nodes, graph.initializer))
+  narrow = {names.get(v.name, v.name) for v in (*graph.value_info, *graph.output)
+            if v.type.tensor_type.elem_type != need("onnx", "onnx").TensorProto.FLOAT}
+  nodes = [_without_bias(n) if narrow & set(n.output) else n for n in nodes]
   used = {name for n in nodes for name in _inputs(n)}
   pieces = [piece(name, x, orders.get(name)) for name, x in program.stored.items() if name in used]
   nodes = [*(n for _, before in pieces for n in before), *nodes]
@@ -155,3 +158,13 @@ def _with_relus(nodes: list[Any], initializers: Any) -> list[Any]:
     relu = n.op_type == "Max" and len(n.input) == 2 and len(others) == 1
     made.append(node("Relu", others, n.output[0]) if relu else n)
   return made
+
+
+def _without_bias(n: Any) -> Any:
+  """Takes the zero off a Gemm that adds none: the converter makes it float32 in any case.
+
+  A float32 product keeps it: without, ONNX Runtime would see a weight behind a
+  DequantizeLinear as one for which it may round the other side, too.
+  """
+  none = any(a.name == "beta" and a.f == 0 for a in n.attribute)
+  return node("Gemm", n.input[:2], n.output[0]) if n.op_type == "Gemm" and none else n

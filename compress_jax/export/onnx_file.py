@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import jax
 from jax.extend.core import jaxpr_as_fun
 
 from compress_jax import artifact, tree
@@ -29,7 +28,8 @@ def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: A
   a DequantizeLinear (per tensor, channel or block); where it has a grid for its
   layer's input, a QuantizeLinear and a DequantizeLinear come before the product
   (a DynamicQuantizeLinear for 8-bit dynamic ones). Factors are products of their own;
-  codebooks are Gathers; narrow floats are widened; blocks and masks are stored dense.
+  codebooks are Gathers; narrow floats are widened; blocks and masks are stored dense,
+  up to 8 bits as int8. Where `lift` has no rule for a leaf, its dequantized array is used.
   The graph's input is "input"; its outputs are "output", or "output_0", "output_1", ...
 
   Args:
@@ -67,20 +67,19 @@ def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: A
   fixed, wanted = inputs.spec(x, None), inputs.spec(x, batch)
   params = tree.freeze(params)
   try:
-    model = _model(program(fn, params, wanted), wanted, opset)
+    model = _model(program(fn, params, wanted), opset)
   except _SYMBOLIC_FAILS as error:
     if batch is None:
       raise
-    _model(program(fn, params, fixed), fixed, opset)  # What fails on x itself fails for that.
+    _model(program(fn, params, fixed), opset)  # What fails on x itself fails for that.
     raise inputs.refused(batch, error) from error
   return artifact.write(path, model.SerializeToString())
 
 
-def _model(traced: Program, x: jax.ShapeDtypeStruct, opset: int) -> Any:
+def _model(traced: Program, opset: int) -> Any:
   """Returns the checked `onnx.ModelProto` of a program."""
   with _quiet():
-    made = need("jax2onnx", "onnx").to_onnx(jaxpr_as_fun(traced.jaxpr), [*traced.specs(), x],
-                                            opset=opset)
+    made = need("jax2onnx", "onnx").to_onnx(jaxpr_as_fun(traced.jaxpr), traced.specs, opset=opset)
   count = len(made.graph.output)
   names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
   model = filled(made, traced, "input", names)

@@ -27,6 +27,7 @@ from compress_jax.rules.contraction import Contraction, Conv
 # Programs in programs whose own name no graph keeps.
 _INLINED = {primitives.jit_p: "jaxpr", primitives.remat_p: "jaxpr",
             primitives.custom_jvp_call_p: "call_jaxpr", primitives.custom_vjp_call_p: "call_jaxpr"}
+_LOOPS = (primitives.scan_p, primitives.while_p, primitives.cond_p)
 
 
 @base.node
@@ -37,12 +38,14 @@ class Weight(Leaf):
     value: float32 array, what the leaf stands for.
     mark: float32 scalar that its layer's input is multiplied by; None for none.
     input: the grid of its layer's input, where no mark can say it.
+    bits: of that grid; 0 without one.
     of: name of the dtype that the program sees.
   """
 
   value: Array
   mark: Array | None
   input: Activation | Dynamic | None
+  bits: int = base.static(default=0)
   of: str = base.static(default="float32")
 
   @property
@@ -68,18 +71,15 @@ class Program:
 
   Attributes:
     jaxpr: of the inputs `stored`, `marks` and x, in that order.
+    specs: the inputs' shapes and dtypes.
     stored: {name: array or leaf}, the weights.
     marks: {name: grid}, of the layers' inputs.
   """
 
   jaxpr: Any
+  specs: list[jax.ShapeDtypeStruct]
   stored: dict[str, Any]
   marks: dict[str, Activation | Dynamic]
-
-  def specs(self) -> list[jax.ShapeDtypeStruct]:
-    """Returns the shapes and dtypes of the inputs before x."""
-    return [*map(_spec, self.stored.values()), *(jax.ShapeDtypeStruct((), jnp.float32),) *
-            len(self.marks)]
 
 
 def program(fn: Callable[..., Any], params: Any, x: jax.ShapeDtypeStruct) -> Program:
@@ -92,29 +92,40 @@ def program(fn: Callable[..., Any], params: Any, x: jax.ShapeDtypeStruct) -> Pro
 
   Returns:
     The program; products with factorized weights are its thinner products.
+
+  Raises:
+    ValueError: two weights have one name.
   """
   stored, marks = _named(params)
 
-  def call(arrays: dict[str, Array], scalars: dict[str, Array], x: Array) -> Any:
-    def filled(path: str, leaf: Any) -> Any:
-      if not _kept(leaf):
-        parts = {name: filled(f"{path}/{name}", getattr(leaf, name)) for name in leaf.parts}
-        return dataclasses.replace(leaf, **parts)
-      if not is_leaf(leaf):
-        return arrays[path].astype(leaf.dtype) if path in arrays else leaf
-      mark = scalars.get(path)
-      grid = getattr(leaf, "input", None)
-      return Weight(arrays[path], mark, grid, of=leaf.dtype.name)
-    flat, structure = tree.entries(params)
-    full = jax.tree.unflatten(structure, [filled(f"/{path}", leaf) for path, leaf in flat])
-    return interpret(_Tracer(densify=True), fn, (full, x), {})
+  def call(arrays: list[Array], scalars: list[Array], x: Array) -> Any:
+    full = _with_weights(params, dict(zip(stored, arrays, strict=True)),
+                         dict(zip(marks, scalars, strict=True)))
+    return interpret(_Tracer(), fn, (full, x), {})
 
-  specs = {name: _spec(leaf) for name, leaf in stored.items()}
-  scalars = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in marks}
-  ordered = lambda arrays, scalars, x: call(dict(zip(stored, arrays, strict=True)),
-                                            dict(zip(marks, scalars, strict=True)), x)
-  jaxpr = jax.make_jaxpr(ordered)(list(specs.values()), list(scalars.values()), x)
-  return Program(jaxpr, stored, marks)
+  specs = [_spec(leaf) for leaf in stored.values()]
+  scalars = [jax.ShapeDtypeStruct((), jnp.float32)] * len(marks)
+  jaxpr = jax.make_jaxpr(call)(specs, scalars, x)
+  # Once more: tracing products made programs in programs too.
+  flat = jax.make_jaxpr(lambda *args: _Tracer().run(jaxpr.jaxpr, jaxpr.consts, args))(
+      *specs, *scalars, x)
+  return Program(flat, [*specs, *scalars, x], stored, marks)
+
+
+def _with_weights(params: Any, arrays: dict[str, Array], marks: dict[str, Array]) -> Any:
+  """Returns the tree with inputs of the graph in place of its arrays and leaves."""
+  def filled(path: str, x: Any) -> Any:
+    if not _kept(x):
+      return dataclasses.replace(x, **{name: filled(f"{path}/{name}", getattr(x, name))
+                                       for name in x.parts})
+    if not is_leaf(x):
+      return arrays[path].astype(x.dtype) if path in arrays else x
+    grid = getattr(x, "input", None)
+    bits = 0 if grid is None else int(grid.bits)
+    return Weight(arrays[path], marks.get(path), grid, bits=bits, of=x.dtype.name)
+
+  flat, structure = tree.entries(params)
+  return jax.tree.unflatten(structure, [filled(f"/{path}", x) for path, x in flat])
 
 
 def _kept(x: Any) -> bool:
@@ -130,6 +141,8 @@ def _named(params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if not _kept(x):
       for name in x.parts:
         visit(f"{path}/{name}", getattr(x, name))
+    elif path in stored:
+      raise ValueError(f"params: two weights would be named {path!r}; keys may not hold '/'")
     elif is_leaf(x) or isinstance(x, jax.Array | np.ndarray):
       stored[path] = x
 
@@ -153,44 +166,50 @@ def _spec(x: Any) -> jax.ShapeDtypeStruct:
 class _Tracer(Interpreter):
   """Inlines what a graph has no name for, and marks the inputs of quantized weights."""
 
-  inside = False
+  def __init__(self, *_: Any):
+    super().__init__(densify=True)
 
   def step(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    if equation.primitive in _LOOPS:
+      # No mark is found inside; what comes back is inlined as well.
+      return list(RULES[equation.primitive, None](self, equation, *map(_unmarked, inputs)))
     name = _INLINED.get(equation.primitive)
     if name is None:
       return super().step(equation, inputs)
     return self.run(*control_flow.open_jaxpr(equation.params[name]), inputs)
-
-  def sub(self, jaxpr: Any, consts: Any) -> Any:
-    def fn(*inputs: Any) -> tuple[list[Any], Any]:
-      inner = _Tracer(densify=True)
-      inner.inside = True  # Of a loop's body: no place for a mark.
-      outs = inner.run(jaxpr, consts, inputs)
-      return [x.dense() if isinstance(x, Ref) else x for x in outs], {}
-    return fn
 
   def product(self, op: Contraction, x: Any, w: Ref) -> Any:
     if not isinstance(w.leaf, Weight):
       return super().product(op, x, w)
     op = dataclasses.replace(op, outer=None)
     if isinstance(op, Conv):
-      return _convolution(op, x, w, self.inside).astype(op.dtype)
-    return op(_on_grid(x, w.leaf, self.inside), w.dense()).astype(op.dtype)
+      return _convolution(op, x, w).astype(op.dtype)
+    return op(_on_grid(x, w.leaf), w.dense()).astype(op.dtype)
 
 
-def _on_grid(x: Array, leaf: Weight, inside: bool) -> Array:
+def _unmarked(x: Any) -> Any:
+  if not isinstance(x, Ref) or not isinstance(x.leaf, Weight):
+    return x
+  return dataclasses.replace(x, leaf=dataclasses.replace(x.leaf, mark=None))
+
+
+def _on_grid(x: Array, leaf: Weight) -> Array:
   """Returns x marked, or rounded to its grid by operations of its own."""
-  if leaf.mark is not None and not inside:
+  if leaf.mark is not None:
     return (x.astype(jnp.float32) * leaf.mark).astype(x.dtype)
-  return x if leaf.input is None else leaf.input.of(x).fake(x).astype(x.dtype)
+  if leaf.input is None:
+    return x
+  # Known bits: graphs cannot shift signed integers.
+  grid = dataclasses.replace(leaf.input, bits=leaf.bits)
+  return grid.of(x).fake(x).astype(x.dtype)
 
 
-def _convolution(op: Conv, x: Array, w: Ref, inside: bool) -> Array:
+def _convolution(op: Conv, x: Array, w: Ref) -> Array:
   """Convolves as ONNX does, channels before space: so nothing comes between mark and product."""
   spec = op.params["dimension_numbers"]
   same = tuple(range(op.ndim))
   numbers = lax.ConvDimensionNumbers(same, same, same)
   op = dataclasses.replace(op, params=op.params | {"dimension_numbers": numbers})
-  out = op(_on_grid(jnp.transpose(x, spec.lhs_spec), w.leaf, inside),
+  out = op(_on_grid(jnp.transpose(x, spec.lhs_spec), w.leaf),
            jnp.transpose(w.dense(), spec.rhs_spec))
   return jnp.transpose(out, tuple(np.argsort(spec.out_spec).tolist()))

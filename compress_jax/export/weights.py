@@ -30,8 +30,8 @@ def piece(name: str, x: Any, order: tuple[int, ...] | None) -> Piece:
     Initializers and nodes (`onnx.TensorProto`, `onnx.NodeProto`).
 
   Example:
-    >>> tensors, nodes = piece("/w", Quantized(np.ones((2, 3), np.int8), np.ones((1, 3), np.float32),
-    ...                                        None, None), None)
+    >>> leaf = Quantized(np.ones((2, 3), np.int8), np.ones((1, 3), np.float32), None, None)
+    >>> tensors, nodes = piece("/w", leaf, order=None)
     >>> nodes[0].op_type, [tensor.name for tensor in tensors]
     ('DequantizeLinear', ['/w/integers', '/w/scale'])
   """
