@@ -22,7 +22,7 @@ def stablehlo(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any,
 
   A process without this package runs it:
   `jax.export.deserialize(bytearray(open(path, "rb").read())).call(x)`; it computes
-  what `jax.jit(lift(fn))` does on the frozen tree.
+  to the last bit what `jax.jit(lambda x: lift(fn)(params, x))` does on the frozen tree.
 
   Args:
     path: the file; replaced once the new one is complete.

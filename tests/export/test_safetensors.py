@@ -28,8 +28,8 @@ def rebuilt(path, load=load_file):
 
 
 # One of every deployed leaf.
-LEAVES = ["magnitude", "block", "block+affine", "asymmetric", "int16", "float16", "float8", "cluster",
-          "svd+affine", "tucker2", "spatial"]
+LEAVES = ["magnitude", "block", "block+affine", "asymmetric", "int16", "float16", "float8",
+          "cluster", "svd+affine", "tucker2", "spatial"]
 
 
 @pytest.mark.parametrize("name", LEAVES)

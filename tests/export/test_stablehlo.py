@@ -10,6 +10,7 @@ import pytest
 
 import compress_jax as cj
 
+
 def apply(p, x):
   x = jax.lax.conv_general_dilated(x, p["conv"], (2, 2), "SAME",
                                    dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -19,13 +20,12 @@ def apply(p, x):
 
 def compressed(x):
   """Returns a deployed tree with one of most leaves."""
-  keys = iter(jax.random.split(jax.random.key(0), 4))
-  shapes = {"conv": (3, 3, 3, 4), "thin": (64, 8), "blocks": (8, 8), "few": (8, 5)}
-  params = {name: jax.random.normal(next(keys), shape) for name, shape in shapes.items()}
-  params = cj.factorize.svd(params | {"bias": jnp.ones(4)}, rank=3, where="thin")
-  params = cj.prune.block(params, 0.5, block=(4, 4), where="blocks")
-  params = cj.quantize.affine(params, 8, where="conv|blocks|thin")
-  params = cj.quantize.cluster(params, 7, where="few", iterations=3)
+  draw = lambda seed, *shape: np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+  params = {"conv": jnp.asarray(draw(0, 3, 3, 3, 4)), "bias": jnp.ones(4),
+            "thin": cj.LowRank(jnp.asarray(draw(1, 64, 3)), jnp.asarray(draw(2, 3, 8))),
+            "blocks": cj.BlockSparse.from_dense(np.tril(draw(3, 8, 8)), (4, 4)),
+            "few": cj.Clustered(jnp.asarray(draw(4, 6)), jnp.arange(40).reshape(8, 5) % 6)}
+  params = cj.quantize.affine(params, 8, where="conv|thin")
   return cj.freeze(cj.quantize.calibrate(apply, params, [x]))
 
 
@@ -49,9 +49,9 @@ def test_a_process_without_the_package_gives_the_same_bits_for_any_batch(tmp_pat
   params, path = compressed(x), tmp_path / "model"
   assert cj.export.stablehlo(path, apply, params, x) == path.stat().st_size
   subprocess.run([sys.executable, "-I", "-c", RUN, "x.npy", "model"], cwd=tmp_path, check=True)
-  run = jax.jit(cj.lift(apply))
+  run = jax.jit(lambda x: cj.lift(apply)(params, x))
   for n in (len(x), 1):
-    np.testing.assert_array_equal(np.load(f"{path}.{n}.npy"), run(params, x[:n]))
+    np.testing.assert_array_equal(np.load(f"{path}.{n}.npy"), run(x[:n]))
 
 
 def test_integers_stay_integers_in_the_file(tmp_path):
@@ -76,8 +76,10 @@ def test_a_model_of_one_batch_size_says_so_and_is_exported_with_it(tmp_path):
 
 
 def test_errors_name_the_argument_and_what_it_may_be(tmp_path):
-  export = lambda x=np.ones((1, 2), np.float32), **kw: cj.export.stablehlo(
-      tmp_path / "file", lambda p, x: x @ p["w"], {"w": jnp.eye(2)}, x, **kw)
+  def export(x=None, **arguments):
+    cj.export.stablehlo(tmp_path / "file", lambda p, x: x @ p["w"], {"w": jnp.eye(2)},
+                        jnp.ones((1, 2)) if x is None else x, **arguments)
+
   with pytest.raises(ValueError, match=r"platforms=\('cpus',\): may be .*tpu"):
     export(platforms=("cpus",))
   with pytest.raises(ValueError, match="platforms='cpu': may be a sequence"):
