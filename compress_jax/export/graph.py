@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -32,11 +33,12 @@ def filled(model: Any, program: Program, x_name: str, y_names: Sequence[str]) ->
   names = dict(zip((v.name for v in graph.input), given, strict=True))
   names |= dict(zip((v.name for v in graph.output), y_names, strict=True))
   nodes = [_renamed(n, names) for n in graph.node]
-  nodes, orders = _without_transposes(nodes, list(program.stored))
+  nodes, orders = _without_transposes(nodes, list(program.stored), set(y_names))
   nodes, tensors = _with_grids(nodes, program.marks)
   nodes = with_pools(_with_relus(nodes, graph.initializer))
+  wide = (0, need("onnx", "onnx").TensorProto.FLOAT)  # 0 is unknown
   narrow = {names.get(v.name, v.name) for v in (*graph.value_info, *graph.output)
-            if v.type.tensor_type.elem_type != need("onnx", "onnx").TensorProto.FLOAT}
+            if v.type.tensor_type.elem_type not in wide}
   nodes = [_without_bias(n) if narrow & set(n.output) else n for n in nodes]
   used = {name for n in nodes for name in _inputs(n)}
   pieces = [piece(name, x, orders.get(name)) for name, x in program.stored.items() if name in used]
@@ -82,17 +84,19 @@ def _renamed(n: Any, names: dict[str, str]) -> Any:
   return n
 
 
-def _without_transposes(nodes: list[Any], names: list[str]) -> tuple[list[Any], dict[str, Any]]:
+def _without_transposes(nodes: list[Any], names: list[str],
+                        ends: set[str]) -> tuple[list[Any], dict[str, Any]]:
   """Drops the one transposition that all users of a weight want: it is stored so."""
   orders = {}
   for name in names:
     users = [n for n in nodes if name in _inputs(n)]
-    wanted = {tuple(n.attribute[0].ints) for n in users
-              if n.op_type == "Transpose" and n.attribute}
-    if len(wanted) == 1 and all(n.op_type == "Transpose" for n in users):
-      (orders[name],) = wanted
-      dropped = {n.output[0]: name for n in users}
-      nodes = [_renamed(n, dropped) for n in nodes if n.output[0] not in dropped]
+    wanted = {tuple(tuple(a.ints) for a in n.attribute) for n in users}
+    outputs = {n.output[0] for n in users}
+    if ({n.op_type for n in users} == {"Transpose"} and len(wanted) == 1 and wanted != {()}
+        and not outputs & ends):
+      ((orders[name],),) = wanted
+      nodes = [_renamed(n, dict.fromkeys(outputs, name)) for n in nodes
+               if n.output[0] not in outputs]
   return nodes, orders
 
 
@@ -103,7 +107,7 @@ def _with_grids(nodes: list[Any], marks: dict[str, Any]) -> tuple[list[Any], lis
     ValueError: a mark is taken by anything else.
   """
   grids = {f"{name}/input": grid for name, grid in marks.items()}
-  out, tensors, count = [], [], 0
+  out, tensors, uses = [], [], collections.Counter()
   for n in nodes:
     (mark,) = [name for name in set(_inputs(n)) if name in grids] or [None]
     if mark is None:
@@ -113,8 +117,9 @@ def _with_grids(nodes: list[Any], marks: dict[str, Any]) -> tuple[list[Any], lis
       raise ValueError(f"{mark.removesuffix('/input')[1:]}: the graph has a {n.op_type} where its "
                        "input is to be quantized; params may hold it without `input`")
     (x,) = [name for name in n.input if name != mark]
-    count += 1
-    stored, made = _quantization(f"{mark}/{count}", x, n.output[0], grids[mark])
+    uses[mark] += 1
+    name = mark if uses[mark] == 1 else f"{mark}/{uses[mark]}"
+    stored, made = _quantization(name, x, n.output[0], grids[mark])
     out.extend(made)
     tensors.extend(stored)
   return out, tensors
