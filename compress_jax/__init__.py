@@ -4,6 +4,7 @@ from compress_jax import (
   artifact,
   checkpoint,
   distill,
+  export,
   factorize,
   fold,
   kernels,
@@ -40,6 +41,6 @@ __all__ = [
     "Activation", "BlockSparse", "Captured", "Clustered", "Dynamic", "FakeFloat", "FakeQuant",
     "Float", "Leaf", "LowRank", "Masked", "NoRule", "Quantized", "Size", "Spatial", "Tucker2",
     "__version__", "artifact", "capture", "checkpoint", "count", "dense", "distill", "entries",
-    "factorize", "fold", "freeze", "is_leaf", "kernels", "lift", "merge", "metrics", "partition",
-    "penalties", "prune", "quantize", "schedules", "size", "stages",
+    "export", "factorize", "fold", "freeze", "is_leaf", "kernels", "lift", "merge", "metrics",
+    "partition", "penalties", "prune", "quantize", "schedules", "size", "stages",
 ]

@@ -51,7 +51,24 @@ def save(path: str | os.PathLike[str], params: Any, **metadata: Any) -> int:
     >>> load(path)
     ({'w': Array([1., 1.], dtype=float32)}, {'model': 'tiny'})
   """
-  data = encode(params, **metadata)
+  return write(path, encode(params, **metadata))
+
+
+def write(path: str | os.PathLike[str], data: bytes) -> int:
+  """Writes a file, all or nothing.
+
+  Args:
+    path: the file; replaced once the new one is complete.
+    data: its content.
+
+  Returns:
+    The file's size in bytes.
+
+  Example:
+    >>> import tempfile
+    >>> write(tempfile.mkdtemp() + "/file", b"abc")
+    3
+  """
   path = Path(path)
   with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
     try:

@@ -11,7 +11,8 @@ from jax.extend.core import Literal
 
 from compress_jax import tree
 from compress_jax.leaves import Leaf, is_leaf
-from compress_jax.rules import PRODUCTS, RULES, Captured, NoRule, Ref, bind
+from compress_jax.rules import PRODUCTS, RULES, Captured, NoRule, Ref, bind, product
+from compress_jax.rules.contraction import Contraction
 
 
 def lift(fn: Callable[..., Any], densify: bool = False,
@@ -47,7 +48,7 @@ def lift(fn: Callable[..., Any], densify: bool = False,
     [[1.0, 2.0]]
   """
   def lifted(*args: Any, **kwargs: Any) -> Any:
-    return _run(Interpreter(densify, exact=exact), fn, args, kwargs, frozenset())
+    return interpret(Interpreter(densify, exact=exact), fn, args, kwargs)
   return lifted
 
 
@@ -82,14 +83,25 @@ def capture(fn: Callable[..., Any], where: tree.Where = None,
     match = tree.matcher(where)
     interpreter = Interpreter(densify, watching=True)
     watched = {path for path, x in tree.entries(args[0])[0] if tree.is_float(x) and match(path, x)}
-    out = _run(interpreter, fn, args, kwargs, watched)
+    out = interpret(interpreter, fn, args, kwargs, watched)
     return out, interpreter.records
   return captured
 
 
-def _run(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwargs: Any,
-         watched: Collection[str]) -> Any:
-  """Traces `fn` on stand-ins for its leaves and interprets the program."""
+def interpret(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwargs: Any,
+              watched: Collection[str] = frozenset()) -> Any:
+  """Traces `fn` on stand-ins for its leaves and interprets the program.
+
+  Args:
+    interpreter: runs it.
+    fn: any JAX function.
+    args: its arguments, in which leaves may be.
+    kwargs: its arguments by name.
+    watched: paths of the plain arrays that become references too.
+
+  Returns:
+    What `fn` returns.
+  """
   flat, structure = tree.entries((args, kwargs))
   flat = [(_short(path), x) for path, x in flat]
   dynamic = [i for i, (_, x) in enumerate(flat) if isinstance(x, Leaf | jax.Array | np.ndarray)]
@@ -179,6 +191,10 @@ class Interpreter:
       raise NoRule(equation.primitive.name, x.path, f"{kind}, {why}")
     return x.dense()
 
+  def product(self, op: Contraction, x: Any, w: Ref) -> Any:
+    """Applies the weight `w` to `x`; see `rules.product`."""
+    return product(self, op, x, w)
+
   def record(self, path: str, x: Any, out: Any, terms: int) -> None:
     """Notes one use of the weight at `path`; see `Captured`."""
     if self.watching:
@@ -187,7 +203,7 @@ class Interpreter:
   def sub(self, jaxpr: Any, consts: Any) -> Callable[..., tuple[list[Any], Any]]:
     """Returns a function of the jaxpr's inputs that gives (outputs, records)."""
     def fn(*inputs: Any) -> tuple[list[Any], Any]:
-      inner = Interpreter(self.densify, self.watching, self.exact)
+      inner = type(self)(self.densify, self.watching, self.exact)
       outs = inner.run(jaxpr, consts, inputs)
       return [x if not isinstance(x, Ref) else inner.plain(x, _Returned, "it is returned")
               for x in outs], inner.records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from compress_jax.leaves.base import Array
 
@@ -23,7 +24,10 @@ def limits(bits: Array | int, symmetric: bool) -> tuple[Array, Array]:
     >>> [float(x) for x in limits(8, symmetric=True)]
     [-127.0, 127.0]
   """
-  half = jnp.left_shift(1, jnp.asarray(bits, jnp.int32) - 1).astype(jnp.float32)
+  if isinstance(bits, int):  # known to any program that is traced
+    half = np.float32(2**(bits - 1))
+  else:
+    half = jnp.left_shift(1, jnp.asarray(bits, jnp.int32) - 1).astype(jnp.float32)
   return (1 - half if symmetric else -half), half - 1
 
 

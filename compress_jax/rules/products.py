@@ -47,7 +47,7 @@ def product(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   terms = op.terms(w.leaf.shape)
   if isinstance(w.leaf, _FACTORIZED):
     # The factors' own products are what is multiplied and added.
-    out, terms = factorized(functools.partial(product, interpreter), op, x, w), 0
+    out, terms = factorized(interpreter.product, op, x, w), 0
   elif isinstance(w.leaf, _AFFINE):
     out = affine(op, x, w, interpreter.exact)
   elif isinstance(w.leaf, BlockSparse):
@@ -68,7 +68,7 @@ def _operands(cls: type[Contraction], interpreter: Any, equation: Any, left: Any
   w, x = (left, right) if on_left else (right, left)
   aval = equation.outvars[0].aval
   op = cls(equation.primitive, dict(equation.params), on_left, w.leaf.ndim, aval.dtype, outer)
-  return [product(interpreter, op, x, w)]
+  return [interpreter.product(op, x, w)]
 
 
 conv_general_dilated_p = primitives.conv_general_dilated_p

@@ -1,0 +1,99 @@
+"""`onnx`: the deployed model as a graph, its integers behind DequantizeLinear."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from jax.extend.core import jaxpr_as_fun
+
+from compress_jax import artifact, tree
+from compress_jax.export import inputs
+from compress_jax.export.extras import need
+from compress_jax.export.graph import filled
+from compress_jax.export.trace import Program, program
+
+_SYMBOLIC_FAILS = (TypeError, ValueError, NotImplementedError)
+_FIRST_OPSET = 21  # The first with 16-bit and blocked DequantizeLinear.
+
+
+def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: Any, *,
+         opset: int = _FIRST_OPSET, batch: str | None = "b") -> int:
+  """Writes the compressed model as an ONNX graph.
+
+  A `Quantized` leaf at "layer/kernel" is the initializer "/layer/kernel/integers" and
+  a DequantizeLinear (per tensor, channel or block); where it has a grid for its
+  layer's input, a QuantizeLinear and a DequantizeLinear come before the product
+  (a DynamicQuantizeLinear for 8-bit dynamic ones). Factors are products of their own;
+  codebooks are Gathers; narrow floats are widened; blocks and masks are stored dense,
+  up to 8 bits as int8. Where `lift` has no rule for a leaf, its dequantized array is used.
+  The graph's input is "input"; its outputs are "output", or "output_0", "output_1", ...
+
+  Args:
+    path: the file; replaced once the new one is complete.
+    fn: the model, called as `fn(params, x)`.
+    params: a parameter tree; trainable leaves are frozen first.
+    x: an input, or its `jax.ShapeDtypeStruct`.
+    opset: version of the operators, 21 or newer.
+    batch: name of the first axis of x, which then may have any size; None where the
+      model does not allow that: the graph then takes batches of x's size.
+
+  Returns:
+    The file's size in bytes.
+
+  Raises:
+    ImportError: the package jax2onnx is missing.
+    ValueError: `opset` or `batch` is none of those, or the model does not take
+      batches of any size.
+    NotImplementedError: jax2onnx has no operator for something in the model.
+
+  Example:
+    >>> import tempfile, jax.numpy as jnp, numpy as np, onnxruntime
+    >>> import compress_jax as cj
+    >>> path = tempfile.mkdtemp() + "/model.onnx"
+    >>> params = cj.quantize.affine({"w": jnp.eye(2)}, bits=8)
+    >>> _ = cj.export.onnx(path, lambda p, x: x @ p["w"], params, jnp.ones((1, 2)))
+    >>> session = onnxruntime.InferenceSession(path)
+    >>> session.run(["output"], {"input": np.array([[1, 2], [3, 4]], np.float32)})[0].tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+  """
+  if not isinstance(opset, int) or opset < _FIRST_OPSET:
+    raise ValueError(f"opset={opset!r}: may be a whole number from {_FIRST_OPSET}")
+  for module in ("jax2onnx", "onnx"):
+    need(module, "onnx")
+  fixed, wanted = inputs.spec(x, None), inputs.spec(x, batch)
+  params = tree.freeze(params)
+  try:
+    model = _model(program(fn, params, wanted), opset)
+  except _SYMBOLIC_FAILS as error:
+    if batch is None:
+      raise
+    _model(program(fn, params, fixed), opset)  # What fails on x itself fails for that.
+    raise inputs.refused(batch, error) from error
+  return artifact.write(path, model.SerializeToString())
+
+
+def _model(traced: Program, opset: int) -> Any:
+  """Returns the checked `onnx.ModelProto` of a program."""
+  with _quiet():
+    made = need("jax2onnx", "onnx").to_onnx(jaxpr_as_fun(traced.jaxpr), traced.specs, opset=opset)
+  count = len(made.graph.output)
+  names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+  model = filled(made, traced, "input", names)
+  need("onnx.checker", "onnx").check_model(model, full_check=True)
+  return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps the converter from warning of types that are inferred again afterwards."""
+  logger = logging.getLogger("onnx_ir.serde")
+  level = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)

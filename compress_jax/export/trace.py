@@ -1,0 +1,215 @@
+"""The program that goes into an ONNX graph: plain primitives, weights and grids as inputs.
+
+Every weight is an input of its own, and where a layer quantizes what goes in, the
+program multiplies that by another input, a mark: no optimizer of graphs can touch
+either, so that both are found again and replaced by what is stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives
+
+from compress_jax import tree
+from compress_jax.leaves import Activation, Dynamic, Leaf, base, is_leaf
+from compress_jax.leaves.base import Array
+from compress_jax.lift import Interpreter, interpret
+from compress_jax.rules import RULES, Ref, control_flow
+from compress_jax.rules.contraction import Contraction, Conv
+
+# Programs in programs whose own name no graph keeps.
+_INLINED = {primitives.jit_p: "jaxpr", primitives.remat_p: "jaxpr",
+            primitives.custom_jvp_call_p: "call_jaxpr", primitives.custom_vjp_call_p: "call_jaxpr"}
+_LOOPS = (primitives.scan_p, primitives.while_p, primitives.cond_p)
+
+
+@base.node
+class Weight(Leaf):
+  """Stands for an input of the graph, whatever leaf that is.
+
+  Attributes:
+    value: float32 array, what the leaf stands for.
+    mark: float32 scalar that its layer's input is multiplied by; None for none.
+    input: the grid of its layer's input, where no mark can say it.
+    bits: of that grid; 0 without one.
+    of: name of the dtype that the program sees.
+  """
+
+  value: Array
+  mark: Array | None
+  input: Activation | Dynamic | None
+  bits: int = base.static(default=0)
+  of: str = base.static(default="float32")
+
+  @property
+  def shape(self):
+    return self.value.shape
+
+  @property
+  def dtype(self):
+    return jnp.dtype(self.of)
+
+  def dense(self) -> Array:
+    return self.value.astype(self.dtype)
+
+
+for _primitive in (primitives.dot_general_p, primitives.conv_general_dilated_p,
+                   primitives.transpose_p):
+  RULES[_primitive, Weight] = RULES[_primitive, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What goes into a graph.
+
+  Attributes:
+    jaxpr: of the inputs `stored`, `marks` and x, in that order.
+    specs: the inputs' shapes and dtypes.
+    stored: {name: array or leaf}, the weights.
+    marks: {name: grid}, of the layers' inputs.
+  """
+
+  jaxpr: Any
+  specs: list[jax.ShapeDtypeStruct]
+  stored: dict[str, Any]
+  marks: dict[str, Activation | Dynamic]
+
+
+def program(fn: Callable[..., Any], params: Any, x: jax.ShapeDtypeStruct) -> Program:
+  """Traces a model for a graph.
+
+  Args:
+    fn: the model, called as `fn(params, x)`.
+    params: a frozen parameter tree.
+    x: shape and dtype of the input; axes may be symbolic.
+
+  Returns:
+    The program; products with factorized weights are its thinner products.
+
+  Raises:
+    ValueError: two weights have one name.
+  """
+  stored, marks = _named(params)
+
+  def call(arrays: list[Array], scalars: list[Array], x: Array) -> Any:
+    full = _with_weights(params, dict(zip(stored, arrays, strict=True)),
+                         dict(zip(marks, scalars, strict=True)))
+    return interpret(_Tracer(), fn, (full, x), {})
+
+  specs = [_spec(leaf) for leaf in stored.values()]
+  scalars = [jax.ShapeDtypeStruct((), jnp.float32)] * len(marks)
+  jaxpr = jax.make_jaxpr(call)(specs, scalars, x)
+  # Once more: tracing products made programs in programs too.
+  flat = jax.make_jaxpr(lambda *args: _Tracer().run(jaxpr.jaxpr, jaxpr.consts, args))(
+      *specs, *scalars, x)
+  return Program(flat, [*specs, *scalars, x], stored, marks)
+
+
+def _with_weights(params: Any, arrays: dict[str, Array], marks: dict[str, Array]) -> Any:
+  """Returns the tree with inputs of the graph in place of its arrays and leaves."""
+  def filled(path: str, x: Any) -> Any:
+    if not _kept(x):
+      return dataclasses.replace(x, **{name: filled(f"{path}/{name}", getattr(x, name))
+                                       for name in x.parts})
+    if not is_leaf(x):
+      return arrays[path].astype(x.dtype) if path in arrays else x
+    grid = getattr(x, "input", None)
+    bits = 0 if grid is None else int(grid.bits)
+    return Weight(arrays[path], marks.get(path), grid, bits=bits, of=x.dtype.name)
+
+  flat, structure = tree.entries(params)
+  return jax.tree.unflatten(structure, [filled(f"/{path}", x) for path, x in flat])
+
+
+def _kept(x: Any) -> bool:
+  """Returns whether a leaf is one weight of the graph, not made of factors."""
+  return not (is_leaf(x) and x.parts)
+
+
+def _named(params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Returns all weights by name, factors apart, and the grids that marks stand for."""
+  stored: dict[str, Any] = {}
+
+  def visit(path: str, x: Any) -> None:
+    if not _kept(x):
+      for name in x.parts:
+        visit(f"{path}/{name}", getattr(x, name))
+    elif path in stored:
+      raise ValueError(f"params: two weights would be named {path!r}; keys may not hold '/'")
+    elif is_leaf(x) or isinstance(x, jax.Array | np.ndarray):
+      stored[path] = x
+
+  for path, x in tree.entries(params)[0]:
+    visit(f"/{path}", x)
+  grids = {path: getattr(x, "input", None) for path, x in stored.items()}
+  return stored, {path: grid for path, grid in grids.items() if _has_nodes(grid)}
+
+
+def _has_nodes(grid: Any) -> bool:
+  """Returns whether ONNX has operators for a grid; others are written out in floats."""
+  if isinstance(grid, Dynamic):
+    return int(grid.bits) == 8 and not grid.symmetric
+  return isinstance(grid, Activation)
+
+
+def _spec(x: Any) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, jnp.float32 if tree.is_float(x) else x.dtype)
+
+
+class _Tracer(Interpreter):
+  """Inlines what a graph has no name for, and marks the inputs of quantized weights."""
+
+  def __init__(self, *_: Any):
+    super().__init__(densify=True)
+
+  def step(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    if equation.primitive in _LOOPS:
+      # No mark is found inside; what comes back is inlined as well.
+      return list(RULES[equation.primitive, None](self, equation, *map(_unmarked, inputs)))
+    name = _INLINED.get(equation.primitive)
+    if name is None:
+      return super().step(equation, inputs)
+    return self.run(*control_flow.open_jaxpr(equation.params[name]), inputs)
+
+  def product(self, op: Contraction, x: Any, w: Ref) -> Any:
+    if not isinstance(w.leaf, Weight):
+      return super().product(op, x, w)
+    op = dataclasses.replace(op, outer=None)
+    if isinstance(op, Conv):
+      return _convolution(op, x, w).astype(op.dtype)
+    return op(_on_grid(x, w.leaf), w.dense()).astype(op.dtype)
+
+
+def _unmarked(x: Any) -> Any:
+  if not isinstance(x, Ref) or not isinstance(x.leaf, Weight):
+    return x
+  return dataclasses.replace(x, leaf=dataclasses.replace(x.leaf, mark=None))
+
+
+def _on_grid(x: Array, leaf: Weight) -> Array:
+  """Returns x marked, or rounded to its grid by operations of its own."""
+  if leaf.mark is not None:
+    return (x.astype(jnp.float32) * leaf.mark).astype(x.dtype)
+  if leaf.input is None:
+    return x
+  # Known bits: graphs cannot shift signed integers.
+  grid = dataclasses.replace(leaf.input, bits=leaf.bits)
+  return grid.of(x).fake(x).astype(x.dtype)
+
+
+def _convolution(op: Conv, x: Array, w: Ref) -> Array:
+  """Convolves as ONNX does, channels before space: so nothing comes between mark and product."""
+  spec = op.params["dimension_numbers"]
+  same = tuple(range(op.ndim))
+  numbers = lax.ConvDimensionNumbers(same, same, same)
+  op = dataclasses.replace(op, params=op.params | {"dimension_numbers": numbers})
+  out = op(_on_grid(jnp.transpose(x, spec.lhs_spec), w.leaf),
+           jnp.transpose(w.dense(), spec.rhs_spec))
+  return jnp.transpose(out, tuple(np.argsort(spec.out_spec).tolist()))
