@@ -58,6 +58,8 @@ def operands(x: Array, w: BlockSparse) -> tuple[jnp.dtype, Array]:
 def _group_size(x: Array, w: BlockSparse) -> int:
   """Returns how many columns of blocks one group takes."""
   columns = len(w.counts)
+  if not isinstance(x.shape[0], int):
+    return columns  # exported for any batch
   total = w.blocks.shape[0] * w.block[0] * x.shape[0] * x.dtype.itemsize
   return columns if total <= WHOLE_BYTES else max(1, int(columns * GROUP_BYTES / total))
 
