@@ -63,7 +63,24 @@ def conv_general_dilated(lhs: Array, rhs: Array, window_strides: Any, padding: A
   strides = tuple(window_strides)
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
+  if lhs.shape[1:3] == (2, 2) and rhs.shape[:2] == (3, 3) and strides == (1, 1) and tuple(
+      map(tuple, padding)) == ((1, 1), (1, 1)):
+    return _in_a_column(lhs, rhs)
   return _conv(lhs, rhs, strides, tuple(map(tuple, padding)))
+
+
+def _in_a_column(x: Array, w: Array) -> Array:
+  """Convolves 2 x 2 images as one tall image, zeros between them.
+
+  One by one XLA takes 490 ms for what takes 30 ms so, and five times that for the
+  gradients (64 images, 512 to 512 channels; 2 cores, JAX 0.10.2 and 0.12.0).
+  """
+  count, height, width, channels = x.shape
+  apart = jnp.concatenate([x, jnp.zeros_like(x[:, :1])], 1)
+  column = apart.reshape(1, count * (height + 1), width, channels)
+  column = jnp.concatenate([column, jnp.zeros_like(column[:, :, :1])], 2)
+  y = _conv(column, w, (1, 1), ((1, 1), (1, 1)))
+  return y.reshape(count, height + 1, width + 1, -1)[:, :height, :width]
 
 
 def _nhwc(x: Array, w: Array, strides: Any, padding: Any) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,20 +19,18 @@ class ConvNorm(nn.Module):
     kernel: side of the kernel.
     folded: whether the batch norm has been folded into a bias (`cj.fold`).
     dtype: of the computation; parameters stay float32.
-    conv: what convolves, with the arguments of `lax.conv_general_dilated`.
   """
 
   features: int
   kernel: int = 3
   folded: bool = False
   dtype: Any = jnp.float32
-  conv: Callable[..., jax.Array] = conv_general_dilated
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     x = nn.Conv(self.features, (self.kernel, self.kernel), use_bias=self.folded, dtype=self.dtype,
                 kernel_init=nn.initializers.he_normal(), name="conv",
-                conv_general_dilated=self.conv)(x)
+                conv_general_dilated=conv_general_dilated)(x)
     if not self.folded:
       x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5,
                        dtype=self.dtype, name="norm")(x)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.conv import conv_general_dilated
 from experiments.models.layers import ConvNorm
 from experiments.pool import max_pool
 
@@ -27,7 +25,6 @@ class VGG(nn.Module):
     hidden: widths of linear layers before the last one.
     folded: whether batch norms have been folded into biases.
     dtype: of the computation.
-    conv: what convolves, with the arguments of `lax.conv_general_dilated`.
   """
 
   num_classes: int
@@ -35,13 +32,12 @@ class VGG(nn.Module):
   hidden: tuple[int, ...] = ()
   folded: bool = False
   dtype: Any = jnp.float32
-  conv: Callable[..., jax.Array] = conv_general_dilated
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     for i, group in enumerate(self.groups):
       for j, features in enumerate(group):
-        x = ConvNorm(features, folded=self.folded, dtype=self.dtype, conv=self.conv,
+        x = ConvNorm(features, folded=self.folded, dtype=self.dtype,
                      name=f"group{i}_layer{j}")(x, train)
       x = max_pool(x)
     x = x.reshape(x.shape[0], -1)
