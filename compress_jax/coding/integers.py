@@ -43,7 +43,8 @@ def write(writer: Writer, x: np.ndarray, shape: tuple[int, int, int],
 
 def _worth_trying(x: np.ndarray, present: np.ndarray | None) -> list[str]:
   zeros = 1 - np.count_nonzero(x) / len(x)
-  if int(x.max()) - int(x.min()) >= LARGEST_SIZE:
+  low, high = int(x.min()), int(x.max())
+  if high - low >= LARGEST_SIZE or max(-low, high) >= symbols.LARGEST:
     return ["planes"]
   kinds = ["together", "runs"] if _runs_fit(x, present) else ["together"]
   if present is not None or not zeros:

@@ -11,6 +11,8 @@ from compress_jax.coding.contexts import Classes
 from compress_jax.coding.stream import LARGEST_SIZE, CodingError, Reader, Writer
 
 
+LARGEST = 1 << 39  # magnitude of a number
+
 
 def write(writer: Writer, symbols: np.ndarray, context: np.ndarray | None = None,
           count: int = 1) -> None:
@@ -18,7 +20,7 @@ def write(writer: Writer, symbols: np.ndarray, context: np.ndarray | None = None
 
   Args:
     writer: the stream.
-    symbols: integers, one-dimensional; they span at most 65536.
+    symbols: integers below LARGEST, one-dimensional; they span at most 65536.
     context: uint8 like symbols, below `count`; None for a single one.
     count: of contexts.
 
@@ -72,7 +74,7 @@ def read(reader: Reader, length: int, context: np.ndarray | None = None,
   """
   if not length:
     return np.zeros(0, np.int32)
-  low = reader.number(2**40)
+  low = reader.number(2 * LARGEST)
   low = -(low + 1) // 2 if low % 2 else low // 2
   span = reader.number(LARGEST_SIZE - 1)
   dtype = np.int32 if abs(low) + span < 2**31 else np.int64
