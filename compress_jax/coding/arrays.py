@@ -65,18 +65,26 @@ def decode(data: bytes, shape: tuple[int, ...], dtype: str, present: np.ndarray 
     CodingError: the bytes are none of such an array.
   """
   out = np.zeros(math.prod(shape), jnp.dtype(dtype))
-  if data[:1] == _DEFLATED:
-    _inflate(data, out, present)
-  elif data[:1] == _MODELLED or not out.size:
-    reader = Reader(data[1:])
-    for at in _pieces(shape):
-      kept = None if present is None else present.reshape(-1)[at.start:at.stop]
-      below = None if base is None else base.reshape(-1)[at.start:at.stop]
-      part = _read(reader, out.dtype, at.shape, kept, below)
-      out[at.start:at.stop][slice(None) if kept is None else kept] = part
-  else:
-    raise CodingError(f"method {data[:1]!r}; may be {_MODELLED!r} or {_DEFLATED!r}")
+  try:
+    if data[:1] == _DEFLATED:
+      _inflate(data, out, present)
+    elif data[:1] == _MODELLED or not out.size:
+      _decode_pieces(data[1:], out, shape, present, base)
+    else:
+      raise CodingError(f"method {data[:1]!r}; may be {_MODELLED!r} or {_DEFLATED!r}")
+  except (ArithmeticError, IndexError, ValueError) as error:  # what numpy makes of bad numbers
+    raise error if isinstance(error, CodingError) else CodingError(str(error)) from None
   return out.reshape(shape)
+
+
+def _decode_pieces(data: bytes, out: np.ndarray, shape: tuple[int, ...],
+                   present: np.ndarray | None, base: np.ndarray | None) -> None:
+  reader = Reader(data)
+  for at in _pieces(shape):
+    kept = None if present is None else present.reshape(-1)[at.start:at.stop]
+    below = None if base is None else base.reshape(-1)[at.start:at.stop]
+    part = _read(reader, out.dtype, at.shape, kept, below)
+    out[at.start:at.stop][slice(None) if kept is None else kept] = part
 
 
 class _Piece:
