@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +25,7 @@ _STATIC: dict[str, Callable[[Any], bool]] = {
     "tuple[int, ...]": _ints,
     "tuple[int, int] | None": lambda x: x is None or (_ints(x) and len(x) == 2),
 }
-_DTYPES = ("bool", "int", "uint", "float", "bfloat", "complex")
+_DTYPE = re.compile(r"bool|u?int\d+|b?float\w+|complex\d+")
 
 
 def array_bytes(entry: dict[str, Any]) -> int:
@@ -45,13 +47,9 @@ def array_bytes(entry: dict[str, Any]) -> int:
   name, shape, dtype = entry["array"], entry["shape"], entry["dtype"]
   if not isinstance(name, str) or not _ints(shape) or len(shape) > 32 or min(shape, default=0) < 0:
     raise ValueError(f"array {name!r}: shape {str(shape)[:60]}; may be whole numbers from 0")
-  if not isinstance(dtype, str) or not dtype.rstrip("0123456789_efmnuzb").startswith(
-      _DTYPES) and dtype not in _DTYPES:
+  if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
     raise ValueError(f"array {name!r}: dtype {str(dtype)[:60]!r}; may be one of numbers")
-  size = jnp.dtype(dtype).itemsize
-  for n in shape:
-    size *= n
-  return size
+  return math.prod(shape) * jnp.dtype(dtype).itemsize
 
 
 def check(tree: Any, structure: Any) -> None:
