@@ -32,7 +32,8 @@ def test_sound_leaves_pass():
 
 
 @pytest.mark.parametrize("entry", [
-    {"array": "w", "shape": [-1], "dtype": "int8"}, {"array": "w", "shape": [True], "dtype": "int8"},
+    {"array": "w", "shape": [-1], "dtype": "int8"},
+    {"array": "w", "shape": [True], "dtype": "int8"},
     {"array": "w", "shape": [1.5], "dtype": "int8"}, {"array": "w", "shape": 3, "dtype": "int8"},
     {"array": "w", "shape": [1], "dtype": "object"}, {"array": "w", "shape": [1], "dtype": "U9"},
     {"array": "w", "shape": [1], "dtype": 8}, {"array": 3, "shape": [1], "dtype": "int8"}])

@@ -117,7 +117,7 @@ def _bits(x: np.ndarray) -> np.ndarray:
 
 
 def _write(writer: Writer, x: np.ndarray, shape, present, base) -> Writer:
-  if x.dtype == bool and present is None:
+  if x.dtype.kind == "b" and present is None:
     masks.write(writer, x.reshape(shape))
     return writer
   x = x if present is None else x[present]
@@ -127,7 +127,7 @@ def _write(writer: Writer, x: np.ndarray, shape, present, base) -> Writer:
 
 
 def _read(reader: Reader, dtype: np.dtype, shape, present, base) -> np.ndarray:
-  if dtype == bool and present is None:
+  if dtype.kind == "b" and present is None:
     return masks.read(reader, shape).ravel()
   if _is_float(dtype):
     return floats.read(reader, dtype.itemsize, shape, present).view(dtype)
@@ -148,7 +148,7 @@ def _minus(x: np.ndarray, base: np.ndarray | None, present: np.ndarray | None) -
 
 
 def _is_float(dtype: np.dtype) -> bool:
-  return not (dtype == bool or jnp.issubdtype(dtype, jnp.integer))
+  return not (dtype.kind == "b" or jnp.issubdtype(dtype, jnp.integer))
 
 
 def _raw(x: np.ndarray, present: np.ndarray | None) -> bytes:

@@ -10,7 +10,6 @@ from compress_jax.coding import contexts, tables
 from compress_jax.coding.contexts import Classes
 from compress_jax.coding.stream import LARGEST_SIZE, CodingError, Reader, Writer
 
-
 LARGEST = 1 << 39  # magnitude of a number
 
 
