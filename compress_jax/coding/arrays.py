@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import zlib
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import numpy as np
 from compress_jax.coding import contexts, floats, integers, masks
 from compress_jax.coding.stream import CodingError, Reader, Writer
 
-PIECE = 1 << 22  # elements that are coded together, with tables of their own
+PIECE = 1 << 22  # elements that are coded together, with tables of their own; format
 _MODELLED, _DEFLATED = b"m", b"d"
 _SAMPLE = 1 << 18
 
@@ -87,11 +88,16 @@ def _decode_pieces(data: bytes, out: np.ndarray, shape: tuple[int, ...],
     out[at.start:at.stop][slice(None) if kept is None else kept] = part
 
 
+@dataclasses.dataclass(frozen=True)
 class _Piece:
-  """Elements `start` to `stop` of an array, and their `contexts.view`."""
+  """Elements of an array from `start`, and their `contexts.view`."""
 
-  def __init__(self, start: int, shape: tuple[int, int, int]):
-    self.start, self.stop, self.shape = start, start + math.prod(shape), shape
+  start: int
+  shape: tuple[int, int, int]
+
+  @property
+  def stop(self) -> int:
+    return self.start + math.prod(self.shape)
 
 
 def _pieces(shape: tuple[int, ...]) -> Iterator[_Piece]:
