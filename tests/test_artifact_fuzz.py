@@ -20,7 +20,7 @@ PARAMS = cj.freeze({
     "d": cj.prune.block({"w": W}, 0.5, block=(2, 2))["w"], "e": [W[0], jnp.arange(3)]})
 DATA = cj.artifact.encode(PARAMS, name="m")
 HEADER, BODY = container.unpack(DATA)
-HOSTILE = 2500
+HOSTILE = 1500
 
 
 def mutated(data, rng):
