@@ -1,41 +1,48 @@
 """The deployable file: everything a fresh process needs to run the model.
 
-Layout: magic, header length (4 bytes, little-endian), header, body. The header
-is zlib-compressed JSON: structure, metadata, and for every array its dtype,
-shape, bits, mask, length and checksum. The body is the arrays' packed bits, each
-zlib-compressed, one after the other.
+`container` frames it, `coding` codes its arrays. The header tells structure and
+metadata, and for every array the length of its bytes and a CRC-32 of it decoded;
+"keep" names the mask of an array of which only some elements are stored, "base" the
+zero points that integers are counted from. No pickle, no code of the file's own.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import contextlib
+import dataclasses
 import os
-import struct
 import tempfile
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from compress_jax import manifest, packing, tree
-from compress_jax.leaves import Payload, is_leaf
+from compress_jax import coding, manifest, tree, wellformed
+from compress_jax.container import ArtifactError, check_size, pack, unpack
+from compress_jax.leaves import Node, Payload, is_leaf
 from compress_jax.leaves.base import payload_of
 
-MAGIC = b"CJX1"
+__all__ = ["MAX_BYTES", "ArtifactError", "decode", "encode", "load", "payloads", "save", "stored"]
+
+MAX_BYTES = 1 << 33
+FLOATS = ("float32", "bfloat16", "float16")
+_EXACT = ("scale", "codebook")  # fields of leaves: what integers stand for
+
+Progress = Callable[[int, int], object]
 
 
-class ArtifactError(ValueError):
-  """A file is no artifact, or a damaged one."""
-
-
-def save(path: str | os.PathLike[str], params: Any, **metadata: Any) -> int:
+def save(path: str | os.PathLike[str], params: Any, *, floats: str = "float32",
+         **metadata: Any) -> int:
   """Writes the deployed model, all or nothing.
 
   Args:
     path: the file; replaced once the new one is complete.
     params: a parameter tree; trainable leaves are frozen first.
+    floats: what float32 arrays are rounded to, "float32" (not at all), "bfloat16" or
+      "float16"; scales and codebooks of leaves keep every bit.
     **metadata: JSON-able values (the model's name and arguments, say).
 
   Returns:
@@ -51,7 +58,7 @@ def save(path: str | os.PathLike[str], params: Any, **metadata: Any) -> int:
     >>> load(path)
     ({'w': Array([1., 1.], dtype=float32)}, {'model': 'tiny'})
   """
-  return write(path, encode(params, **metadata))
+  return write(path, encode(params, floats=floats, **metadata))
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> int:
@@ -83,17 +90,20 @@ def write(path: str | os.PathLike[str], data: bytes) -> int:
   return len(data)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
+def load(path: str | os.PathLike[str], *, progress: Progress | None = None,
+         max_bytes: int = MAX_BYTES) -> tuple[Any, dict[str, Any]]:
   """Reads a deployed model.
 
   Args:
     path: a file that `save` wrote.
+    progress: is called after every array with the bytes decoded so far and those of all.
+    max_bytes: the most that all arrays may take; checked before memory is taken.
 
   Returns:
     (params, metadata): what was frozen, to the last bit.
 
   Raises:
-    ArtifactError: the file is no artifact, cut short, or changed.
+    ArtifactError: the file is no artifact, cut short, changed, or too large.
 
   Example:
     >>> import tempfile, jax.numpy as jnp
@@ -103,7 +113,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
     [1.0, 1.0]
   """
   try:
-    return decode(Path(path).read_bytes())
+    return decode(Path(path).read_bytes(), progress=progress, max_bytes=max_bytes)
   except ArtifactError as error:
     raise ArtifactError(f"{path}: {error}") from None
 
@@ -137,87 +147,158 @@ def stored(name: str, all_payloads: dict[str, Payload]) -> np.ndarray:
   return x.ravel() if payload.keep is None else x[np.asarray(all_payloads[payload.keep].array)]
 
 
-def encode(params: Any, **metadata: Any) -> bytes:
+def encode(params: Any, *, floats: str = "float32", **metadata: Any) -> bytes:
   """Returns the bytes that `save` writes; arguments as there.
 
   Example:
     >>> import numpy as np
     >>> encode({"w": np.zeros(1000, np.float32)})[:4]
-    b'CJX1'
+    b'CJX2'
   """
-  params = tree.freeze(params)
+  if floats not in FLOATS:
+    raise ValueError(f"floats={floats!r}: may be one of {', '.join(FLOATS)}")
+  params = _rounded(tree.freeze(params), floats, "params")
   structure, _ = manifest.describe(params)
   everything = payloads(params)
-  entries, body = {}, []
-  for name, payload in everything.items():
-    values = stored(name, everything)
-    raw = packing.pack(values, payload.bits)
-    body.append(zlib.compress(raw, 9))
-    entries[name] = [payload.bits, payload.keep, len(values), len(body[-1]), zlib.crc32(raw)]
-  header = zlib.compress(json.dumps({"structure": structure, "metadata": metadata,
-                                     "entries": entries}, separators=(",", ":")).encode(), 9)
-  return b"".join([MAGIC, struct.pack("<II", len(header), zlib.crc32(header)), header, *body])
+  arrays = {name: np.asarray(p.array) for name, p in everything.items()}
+  keep = {name: p.keep for name, p in everything.items() if p.keep is not None}
+  base = {name: found for name in arrays if (found := _base(name, everything))}
+  bodies = [coding.encode(x, *_context(name, x.shape, arrays, keep, base))
+            for name, x in arrays.items()]
+  entries = {name: [len(body), zlib.crc32(x.tobytes())]
+             for (name, x), body in zip(arrays.items(), bodies, strict=True)}
+  header = {"structure": structure, "metadata": metadata, "entries": entries, "keep": keep,
+            "base": base}
+  return pack(header, bodies, sum(x.nbytes for x in arrays.values()))
 
 
-def decode(data: bytes) -> tuple[Any, dict[str, Any]]:
+def decode(data: bytes, *, progress: Progress | None = None,
+           max_bytes: int = MAX_BYTES) -> tuple[Any, dict[str, Any]]:
   """Returns (params, metadata) of the bytes of an artifact.
 
   Args:
     data: what `encode` returned.
+    progress: as for `load`.
+    max_bytes: as for `load`.
 
   Returns:
     The frozen tree and the metadata.
 
   Raises:
-    ArtifactError: the bytes are no artifact, cut short, or changed.
+    ArtifactError: the bytes are no artifact, cut short, changed, or too large.
 
   Example:
     >>> import numpy as np
     >>> decode(encode({"w": np.zeros(1)}, epoch=3))[1]
     {'epoch': 3}
   """
-  if data[:4] != MAGIC or len(data) < 12:
-    raise ArtifactError(f"starts with {data[:4]!r}; an artifact starts with {MAGIC!r}")
-  size, checksum = struct.unpack("<II", data[4:12])
-  packed = data[12:12 + size]
-  if zlib.crc32(packed) != checksum:
-    raise ArtifactError("the header is cut short or fails its checksum")
+  header, body = unpack(data)
+  with _refused():
+    entries = {e["array"]: e for e in manifest.paths(header["structure"])}
+    total = sum(wellformed.array_bytes(e) for e in entries.values())
+    check_size(total, len(data), max_bytes)
+    bodies = _cut(header["entries"], body)
+    linked = set(header["keep"]) | set(header["base"])
+    # Masks and zero points come before what they belong to.
+    order = sorted(entries, key=lambda name: name in linked)
+  arrays: dict[str, np.ndarray] = {}
+  for name in order:
+    with _refused():
+      arrays[name] = _decode_array(bodies[name], entries[name], header, arrays)
+    if progress:
+      progress(sum(x.nbytes for x in arrays.values()), total)
+  with _refused():
+    structure = header["structure"]
+    params = manifest.rebuild(structure, lambda e: manifest.on_device(arrays[e["array"]]))
+    wellformed.check(params, structure)
+    return params, dict(header["metadata"])
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+  """Makes an ArtifactError of whatever a hostile file makes the code inside raise."""
   try:
-    header = json.loads(zlib.decompress(packed))
-    arrays = _decode_body(header, data[12 + size:])
-    params = manifest.rebuild(header["structure"], lambda e: manifest.on_device(arrays[e["array"]]))
-    return params, header["metadata"]
+    yield
   except ArtifactError:
     raise
-  except (KeyError, TypeError, ValueError, zlib.error) as error:
-    raise ArtifactError(f"not what its header says ({error})") from error
+  except Exception as error:
+    raise ArtifactError(f"not what its header says ({type(error).__name__}: "
+                        f"{str(error)[:120]})") from error
 
 
-def _decode_body(header: dict[str, Any], body: bytes) -> dict[str, np.ndarray]:
-  described = {e["array"]: e for e in manifest.paths(header["structure"])}
-  vectors, start = {}, 0
-  for name, (bits, _, count, length, checksum) in header["entries"].items():
-    expected = packing.packed_size(count, bits)
-    # Never inflate beyond what the header promises.
-    raw = zlib.decompressobj().decompress(body[start:start + length], expected + 1)
-    if len(raw) != expected or zlib.crc32(raw) != checksum:
-      raise ArtifactError(f"{name} is cut short or fails its checksum")
-    vectors[name] = packing.unpack(raw, count, bits, described[name]["dtype"])
+def _cut(entries: dict[str, list[int]], body: bytes) -> dict[str, bytes]:
+  """Returns every array's bytes; behind them there may only be zeros."""
+  out, start = {}, 0
+  for name, (length, _) in entries.items():
+    if type(length) is not int or not 0 <= length <= len(body) - start:
+      raise ArtifactError(f"{name}: {length} bytes; there are {len(body) - start}")
+    out[name] = body[start:start + length]
     start += length
-  if start != len(body):
+  if body[start:].strip(b"\0"):
     raise ArtifactError(f"the body has {len(body)} bytes; the header says {start}")
-  keeps = {name: entry[1] for name, entry in header["entries"].items()}
-  return {name: _laid_out(name, vectors, keeps, described) for name in vectors}
+  return out
 
 
-def _laid_out(name: str, vectors: dict[str, np.ndarray], keeps: dict[str, str | None],
-              described: dict[str, Any]) -> np.ndarray:
-  shape, values = described[name]["shape"], vectors[name]
-  if keeps[name] is None:
-    if math.prod(shape) != values.size:
-      raise ArtifactError(f"{name}: {values.size} elements do not fill {shape}")
-    return values.reshape(shape)
-  mask = vectors[keeps[name]].astype(bool)
-  out = np.zeros(mask.size, values.dtype)
-  out[mask] = values
-  return out.reshape(shape)
+def _decode_array(data: bytes, entry: dict[str, Any], header: dict[str, Any],
+                  arrays: dict[str, np.ndarray]) -> np.ndarray:
+  name, shape = entry["array"], tuple(entry["shape"])
+  present, base = _context(name, shape, arrays, header["keep"], header["base"])
+  try:
+    out = coding.decode(data, shape, entry["dtype"], present, base)
+  except coding.CodingError as error:
+    raise ArtifactError(f"{name}: {error}") from None
+  if zlib.crc32(out.tobytes()) != header["entries"][name][1]:
+    raise ArtifactError(f"{name} fails its checksum")
+  return out
+
+
+def _context(name: str, shape: tuple[int, ...], arrays: dict[str, np.ndarray],
+             keep: dict[str, str], base: dict[str, str]) -> tuple[Any, Any]:
+  """Returns which elements of an array are stored, and what they are counted from."""
+  present = arrays[keep[name]] if name in keep else None
+  if present is not None and (present.dtype != bool or present.shape != shape):
+    raise ArtifactError(f"{name}: {keep[name]} is {present.dtype} {present.shape}; "
+                        f"must be bool {shape}")
+  return present, _spread(arrays[base[name]], shape) if name in base else None
+
+
+def _base(name: str, everything: dict[str, Payload]) -> str | None:
+  """Returns the name of the zero points of an array of integers, None for zero."""
+  payload, sibling = everything[name], f"{name.rpartition('/')[0]}/zero_point".lstrip("/")
+  if np.ndim(payload.zero) == 0 or sibling not in everything:
+    return None
+  spread = _spread(np.asarray(everything[sibling].array), np.shape(payload.array))
+  return sibling if np.array_equal(spread, np.broadcast_to(payload.zero, spread.shape)) else None
+
+
+def _spread(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns integers laid over a shape, like `leaves.grid.spread`."""
+  if x.dtype.kind not in "iu":
+    raise ArtifactError(f"zero points are {x.dtype}; must be integers")
+  for axis in range(x.ndim if x.ndim == len(shape) else 0):
+    if 1 < x.shape[axis] < shape[axis]:
+      x = np.repeat(x, shape[axis] // x.shape[axis], axis)
+  return np.broadcast_to(x, shape)
+
+
+def _rounded(x: Any, floats: str, path: str) -> Any:
+  """Returns a tree with its float32 arrays rounded, dtypes as they were."""
+  again = lambda items: {k: v if isinstance(x, Node) and k in _EXACT else
+                         _rounded(v, floats, f"{path}/{k}") for k, v in items}
+  if floats == "float32" or x is None:
+    return x
+  if isinstance(x, Node):
+    return dataclasses.replace(x, **again(x.fields().items()))
+  if isinstance(x, dict):
+    return again(x.items())
+  if isinstance(x, list | tuple):
+    return type(x)(again((str(i), v) for i, v in enumerate(x)).values())
+  values = np.asarray(x)
+  if values.dtype != np.float32:
+    return x
+  with np.errstate(over="ignore"):
+    out = values.astype(jnp.dtype(floats)).astype(np.float32)
+  if (np.isinf(out) & ~np.isinf(values)).any():
+    raise ValueError(f"{path}: {np.abs(values).max()} is beyond what {floats} holds; "
+                     "may be saved as bfloat16 or float32")
+  return out

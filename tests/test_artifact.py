@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compress_jax as cj
+from compress_jax import container
 
 
 def model(sparsity=0.9):
@@ -87,6 +88,58 @@ def test_any_shape_of_tree_comes_back():
   four = {"w": jnp.array([1, -2, 3, -8], jnp.int4)}
   assert cj.size(four).dense == cj.size(four).packed == 2
   np.testing.assert_array_equal(cj.artifact.decode(cj.artifact.encode(four))[0]["w"], four["w"])
+
+
+@pytest.mark.parametrize("floats, step", [("bfloat16", 2**-8), ("float16", 2**-11)])
+def test_floats_are_rounded_by_choice(floats, step):
+  params = model() | {"batch": {"scale": jnp.linspace(1, 2, 64)}}
+  loaded = cj.artifact.decode(cj.artifact.encode(params, floats=floats))[0]
+  frozen = cj.freeze(params)
+  np.testing.assert_allclose(loaded["w"], params["w"], rtol=step)
+  np.testing.assert_array_equal(loaded["w"], params["w"].astype(floats).astype(jnp.float32))
+  assert (loaded["batch"]["scale"] != params["batch"]["scale"]).any()
+  # What integers stand for keeps every bit.
+  np.testing.assert_array_equal(loaded["both"].dense(), frozen["both"].dense())
+  assert len(cj.artifact.encode({"w": params["w"]}, floats=floats)) < 64 * 64 * 2
+  with pytest.raises(ValueError, match="may be one of float32, bfloat16, float16"):
+    cj.artifact.encode(params, floats="int8")
+
+
+def test_what_float16_cannot_hold_is_refused():
+  with pytest.raises(ValueError, match=r"params/a/0: .* is beyond what float16 holds"):
+    cj.artifact.encode({"a": [jnp.array([1e6])]}, floats="float16")
+  cj.artifact.encode({"a": jnp.array([jnp.inf, 1.0])}, floats="float16")
+
+
+def test_progress_counts_bytes(tmp_path):
+  cj.artifact.save(tmp_path / "m.cjx", model())
+  calls = []
+  cj.artifact.load(tmp_path / "m.cjx", progress=lambda done, total: calls.append((done, total)))
+  done, total = zip(*calls, strict=True)
+  assert sorted(done) == list(done) and done[-1] == total[0] == total[-1] > 64 * 64 * 4
+
+
+def test_zero_points_are_counted_from():
+  w = cj.prune.magnitude({"w": jax.random.normal(jax.random.key(0), (64, 32)) + 1}, 0.9)
+  frozen = cj.freeze(cj.quantize.affine(w, 4, symmetric=False, group=2))
+  loaded = cj.artifact.decode(cj.artifact.encode(frozen))[0]
+  np.testing.assert_array_equal(loaded["w"].integers, frozen["w"].integers)
+  header, _ = container.unpack(cj.artifact.encode(frozen))
+  assert header["base"] == {"w/integers": "w/zero_point"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("call", ["fsync", "chmod", "replace"])
+def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch, call, error):
+  path = tmp_path / "m.cjx"
+  cj.artifact.save(path, {"w": jnp.ones(3)})
+  before = path.read_bytes()
+  def stop(*args):
+    raise error
+  monkeypatch.setattr(cj.artifact.os, call, stop)
+  with pytest.raises(error):
+    cj.artifact.save(path, {"w": jnp.zeros(3)})
+  assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("tree", [{0: 1.0}, {"a/b": 1.0}])
