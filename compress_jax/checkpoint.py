@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from compress_jax import manifest
+from compress_jax import manifest, summary
 
 FORMAT = 1
 
@@ -52,8 +52,11 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     if filled:
       _orbax("save")(partial / "arrays", filled)
     sums = {name: _checksum(x) for name, x in arrays.items()}
+    # Zeros and bytes of each leaf, so that inspecting a study reads no arrays.
+    leaves = [summary.to_json(leaf) for leaf in summary.summarize(tree)]
     text = json.dumps({"format": FORMAT, "structure": structure, "checksums": sums,
-                       "files": _file_sizes(partial / "arrays"), "metadata": metadata})
+                       "files": _file_sizes(partial / "arrays"), "summary": leaves,
+                       "metadata": metadata})
     (partial / "manifest.json").write_text(text)
     _replace(partial, path)
   finally:
@@ -125,7 +128,8 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     path: a directory that `save` wrote.
 
   Returns:
-    {"format", "structure", "checksums", "files" (sizes in bytes), "metadata"}.
+    {"format", "structure", "checksums", "files" (sizes in bytes), "metadata"}, and
+    "summary" (`summary.to_json` of every leaf) unless an older version wrote it.
 
   Raises:
     CheckpointError: missing, cut short, or of another format.
