@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress_jax import summary
+from compress_jax.inspect.lineage import Stage
 from compress_jax.inspect.reader import Inspection
 
 Row = Mapping[str, Any]
@@ -26,7 +27,8 @@ HEADINGS = {
     "packed_bytes": "packed B", "gzip_bytes": "gzip B", "artifact_bytes": "file B",
     "test_accuracy": "test accuracy", "val_accuracy": "val accuracy", "kind_before": "what, before",
     "packed_before": "packed B, before", "sparsity_before": "sparsity, before",
-    "ratio": "packed ratio", "nonzero_params": "non-zero"}
+    "ratio": "packed ratio", "nonzero_params": "non-zero",
+    "nonzero": "non-zero"}
 HELP = {
     "params": "numbers that the leaf is made of; a low-rank leaf's are its factors'",
     "sparsity": "fraction of these that is zero",
@@ -72,6 +74,13 @@ def stage_rows(found: Inspection) -> list[dict[str, Any]]:
            **{k: v for k, v in s.totals.items() if k in STAGE},
            **{k: v for k, v in s.stage.numbers.items() if s.totals.get(k) is None
               or k not in STAGE}} for s in found.stages if s.stage]
+
+
+def key_numbers(stage: Stage) -> list[str]:
+  """Returns the few numbers that a stage in a tree is shown with."""
+  keys = [k for k in stage.numbers if "accuracy" in k] + ["artifact_bytes", "seconds"]
+  found = [f"{heading(k)} {number(k, stage.numbers[k])}" for k in keys if k in stage.numbers]
+  return found or ["not complete"] * (stage.metrics is None)
 
 
 def fields_of(rows: Sequence[Row], first: Sequence[str]) -> list[str]:

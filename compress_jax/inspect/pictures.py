@@ -25,7 +25,7 @@ def histogram(before: Any, after: Any) -> Histogram | None:
     after: likewise.
 
   Returns:
-    Fractions of all weights in each of `BINS` intervals, exact zeros left out; None
+    Fractions of all weights in each of at most `BINS` intervals, exact zeros left out; None
     if nothing is left.
 
   Example:
@@ -43,8 +43,9 @@ def histogram(before: Any, after: Any) -> Histogram | None:
   low, high = float(every.min()), float(every.max())
   if not low < high:
     low, high = low - abs(low) / 2, high + abs(high) / 2
+  bins = min(BINS, max(4, every.size // 8))  # a short vector fills few
   counts = [None if x is None else
-            tuple((np.histogram(s, BINS, (low, high))[0] / max(1, x.size)).tolist())
+            tuple((np.histogram(s, bins, (low, high))[0] / max(1, x.size)).tolist())
             for x, s in zip(sides, shown, strict=True)]
   zeros = tuple(None if x is None else float(np.mean(x == 0)) if x.size else 0.0 for x in sides)
   return Histogram(low=low, high=high, before=counts[0], after=counts[1], zeros=zeros)

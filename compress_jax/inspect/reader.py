@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from compress_jax import arrays, artifact, checkpoint, manifest, summary
-from compress_jax.inspect.lineage import Stage, ancestors, is_stage, read_stage
+from compress_jax.inspect.lineage import Stage, ancestors, depth_first, is_stage, read_stage
 from compress_jax.summary import LeafSummary
 
 KINDS = "a stage's directory, a checkpoint, a workdir (with stages/ in it) or an artifact (.cjx)"
@@ -161,7 +161,8 @@ def _with_manifest(made: Inspection, path: Path) -> Inspection:
 
 
 def _workdir(path: Path) -> Inspection:
-  stages = [_stage(p) for p in sorted((path / "stages").iterdir()) if is_stage(p)]
+  found = {p.name: _stage(p) for p in sorted((path / "stages").iterdir()) if is_stage(p)}
+  stages = [found[s.id] for _, s in depth_first(f.lineage[-1] for f in found.values())]
   failures = [f for s in stages for f in s.failures]
   return Inspection(path=path, what="workdir", stages=tuple(stages), failures=tuple(failures))
 

@@ -53,10 +53,12 @@ def _sentence(found: Inspection) -> str:
 
 
 def _about(stage: Stage, indent: str, full: bool) -> list[str]:
-  numbers = "  ".join(f"{columns.heading(k)} {columns.number(k, v)}"
-                      for k, v in stage.numbers.items())
-  lines = [f"{indent}{stage.id}  {numbers or 'not complete'}"]
-  return lines + ([f"{indent}  spec {json.dumps(stage.spec, sort_keys=True)}"] if full else [])
+  lines = [f"{indent}{stage.id}  {', '.join(columns.key_numbers(stage))}"]
+  if full:
+    numbers = (f"{columns.heading(k)} {columns.number(k, v)}" for k, v in stage.numbers.items())
+    lines += [f"{indent}  metrics  {', '.join(numbers)}",
+              f"{indent}  spec  {json.dumps(stage.spec, sort_keys=True)}"]
+  return lines
 
 
 def _show_totals(found: Inspection) -> None:

@@ -76,10 +76,7 @@ def about_stage(stage: Stage, address: str | None = None, here: bool = False) ->
   """Returns a stage in a tree: its name, its numbers, and its specification behind a click."""
   name = f'<a href="{escape(address)}">{escape(stage.name)}</a>' if address else (
       f'<span{" class=here" * here}>{escape(stage.name)}</span>')
-  keys = [k for k in stage.numbers if "accuracy" in k] + ["artifact_bytes", "seconds"]
-  numbers = [f"{columns.heading(k)} {columns.number(k, stage.numbers[k])}"
-             for k in keys if k in stage.numbers]
-  shown = ", ".join(numbers) or ("not complete" if stage.metrics is None else "")
+  shown = ", ".join(columns.key_numbers(stage))
   folded = page.folded("specification and metrics", page.as_json(
       {"spec": stage.spec, "metrics": stage.metrics, "data": stage.data,
        "version": stage.version, "directory": stage.id}))
@@ -114,17 +111,21 @@ def _diff(diff: Diff) -> str:
 
 def _weights(leaves: Sequence[columns.Row], params: Any, before: tuple[str, Any] | None) -> str:
   """Returns a card a leaf: histograms and masks."""
-  name, old = before or ("", {})
+  name, old = before or (None, {})
   after, earlier = (dict(tree.entries(t)[0]) for t in (params, old))
-  cards = [_card(row, after[row["path"]], earlier.get(row["path"])) for row in leaves
-           if row["path"] in after]
+  cards = {True: "", False: ""}  # of matrices and kernels; of vectors
+  for row in leaves:
+    if row["path"] in after:
+      cards[len(row["shape"]) > 1] += _card(row, after[row["path"]], earlier.get(row["path"]))
+  vectors = page.folded("vectors and scalars", f'<div class="cards">{cards[False]}</div>',
+                        is_open=not cards[True]) if cards[False] else ""
   key = '<span class="key" style="--key: var(--after)">these weights</span>'
-  if before:
-    key = '<span class="key" style="--key: var(--before)">{escape(name)}</span> &ensp; {key}'
+  if name:
+    key = f'<span class="key" style="--key: var(--before)">{escape(name)}</span> &ensp; {key}'
   return (f'<h2>Weights</h2><p class="soft">{key} &ensp; Exact zeros are left out of the '
           'histograms. In masks, white is kept, black is pruned; rows are inputs and columns '
           f'outputs, or the other way round where that is wider.</p><div class="cards">'
-          f'{"".join(cards)}</div>')
+          f"{cards[True]}</div>{vectors}")
 
 
 def _card(row: columns.Row, x: Any, before: Any) -> str:
