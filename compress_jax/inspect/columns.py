@@ -16,8 +16,8 @@ Row = Mapping[str, Any]
 LEAF = ("path", "kind", "shape", "dtype", "params", "sparsity", "block_sparsity", "rank", "bits",
         "input_bits", "scale_max", "dense_bytes", "nonzero_bytes", "packed_bytes", "gzip_bytes",
         "share")
-STAGE = ("stage", "parent", "sparsity", "dense_bytes", "nonzero_bytes", "packed_bytes",
-         "gzip_bytes", "artifact_bytes")
+STAGE = ("stage", "parent", "test_accuracy", "val_accuracy", "sparsity", "dense_bytes",
+         "nonzero_bytes", "packed_bytes", "gzip_bytes", "artifact_bytes", "seconds")
 DIFF = ("path", "kind_before", "kind", "packed_before", "packed_bytes", "ratio",
         "sparsity_before", "sparsity", "change")
 

@@ -42,15 +42,17 @@ def document(title: str, *body: str) -> str:
           + f"\n<script>\n{asset('page.js')}</script>\n</body>\n</html>\n")
 
 
-def table(name: str, rows: Sequence[columns.Row], fields: Sequence[str],
-          links: Mapping[str, Mapping[str, str]] | None = None) -> str:
+def table(name: str, rows: Sequence[columns.Row], fields: Sequence[str], *,
+          link: Callable[[str, columns.Row], str | None] = lambda field, row: None,
+          small: bool = False) -> str:
   """Returns a table that a click on a heading sorts.
 
   Args:
     name: of the table, for those who hear the page.
     rows: {field: value}.
     fields: the columns; the first one names the row.
-    links: {field: {text of a cell: address}}.
+    link: the address that a field of a row leads to, or None.
+    small: whether it is only as wide as it must be.
 
   Returns:
     HTML.
@@ -68,12 +70,14 @@ def table(name: str, rows: Sequence[columns.Row], fields: Sequence[str],
       tag, scope = ("th", ' scope="row"') if field == fields[0] else ("td", "")
       value = escape(json.dumps(columns.key(row.get(field))))
       css = ' class="n"' if field in right else ""
-      shown = _linked(columns.text(field, row), (links or {}).get(field, {}))
+      shown, address = escape(columns.text(field, row)), link(field, row)
+      shown = f'<a href="{escape(address)}">{shown}</a>' if address else shown
       cells.append(f'<{tag}{scope}{css} data-value="{value}">{shown}</{tag}>')
     lines.append(f"<tr>{''.join(cells)}</tr>")
   # Reached by keyboard, because it may scroll.
-  return (f'<div class="wide" tabindex="0" role="region" aria-label="{escape(name)}">'
-          f'<table class="sortable">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+  return (f'<div class="wide{" small" * small}" tabindex="0" role="region" '
+          f'aria-label="{escape(name)}"><table class="sortable">\n'
+          f"<thead><tr>{head}</tr></thead>\n<tbody>\n"
           + "\n".join(lines) + "\n</tbody></table></div>")
 
 
@@ -82,12 +86,6 @@ def _heading(field: str, right: bool) -> str:
   hint = f' title="{escape(columns.HELP[field])}"' if field in columns.HELP else ""
   return (f'<th scope="col"{css} data-field="{escape(field)}" aria-sort="none">'
           f'<button type="button"{hint}>{escape(columns.heading(field))}</button></th>')
-
-
-def _linked(shown: str, links: Mapping[str, str]) -> str:
-  if shown not in links:
-    return escape(shown)
-  return f'<a href="{escape(links[shown])}">{escape(shown)}</a>'
 
 
 def facts(pairs: Mapping[str, str]) -> str:

@@ -105,7 +105,7 @@ def _diff(diff: Diff) -> str:
   rows = [{"total": columns.heading(k), "before": columns.text(k, {k: a}),
            "after": columns.text(k, {k: b})} for k, (a, b) in diff.totals.items()]
   return (f"<h2>{escape(diff.before)} → {escape(diff.after)}</h2>"
-          + page.table("totals", rows, ("total", "before", "after")) + "<p></p>"
+          + page.table("totals", rows, ("total", "before", "after"), small=True) + "<p></p>"
           + page.table("differences", diff.rows, columns.fields_of(diff.rows, columns.DIFF)))
 
 
@@ -150,7 +150,7 @@ def _masks(path: str, x: Any) -> str:
   for name, kept in pictures.masks_of(x).items():
     pixels = pictures.shrunk(kept)
     height, width = pixels.shape
-    zoom = max(1, min(8, 320 // width))
+    zoom = max(1, min(8, 300 // width, 160 // height))
     text = f"{name}, {100 * kept.mean():.1f} % kept"
     out.append(f'<figure><img class="mask" src="{pictures.data_uri(pixels)}" width="{width * zoom}"'
                f' height="{height * zoom}" alt="{escape(f"{path}, {text}")}">'
