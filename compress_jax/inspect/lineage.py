@@ -111,7 +111,7 @@ def ancestors(stage: Stage) -> list[Stage]:
 
 
 def depth_first(stages: Iterable[Stage]) -> list[tuple[int, Stage]]:
-  """Returns every stage with its depth, each after its parent.
+  """Returns every stage with its depth, each after its parent; one without is a root.
 
   Example:
     >>> made = [Stage(directory=Path(n), name=n, parent=p)
@@ -124,9 +124,13 @@ def depth_first(stages: Iterable[Stage]) -> list[tuple[int, Stage]]:
   for stage in by_id.values():
     known = stage.parent if stage.parent in by_id else None
     children.setdefault(known, []).append(stage)
-  found, todo = [], [(0, s) for s in reversed(children.get(None, []))]
-  while todo:
-    depth, stage = todo.pop()
-    found.append((depth, stage))
-    todo += [(depth + 1, s) for s in reversed(children.get(stage.id, []))]
-  return found
+  found: dict[str, tuple[int, Stage]] = {}
+  # Damaged files may name stages in a circle; then some have no root.
+  for root in [*children.get(None, []), *by_id.values()]:
+    todo = [(0, root)]
+    while todo:
+      depth, stage = todo.pop()
+      if stage.id not in found:
+        found[stage.id] = (depth, stage)
+        todo += [(depth + 1, s) for s in reversed(children.get(stage.id, []))]
+  return list(found.values())

@@ -197,10 +197,17 @@ def tree_of(found: Inspection) -> Any:
     if found.what == "artifact":
       return _loaded_artifact(found.path)[0]
     if found.what == "orbax":
-      return arrays.load(found.path)
+      return _bare_tree(found.path)
     return checkpoint.load(_arrays_of(found))[0]
   except ValueError as error:
     raise InspectError(str(error)) from None
+
+
+def _bare_tree(path: Path) -> Any:
+  try:
+    return arrays.load(path)
+  except ValueError as error:
+    raise InspectError(f"{path}: cannot be read ({error})") from None
 
 
 def parent(found: Inspection) -> Inspection | None:
