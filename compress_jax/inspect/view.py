@@ -75,7 +75,7 @@ def workdir_page(found: Inspection, stages: Sequence[columns.Row],
 def about_stage(stage: Stage, address: str | None = None, here: bool = False) -> str:
   """Returns a stage in a tree: its name, its numbers, and its specification behind a click."""
   name = f'<a href="{escape(address)}">{escape(stage.name)}</a>' if address else (
-      f'<span{" class=here" * here}>{escape(stage.name)}</span>')
+      f'<span class="{"here" if here else "stage"}">{escape(stage.name)}</span>')
   shown = ", ".join(columns.key_numbers(stage))
   folded = page.folded("specification and metrics", page.as_json(
       {"spec": stage.spec, "metrics": stage.metrics, "data": stage.data,

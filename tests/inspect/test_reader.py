@@ -71,7 +71,8 @@ def test_every_damaged_array_is_named(tmp_path):
 def test_a_stage_that_is_not_complete(workdir):
   directory = workdir / "stages" / "next-0123"
   directory.mkdir()
-  (directory / "stage.json").write_text(json.dumps({"name": "next", "parent": "gone-1", "spec": {}}))
+  known = {"name": "next", "parent": "gone-1", "spec": {}}
+  (directory / "stage.json").write_text(json.dumps(known))
   found = inspect.read(directory)
   assert (found.leaves, found.failures, found.stage.metrics) == ((), (), None)
   assert len(inspect.read(workdir).stages) == 4 and not inspect.check(found).failures
