@@ -32,8 +32,9 @@ def test_the_library_imports_only_what_lies_below(path):
 
 
 def test_importing_it_loads_none_of_them():
-  code = ("import sys, compress_jax, compress_jax.inspect.__main__; print([m for m in ('flax', 'tensorflow_datasets', "
-          "'tensorflow', 'matplotlib', 'rich', 'experiments') if m in sys.modules])")
+  code = ("import sys, compress_jax, compress_jax.inspect.__main__; "
+          "print([m for m in ('flax', 'tensorflow_datasets', 'tensorflow', "
+          "'matplotlib', 'rich', 'experiments') if m in sys.modules])")
   out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
                        check=True).stdout
   assert out.strip() == "[]"

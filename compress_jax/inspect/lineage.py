@@ -99,15 +99,23 @@ def _json(file: Path, problems: list[str]) -> dict[str, Any] | None:
   return None
 
 
-def ancestors(stage: Stage) -> list[Stage]:
-  """Returns the stages from the root to this one, as far as their directories are there."""
+def ancestors(stage: Stage, known: Mapping[str, Stage] | None = None) -> tuple[Stage, ...]:
+  """Returns the stages from the root to this one, as far as their directories are there.
+
+  Args:
+    stage: the last one.
+    known: {id: stage} of those that are read already; None reads them.
+  """
   chain = [stage]
   while chain[0].parent and chain[0].parent not in {s.id for s in chain}:
     directory = stage.directory.parent / chain[0].parent
-    if not is_stage(directory):
+    if known is None and is_stage(directory):
+      chain.insert(0, read_stage(directory))
+    elif known and chain[0].parent in known:
+      chain.insert(0, known[chain[0].parent])
+    else:
       break
-    chain.insert(0, read_stage(directory))
-  return chain
+  return tuple(chain)
 
 
 def depth_first(stages: Iterable[Stage]) -> list[tuple[int, Stage]]:

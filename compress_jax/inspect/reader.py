@@ -102,7 +102,7 @@ def read(path: str | os.PathLike[str]) -> Inspection:
   if path.is_file():
     return _artifact(path)
   if is_stage(path):
-    return _stage(path)
+    return _stage(_lineage(path))
   if (path / "manifest.json").is_file():
     return _checkpoint(path)
   if (path / "stages").is_dir():
@@ -113,7 +113,7 @@ def read(path: str | os.PathLike[str]) -> Inspection:
 
 
 def _lineage(directory: Path) -> tuple[Stage, ...]:
-  return tuple(ancestors(read_stage(directory))) if is_stage(directory) else ()
+  return ancestors(read_stage(directory)) if is_stage(directory) else ()
 
 
 def _artifact(path: Path) -> Inspection:
@@ -129,13 +129,12 @@ def _loaded_artifact(path: Path) -> tuple[Any, dict[str, Any]]:
     raise InspectError(f"{error}; a path may be {KINDS}") from None
 
 
-def _stage(path: Path) -> Inspection:
-  lineage = _lineage(path)
-  problems = lineage[-1].problems
-  made = Inspection(path=path, what="stage", lineage=lineage, failures=problems)
-  if lineage[-1].metrics is None and not (path / "checkpoint").exists():
+def _stage(lineage: tuple[Stage, ...]) -> Inspection:
+  stage = lineage[-1]
+  made = Inspection(path=stage.directory, what="stage", lineage=lineage, failures=stage.problems)
+  if stage.metrics is None and not (stage.directory / "checkpoint").exists():
     return made  # it has not come so far yet
-  return _with_manifest(made, path / "checkpoint")
+  return _with_manifest(made, stage.directory / "checkpoint")
 
 
 def _checkpoint(path: Path) -> Inspection:
@@ -161,8 +160,8 @@ def _with_manifest(made: Inspection, path: Path) -> Inspection:
 
 
 def _workdir(path: Path) -> Inspection:
-  found = {p.name: _stage(p) for p in sorted((path / "stages").iterdir()) if is_stage(p)}
-  stages = [found[s.id] for _, s in depth_first(f.lineage[-1] for f in found.values())]
+  known = {p.name: read_stage(p) for p in sorted((path / "stages").iterdir()) if is_stage(p)}
+  stages = [_stage(ancestors(s, known)) for _, s in depth_first(known.values())]
   failures = [f for s in stages for f in s.failures]
   return Inspection(path=path, what="workdir", stages=tuple(stages), failures=tuple(failures))
 
@@ -212,7 +211,7 @@ def _bare_tree(path: Path) -> Any:
 
 def parent(found: Inspection) -> Inspection | None:
   """Returns the stage before the one that this is, or lies in; None where there is none."""
-  return _stage(found.lineage[-2].directory) if len(found.lineage) > 1 else None
+  return _stage(found.lineage[:-1]) if len(found.lineage) > 1 else None
 
 
 def _arrays_of(found: Inspection) -> Path:
