@@ -31,13 +31,12 @@ def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: M
     config: the study's configuration.
     environment: what the results were made with.
   """
-  stages = _stages(rows, workdir)
+  stages, many = _stages(rows, workdir), len({r["seed"] for r in rows}) > 1
   _inspections(stages, workdir / "inspect")
   text = page.document(
       f"{workdir.name} – report", f"<h1>{page.escape(workdir.name)}</h1>", _about(rows),
       "<h2>Results</h2>", _table(rows), _charts(means),
-      "<h2>Training</h2>", _curves(stages, many=len({r["seed"] for r in rows}) > 1),
-      "<h2>Stages</h2>", _tree(stages),
+      "<h2>Training</h2>", _curves(stages, many), "<h2>Stages</h2>", _tree(stages, many),
       "<h2>Environment</h2>", page.facts({k: str(v) for k, v in environment.items()}),
       "<h2>Configuration</h2>", page.as_json(config))
   _replace(workdir / "report.html", text)
@@ -151,13 +150,14 @@ def _number(value: Any) -> float:
   return float("nan") if value is None else float(value)
 
 
-def _tree(stages: Sequence[Stage]) -> str:
+def _tree(stages: Sequence[Stage], many: bool) -> str:
   seconds = {s.id: float(s.numbers.get("seconds", 0.0)) for s in stages}
   longest = max([*seconds.values(), 1e-9])
 
   def about(stage: Stage) -> str:
     bar = f'<span class="bar" style="width: {8 * seconds[stage.id] / longest:.2f}em"></span>'
-    return f"{bar}{view.about_stage(stage, address(stage, 'inspect/'))}"
+    seed = f"seed {stage.spec.get('seed')}: " * (many and stage.parent is None)
+    return f"{bar}{page.escape(seed)}{view.about_stage(stage, address(stage, 'inspect/'))}"
 
   whole = f"{sum(seconds.values()):,.1f}"
   return (f'<p class="soft">Bars: the seconds that each took; {whole} together.</p>'

@@ -70,10 +70,12 @@ def _run(options: argparse.Namespace) -> int:
   single = found.what != "workdir"
   params = None
   if single and found.leaves and not found.failures and (page or other or options.check):
-    params = reader.tree_of(found)
-    found = reader.measured(found, params)
+    found, params = _weighed(found)
   compared = _compared(found, params, other) if other else None
   leaves, stages, compared = _rows(found, options, compared)
+  place = {row["stage"]: number for number, row in enumerate(stages)}
+  found = dataclasses.replace(found, stages=tuple(
+      sorted(found.stages, key=lambda s: place.get(s.name, -1))))
   if page:
     page.write_text(_page(found, leaves, stages, params, other, compared), "utf-8")
   if options.json:
@@ -86,6 +88,15 @@ def _run(options: argparse.Namespace) -> int:
   else:
     terminal.show(found, leaves if single or options.layers else [], stages, compared)
   return 1 if found.failures else 0
+
+
+def _weighed(found: reader.Inspection) -> tuple[reader.Inspection, Any]:
+  """Returns the inspection with what the weights tell, and them; or with why they cannot."""
+  try:
+    params = reader.tree_of(found)
+  except reader.InspectError as error:
+    return dataclasses.replace(found, failures=(*found.failures, str(error))), None
+  return reader.measured(found, params), params
 
 
 def _compared(found: reader.Inspection, params: Any, other: reader.Inspection) -> diff.Diff:
@@ -126,9 +137,8 @@ def _page(found: reader.Inspection, leaves: Rows, stages: Rows, params: Any,
   if found.what == "workdir":
     return view.workdir_page(found, stages, leaves)
   earlier = other or reader.parent(found)
-  before = None
-  if params is not None and earlier is not None and not earlier.failures:
-    before = (earlier.name, reader.tree_of(earlier))
+  weights = _weighed(earlier)[1] if params is not None and earlier else None
+  before = (earlier.name, weights) if earlier and weights is not None else None
   return view.checkpoint_page(found, leaves, params, before=before, diff=compared)
 
 

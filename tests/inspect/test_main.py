@@ -64,6 +64,9 @@ def test_layers_and_sort(run, made, stage):
   assert "stem/bias" not in run(made[0], "--layers=kernel")[1]
   names = re.findall(r"^(\S+)-\w{12}  .*%", run(made[0], "--sort=artifact_bytes")[1], re.M)
   assert names[:3] == ["base", "imp", "imp+q"]
+  stages = json.loads(run(made[0], "--sort=test_accuracy", "--json")[1])["stages"]
+  assert [s["lineage"][-1]["name"] for s in stages] == ["base", "imp", "imp+q"]
+  assert all(s["leaves"] for s in stages)
 
 
 def test_diff(run, stage):
@@ -120,6 +123,17 @@ def test_a_page_of_what_is_damaged_is_still_written(run, workdir):
   status, out, _ = run(stage, "--html", workdir / "page.html")
   assert status == 1 and "damaged: " in out
   assert 'role="alert"' in (workdir / "page.html").read_text()
+
+
+def test_weights_that_fail_their_checksum_are_told_of(run, workdir):
+  page = workdir / "page.html"
+  poison(next((workdir / "stages").glob("imp-*")))
+  status, out, _ = run(next((workdir / "stages").glob("imp-*")), "--html", page)
+  assert status == 1 and "damaged: " in out and "<h2>Weights" not in page.read_text()
+  # The one after it is whole; only what was before cannot be shown.
+  status, out, _ = run(next((workdir / "stages").glob("imp+q-*")), "--html", page)
+  text = page.read_text()
+  assert status == 0 and 'class="after"' in text and 'class="before"' not in text
 
 
 @pytest.mark.parametrize("rich", [True, False])
