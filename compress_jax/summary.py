@@ -168,14 +168,15 @@ def _outlined(path: str, x: Any) -> LeafSummary:
 def _measured(path: str, x: Any, gzip: bool) -> LeafSummary:
   known = _outlined(path, x)
   try:
-    found = {**_zeros(x), **_scales(x), **_stored(x, gzip)}
+    frozen = freeze_of(x)  # stands for the same numbers, and is measured anyway
+    found = {**_zeros(x, frozen), **_scales(x), **_stored(frozen, gzip)}
   except ValueError:  # a stack of leaves is neither dense nor frozen as one
     return known
   return dataclasses.replace(known, **found)
 
 
-def _zeros(x: Any) -> dict[str, Any]:
-  values = [np.asarray(dense_of(part)) for part in parts(x)]
+def _zeros(x: Any, frozen: Any) -> dict[str, Any]:
+  values = [np.asarray(dense_of(part)) for part in parts(frozen)]
   size, nonzero = sum(v.size for v in values), sum(int(np.count_nonzero(v)) for v in values)
   found: dict[str, Any] = {"nonzero": nonzero}
   if size:
@@ -218,9 +219,9 @@ def _scales(x: Any) -> dict[str, Any]:
                   if every.size else {})
 
 
-def _stored(x: Any, gzip: bool) -> dict[str, Any]:
+def _stored(frozen: Any, gzip: bool) -> dict[str, Any]:
   """Returns bits, and the bytes by each convention; see `size.Size`."""
-  everything = artifact.payloads({"x": freeze_of(x)})
+  everything = artifact.payloads({"x": frozen})
   values = {name: np.asarray(p.array) for name, p in everything.items()}
   shown = {name: p for name, p in everything.items() if not p.structure}
   kept = lambda name, p: (values[name].size if p.keep is None
