@@ -6,15 +6,15 @@ import json
 import os
 import shutil
 import uuid
-import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from orbax.checkpoint import v1 as ocp
 
-from compress_jax import manifest
+from compress_jax import arrays as arrays_lib
+from compress_jax import manifest, summary
 
 FORMAT = 1
 
@@ -50,10 +50,13 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     # Orbax refuses arrays without elements, and trees without arrays.
     filled = {name: np.asarray(x) for name, x in arrays.items() if x.size}
     if filled:
-      _orbax("save")(partial / "arrays", filled)
+      arrays_lib.save(partial / "arrays", filled)
     sums = {name: _checksum(x) for name, x in arrays.items()}
+    # Zeros and bytes of each leaf, so that inspecting a study reads no arrays.
+    leaves = [summary.to_json(leaf) for leaf in summary.summarize(tree)]
     text = json.dumps({"format": FORMAT, "structure": structure, "checksums": sums,
-                       "files": _file_sizes(partial / "arrays"), "metadata": metadata})
+                       "files": _file_sizes(partial / "arrays"), "summary": leaves,
+                       "metadata": metadata})
     (partial / "manifest.json").write_text(text)
     _replace(partial, path)
   finally:
@@ -84,38 +87,90 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
     path = _old(path)  # a save was interrupted between its two renames
   known = read_manifest(path)
   # Before Orbax: its error for a damaged file is long, and differs by release.
-  for name, size in known["files"].items():
-    file = path / "arrays" / name
-    if not file.is_file() or file.stat().st_size != size:
-      found = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
-      raise CheckpointError(f"{file}: {found}; it must have {size} bytes")
-  empty = lambda entry: 0 in entry["shape"]
+  for problem in damaged_files(path, known):
+    raise CheckpointError(problem)
   arrays = {}
-  if not all(map(empty, manifest.paths(known["structure"]))):
-    arrays = _read_arrays(path / "arrays")
+  if not all(map(_empty, manifest.paths(known["structure"]))):
+    try:
+      arrays = arrays_lib.load(path / "arrays")
+    except ValueError as error:
+      raise CheckpointError(f"{path / 'arrays'}: cannot be read, maybe cut short ({error})"
+                            ) from error
 
   def checked(entry: dict[str, Any]) -> Any:
-    name = entry["array"]
-    if empty(entry):
+    if _empty(entry):
       return manifest.on_device(np.zeros(entry["shape"], entry["dtype"]))
-    x = arrays.get(name)
-    if x is None or list(x.shape) != entry["shape"] or np.dtype(x.dtype).name != entry["dtype"]:
-      raise CheckpointError(f"{path / 'arrays'}: {name} is missing or not as in the manifest")
-    if _checksum(x) != known["checksums"][name]:
-      raise CheckpointError(f"{path / 'arrays'}: {name} fails its checksum")
-    return manifest.on_device(x)
+    problem = _problem(entry, arrays, known)
+    if problem:
+      raise CheckpointError(f"{path / 'arrays'}: {entry['array']} {problem}")
+    return manifest.on_device(arrays[entry["array"]])
 
   return manifest.rebuild(known["structure"], checked), known["metadata"]
 
 
-def _read_arrays(path: Path) -> dict[str, Any]:
+def check(path: str | os.PathLike[str]) -> list[str]:
+  """Reads every array and says what is wrong, where `load` would stop at the first.
+
+  Args:
+    path: a directory that `save` wrote.
+
+  Returns:
+    A line an array or file that is not as its manifest says; empty if all is well.
+
+  Raises:
+    CheckpointError: the manifest itself cannot be read.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> save(path, {"w": np.ones(2, np.float32)})
+    >>> check(path)
+    []
+  """
+  path = Path(path).absolute()
+  known = read_manifest(path)
+  entries = [e for e in manifest.paths(known["structure"]) if not _empty(e)]
+  found = list(damaged_files(path, known))
+  if not entries:
+    return found
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")  # Orbax: "restored without a target"
-      return _orbax("load")(path)
-  except Exception as error:  # tensorstore raises many kinds for a damaged file
-    reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-    raise CheckpointError(f"{path}: cannot be read, maybe cut short ({reason[0][:120]})") from error
+    arrays, unread = arrays_lib.load(path / "arrays"), {}
+  except ValueError as error:
+    try:
+      arrays, unread = arrays_lib.load_each(path / "arrays")
+    except ValueError:
+      return [*found, f"no array can be read ({error})"]
+  for entry in entries:
+    reason = unread.get(entry["array"])
+    problem = f"cannot be read ({reason})" if reason else _problem(entry, arrays, known)
+    found += [f"{entry['array']} {problem}"] * bool(problem)
+  return found
+
+
+def damaged_files(path: Path, known: dict[str, Any]) -> Iterator[str]:
+  """Yields what is wrong with the files' sizes, without reading them.
+
+  Args:
+    path: the checkpoint.
+    known: from `read_manifest`.
+  """
+  for name, size in known["files"].items():
+    file = path / "arrays" / name
+    if not file.is_file() or file.stat().st_size != size:
+      found = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
+      yield f"{file}: {found}; it must have {size} bytes"
+
+
+def _empty(entry: dict[str, Any]) -> bool:
+  return 0 in entry["shape"]
+
+
+def _problem(entry: dict[str, Any], arrays: dict[str, Any], known: dict[str, Any]) -> str:
+  """Returns what is wrong with an array that was read, or ""."""
+  x = arrays.get(entry["array"])
+  if x is None or list(x.shape) != entry["shape"] or np.dtype(x.dtype).name != entry["dtype"]:
+    return "is missing or not as in the manifest"
+  return "" if _checksum(x) == known["checksums"][entry["array"]] else "fails its checksum"
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -125,7 +180,8 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     path: a directory that `save` wrote.
 
   Returns:
-    {"format", "structure", "checksums", "files" (sizes in bytes), "metadata"}.
+    {"format", "structure", "checksums", "files" (sizes in bytes), "metadata"}, and
+    "summary" (`summary.to_json` of every leaf) unless an older version wrote it.
 
   Raises:
     CheckpointError: missing, cut short, or of another format.
@@ -146,11 +202,6 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {**known, "checksums": dict(known["checksums"]), "files": dict(known["files"])}
   except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
     raise CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
-
-
-def _orbax(verb: str) -> Any:
-  """Returns Orbax's function of that name; older releases call it `VERB_pytree`."""
-  return getattr(ocp, verb, None) or getattr(ocp, f"{verb}_pytree")
 
 
 def _file_sizes(directory: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What a study leaves behind: results.csv, results.json, pictures and a table."""
+"""What a study leaves behind: results.csv, results.json, a picture, a page and a table."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.table import Table
 
 import compress_jax as cj
 from compress_jax.stages import write_json
+from experiments import report_page
 from experiments.progress import say
 
 Row = Mapping[str, Any]
@@ -32,12 +33,14 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
     config: the study's configuration, kept in results.json.
   """
   write_csv(rows, workdir / "results.csv")
+  made_with = environment()
   write_json(workdir / "results.json", {
-      "results": list(rows), "config": config.to_dict(), "environment": environment(),
+      "results": list(rows), "config": config.to_dict(), "environment": made_with,
       "seeds": sorted({r["seed"] for r in rows})})
   pareto(rows, workdir / "pareto.png")
+  report_page.write(rows, means(rows), workdir, config=config.to_dict(), environment=made_with)
   table(rows)
-  say(f"written: {workdir / 'results.csv'}, results.json, pareto.png")
+  say(f"written: {workdir / 'results.csv'}, results.json, pareto.png, report.html")
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:

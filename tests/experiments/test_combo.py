@@ -64,6 +64,9 @@ def test_sixteen_rows_from_sixteen_stages(study):
   size = {r["combo"]: int(r["artifact_bytes"]) for r in table}
   assert size["imp+q"] < min(size["imp"], size["q"])
   assert (workdir / "pareto.png").read_bytes()[:4] == b"\x89PNG"
+  page = (workdir / "report.html").read_text()
+  assert len(list((workdir / "inspect").glob("*.html"))) == 16
+  assert all(f">{r['combo']}</a></th>" in page for r in table)
   report = json.loads((workdir / "results.json").read_text())
   assert len(report["results"]) == 16 and report["config"]["imp"]["fraction"] == 0.2
   assert {"jax", "commit", "devices", "cores"} <= set(report["environment"])

@@ -1,0 +1,144 @@
+"""Stages as their directories tell of them, and where each comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+  """One stage, from its JSON files.
+
+  Attributes:
+    directory: where it is; its name is the stage's identity.
+    name: short, for people.
+    parent: the name of the directory that it starts from, or None.
+    spec: what its result depends on.
+    data: fingerprint of the data.
+    version: of the library that ran it.
+    metrics: what it measured; None until it is complete.
+    artifact: its deployable file, or None.
+    problems: what is wrong with its JSON files.
+  """
+
+  directory: Path
+  name: str
+  parent: str | None = None
+  spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  data: str = ""
+  version: str = ""
+  metrics: Mapping[str, Any] | None = None
+  artifact: Path | None = None
+  problems: tuple[str, ...] = ()
+
+  @property
+  def id(self) -> str:
+    """The name of its directory."""
+    return self.directory.name
+
+  @property
+  def numbers(self) -> dict[str, float]:
+    """Those of its metrics that are single numbers."""
+    return {k: v for k, v in (self.metrics or {}).items()
+            if isinstance(v, int | float) and not isinstance(v, bool)}
+
+  @property
+  def artifact_bytes(self) -> int | None:
+    """The size of its deployable file."""
+    return self.artifact.stat().st_size if self.artifact else None
+
+
+def is_stage(directory: Path) -> bool:
+  """Returns whether a directory is a stage's."""
+  return (directory / "stage.json").is_file()
+
+
+def read_stage(directory: Path) -> Stage:
+  """Reads a stage's JSON files; what cannot be read is told in `problems`.
+
+  Args:
+    directory: a stage's.
+
+  Returns:
+    The stage.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> from compress_jax import stages
+    >>> made = stages.run(stages.Stage(name="teacher", spec={"epochs": 1}), tempfile.mkdtemp(),
+    ...                   lambda directory: ({"w": np.ones(1)}, {"accuracy": 0.5}))
+    >>> stage = read_stage(made.directory)
+    >>> stage.name, stage.spec, stage.metrics["accuracy"]
+    ('teacher', {'epochs': 1}, 0.5)
+  """
+  problems: list[str] = []
+  known = _json(directory / "stage.json", problems) or {}
+  complete = (directory / "metrics.json").exists()
+  metrics = _json(directory / "metrics.json", problems) if complete else None
+  artifacts = sorted(directory.glob("*.cjx"))
+  text = lambda key: str(known.get(key) or "")
+  return Stage(directory=directory, name=text("name") or directory.name,
+               parent=text("parent") or None, spec=known.get("spec") or {}, data=text("data"),
+               version=text("version"), metrics=metrics, problems=tuple(problems),
+               artifact=artifacts[0] if artifacts else None)
+
+
+def _json(file: Path, problems: list[str]) -> dict[str, Any] | None:
+  try:
+    found = json.loads(file.read_text())
+  except (OSError, ValueError) as error:
+    problems.append(f"{file}: cannot be read, maybe cut short ({error})")
+    return None
+  if isinstance(found, dict):
+    return found
+  problems.append(f"{file}: holds a {type(found).__name__}, not an object")
+  return None
+
+
+def ancestors(stage: Stage, known: Mapping[str, Stage] | None = None) -> tuple[Stage, ...]:
+  """Returns the stages from the root to this one, as far as their directories are there.
+
+  Args:
+    stage: the last one.
+    known: {id: stage} of those that are read already; None reads them.
+  """
+  chain = [stage]
+  while chain[0].parent and chain[0].parent not in {s.id for s in chain}:
+    directory = stage.directory.parent / chain[0].parent
+    if known is None and is_stage(directory):
+      chain.insert(0, read_stage(directory))
+    elif known and chain[0].parent in known:
+      chain.insert(0, known[chain[0].parent])
+    else:
+      break
+  return tuple(chain)
+
+
+def depth_first(stages: Iterable[Stage]) -> list[tuple[int, Stage]]:
+  """Returns every stage with its depth, each after its parent; one without is a root.
+
+  Example:
+    >>> made = [Stage(directory=Path(n), name=n, parent=p)
+    ...         for n, p in (("b", "a"), ("c", "b"), ("a", None))]
+    >>> [(depth, stage.name) for depth, stage in depth_first(made)]
+    [(0, 'a'), (1, 'b'), (2, 'c')]
+  """
+  by_id = {s.id: s for s in stages}
+  children: dict[str | None, list[Stage]] = {}
+  for stage in by_id.values():
+    known = stage.parent if stage.parent in by_id else None
+    children.setdefault(known, []).append(stage)
+  found: dict[str, tuple[int, Stage]] = {}
+  # Damaged files may name stages in a circle; then some have no root.
+  for root in [*children.get(None, []), *by_id.values()]:
+    todo = [(0, root)]
+    while todo:
+      depth, stage = todo.pop()
+      if stage.id not in found:
+        found[stage.id] = (depth, stage)
+        todo += [(depth + 1, s) for s in reversed(children.get(stage.id, []))]
+  return list(found.values())

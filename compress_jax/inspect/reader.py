@@ -1,0 +1,260 @@
+"""From a path to what is there, without reading weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from compress_jax import arrays, artifact, checkpoint, manifest, summary
+from compress_jax.inspect.lineage import Stage, ancestors, depth_first, is_stage, read_stage
+from compress_jax.summary import LeafSummary
+
+KINDS = "a stage's directory, a checkpoint, a workdir (with stages/ in it) or an artifact (.cjx)"
+
+
+class InspectError(ValueError):
+  """A path holds nothing that can be inspected."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inspection:
+  """What is at a path.
+
+  Attributes:
+    path: absolute.
+    what: "stage", "checkpoint", "orbax" (a checkpoint without a manifest),
+      "artifact" or "workdir".
+    leaves: in tree order; of a workdir, none.
+    metadata: what was saved beside the tree.
+    lineage: the stages from the root to the one that this is, or lies in.
+    stages: of a workdir.
+    failures: what is damaged, as far as was looked.
+  """
+
+  path: Path
+  what: str
+  leaves: tuple[LeafSummary, ...] = ()
+  metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  lineage: tuple[Stage, ...] = ()
+  stages: tuple[Inspection, ...] = ()
+  failures: tuple[str, ...] = ()
+
+  @property
+  def stage(self) -> Stage | None:
+    """The stage that this is, or lies in."""
+    return self.lineage[-1] if self.lineage else None
+
+  @property
+  def name(self) -> str:
+    """What to call it in a heading."""
+    if self.what in ("artifact", "checkpoint") and self.stage:
+      return f"{self.stage.id}/{self.path.name}"
+    return self.path.name
+
+  @property
+  def totals(self) -> dict[str, float | None]:
+    """Sums over the leaves; gzip and artifact are of the whole model where known."""
+    params = sum(leaf.params for leaf in self.leaves)
+    nonzero = summary.total([leaf.nonzero for leaf in self.leaves])
+    found = {"params": params, "nonzero": nonzero,
+             "sparsity": 1 - nonzero / params if params and nonzero is not None else None}
+    for field in ("dense_bytes", "nonzero_bytes", "packed_bytes", "gzip_bytes"):
+      found[field] = summary.total([getattr(leaf, field) for leaf in self.leaves])
+    numbers = self.stage.numbers if self.stage else {}
+    found = {k: numbers.get(k) if v is None else v for k, v in found.items()}
+    size = self.path.stat().st_size if self.what == "artifact" else (
+        self.stage and self.stage.artifact_bytes)
+    # Compressed together they take less than one by one.
+    return found | {"gzip_bytes": numbers.get("gzip_bytes", found["gzip_bytes"]),
+                    "artifact_bytes": size}
+
+
+def read(path: str | os.PathLike[str]) -> Inspection:
+  """Says what is at a path, from its metadata (an artifact is read whole: it is small).
+
+  Args:
+    path: a stage's directory, a checkpoint (Orbax's own too), a workdir or an artifact.
+
+  Returns:
+    The inspection.
+
+  Raises:
+    InspectError: there is nothing of the kind; the message says what it may be.
+
+  Example:
+    >>> import tempfile, jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> cj.checkpoint.save(path, cj.prune.magnitude({"w": jnp.arange(4.0).reshape(2, 2)}, 0.5))
+    >>> found = read(path)
+    >>> found.what, found.leaves[0].kind, found.totals["sparsity"]
+    ('checkpoint', 'Masked', 0.5)
+  """
+  path = Path(os.path.abspath(path))  # without following links: names are shown
+  if not path.exists():
+    raise InspectError(f"{path}: no such file or directory; it may be {KINDS}")
+  if path.is_file():
+    return _artifact(path)
+  if is_stage(path):
+    return _stage(_lineage(path))
+  if (path / "manifest.json").is_file():
+    return _checkpoint(path)
+  if (path / "stages").is_dir():
+    return _workdir(path)
+  if arrays.looks_like(path):
+    return _bare(path)
+  raise InspectError(f"{path}: is none of these: {KINDS}")
+
+
+def _lineage(directory: Path) -> tuple[Stage, ...]:
+  return ancestors(read_stage(directory)) if is_stage(directory) else ()
+
+
+def _artifact(path: Path) -> Inspection:
+  params, metadata = _loaded_artifact(path)
+  return Inspection(path=path, what="artifact", metadata=metadata, lineage=_lineage(path.parent),
+                    leaves=tuple(summary.summarize(params, gzip=True)))
+
+
+def _loaded_artifact(path: Path) -> tuple[Any, dict[str, Any]]:
+  try:
+    return artifact.load(path)
+  except artifact.ArtifactError as error:
+    raise InspectError(f"{error}; a path may be {KINDS}") from None
+
+
+def _stage(lineage: tuple[Stage, ...]) -> Inspection:
+  stage = lineage[-1]
+  made = Inspection(path=stage.directory, what="stage", lineage=lineage, failures=stage.problems)
+  if stage.metrics is None and not (stage.directory / "checkpoint").exists():
+    return made  # it has not come so far yet
+  return _with_manifest(made, stage.directory / "checkpoint")
+
+
+def _checkpoint(path: Path) -> Inspection:
+  made = Inspection(path=path, what="checkpoint", lineage=_lineage(path.parent))
+  made = _with_manifest(made, path)
+  if not made.leaves and made.failures:
+    raise InspectError(made.failures[0])
+  return made
+
+
+def _with_manifest(made: Inspection, path: Path) -> Inspection:
+  try:
+    known = checkpoint.read_manifest(path)
+    if "summary" in known:
+      leaves = tuple(map(summary.from_json, known["summary"]))
+    else:  # an older version's
+      leaves = tuple(summary.outline(known["structure"]))
+  except (checkpoint.CheckpointError, TypeError, ValueError, AttributeError) as error:
+    return dataclasses.replace(made, failures=(*made.failures, str(error)))
+  return dataclasses.replace(
+      made, leaves=leaves, metadata=known["metadata"],
+      failures=(*made.failures, *checkpoint.damaged_files(path, known)))
+
+
+def _workdir(path: Path) -> Inspection:
+  known = {p.name: read_stage(p) for p in sorted((path / "stages").iterdir()) if is_stage(p)}
+  stages = [_stage(ancestors(s, known)) for _, s in depth_first(known.values())]
+  failures = [f for s in stages for f in s.failures]
+  return Inspection(path=path, what="workdir", stages=tuple(stages), failures=tuple(failures))
+
+
+def _bare(path: Path) -> Inspection:
+  try:
+    structure, _ = manifest.describe(jax.tree.map(_hollow, arrays.shapes(path)))
+  except ValueError as error:
+    raise InspectError(f"{path}: an Orbax checkpoint that cannot be read ({error})") from None
+  return Inspection(path=path, what="orbax", leaves=tuple(summary.outline(structure)))
+
+
+def _hollow(entry: Any) -> Any:
+  # A plain number has neither.
+  dtype, shape = getattr(entry, "dtype", "int64"), getattr(entry, "shape", ())
+  return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def tree_of(found: Inspection) -> Any:
+  """Reads the parameter tree.
+
+  Args:
+    found: from `read`; no workdir.
+
+  Returns:
+    The tree, with its weights.
+
+  Raises:
+    InspectError: it cannot be read.
+  """
+  try:
+    if found.what == "artifact":
+      return _loaded_artifact(found.path)[0]
+    if found.what == "orbax":
+      return _bare_tree(found.path)
+    return checkpoint.load(_arrays_of(found))[0]
+  except ValueError as error:
+    raise InspectError(str(error)) from None
+
+
+def _bare_tree(path: Path) -> Any:
+  try:
+    return arrays.load(path)
+  except ValueError as error:
+    raise InspectError(f"{path}: cannot be read ({error})") from None
+
+
+def parent(found: Inspection) -> Inspection | None:
+  """Returns the stage before the one that this is, or lies in; None where there is none."""
+  return _stage(found.lineage[:-1]) if len(found.lineage) > 1 else None
+
+
+def _arrays_of(found: Inspection) -> Path:
+  return found.path / "checkpoint" if found.what == "stage" else found.path
+
+
+def measured(found: Inspection, params: Any) -> Inspection:
+  """Returns the inspection with all that the weights tell, sizes by gzip too."""
+  return dataclasses.replace(found, leaves=tuple(summary.summarize(params, gzip=True)))
+
+
+def check(found: Inspection) -> Inspection:
+  """Reads every array and notes each that is not as it was saved.
+
+  Args:
+    found: from `read`.
+
+  Returns:
+    The inspection with `failures` complete.
+  """
+  if found.what == "workdir":
+    stages = tuple(map(check, found.stages))
+    failures = tuple(f"{s.path.name}: {f}" for s in stages for f in s.failures)
+    return dataclasses.replace(found, stages=stages, failures=failures)
+  return dataclasses.replace(found, failures=tuple(_failures(found)))
+
+
+def _failures(found: Inspection) -> list[str]:
+  problems = list(found.stage.problems) if found.what == "stage" and found.stage else []
+  if found.what == "orbax":
+    try:
+      unread = arrays.load_each(found.path)[1]
+      return [f"{name} cannot be read ({why})" for name, why in unread.items()]
+    except ValueError as error:
+      return [f"{found.path}: {error}"]
+  if found.what == "stage" and found.stage and found.stage.artifact:
+    try:
+      artifact.load(found.stage.artifact)
+    except artifact.ArtifactError as error:
+      problems.append(str(error))
+  if found.what == "artifact" or (not found.leaves and not found.failures):
+    return problems  # an artifact is checked whenever it is read
+  try:
+    return problems + checkpoint.check(_arrays_of(found))
+  except checkpoint.CheckpointError as error:
+    return [*problems, str(error)]

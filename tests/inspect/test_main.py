@@ -1,0 +1,154 @@
+"""The command line: what it prints, what it refuses, and how it ends."""
+
+import json
+import re
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import pytest
+
+import compress_jax as cj
+from compress_jax.inspect.__main__ import main
+from tests.inspect.conftest import poison
+
+
+@pytest.fixture
+def run(capsys):
+  """Calls the command and returns (status, output, error)."""
+  def call(*arguments):
+    status = main([str(a) for a in arguments])
+    return (status, *capsys.readouterr())
+  return call
+
+
+@pytest.fixture
+def stage(made):
+  """A stage's directory by its name."""
+  return lambda name: made[1][name].directory(made[0])
+
+
+def test_a_process_of_its_own(made):
+  done = subprocess.run([sys.executable, "-m", "compress_jax.inspect", made[0]], text=True,
+                        capture_output=True, check=True)
+  assert "a workdir of 3 stages" in done.stdout and done.stderr == ""
+  assert re.search(r"^ {4}imp\+q-\w{12}  test accuracy 70.00 %", done.stdout, re.M)
+
+
+def test_a_stage_in_words(run, stage):
+  status, out, _ = run(stage("imp+q"))
+  assert status == 0
+  assert re.search(r"head/kernel +FakeQuant > Masked +16×6 +float32 .* 4 ", out)
+  assert "total  params 392" in out and 'spec  {"technique": "imp"}' in out
+
+
+def test_json_is_one_valid_document(run, made, stage):
+  strict = lambda name: pytest.fail(f"{name} is no JSON")
+  for path in (made[0], stage("imp"), stage("imp") / "model.cjx"):
+    status, out, _ = run(path, "--json")
+    known = json.loads(out, parse_constant=strict)
+    assert status == 0 and known["path"] == str(path) and known["failures"] == []
+  assert known["lineage"][0]["metrics"]["history"][1]["loss"] is None
+  leaf = next(x for x in known["leaves"] if x["path"] == "head/kernel")
+  assert leaf["kind"] == "Masked" and 0 < leaf["share"] < 1
+  assert sum(x["share"] for x in known["leaves"]) == pytest.approx(1)
+
+
+def test_layers_and_sort(run, made, stage):
+  status, out, _ = run(stage("imp"), "--json", "--layers=kernel", "--sort=sparsity")
+  found = json.loads(out)["leaves"]
+  assert status == 0 and {x["path"] for x in found} == {"head/kernel", "stem/kernel"}
+  assert found[0]["sparsity"] >= found[1]["sparsity"]
+  back = json.loads(run(stage("imp"), "--json", "--layers=kernel", "--sort=-sparsity")[1])
+  assert back["leaves"] == found[::-1]
+  assert "stem/bias" not in run(made[0], "--layers=kernel")[1]
+  names = re.findall(r"^(\S+)-\w{12}  .*%", run(made[0], "--sort=artifact_bytes")[1], re.M)
+  assert names[:3] == ["base", "imp", "imp+q"]
+  stages = json.loads(run(made[0], "--sort=test_accuracy", "--json")[1])["stages"]
+  assert [s["lineage"][-1]["name"] for s in stages] == ["base", "imp", "imp+q"]
+  assert all(s["leaves"] for s in stages)
+
+
+def test_diff(run, stage):
+  status, out, _ = run(stage("imp"), "--diff", stage("base"), "--sort=change", "--layers=kernel")
+  assert status == 0 and "test accuracy  90.00 %  80.00 %" in re.sub(" {2,}", "  ", out)
+  assert "stem/bias" not in out and "array" in out and "Masked" in out
+  known = json.loads(run(stage("imp"), "--diff", stage("base"), "--json")[1])["diff"]
+  assert known["totals"]["sparsity"]["before"] < known["totals"]["sparsity"]["after"]
+  change = {x["path"]: x["change"] for x in known["leaves"]}
+  assert change["stem/bias"] == 0 and 0 < change["head/kernel"] < 1
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["none"], "none: no such file or directory; it may be a stage's directory"),
+    ([".", "--sort=size"], "--sort=size: no such field; it may be one of stage, parent"),
+    ([".", "--layers=("], r"--layers='\(': may be a regular expression"),
+    ([".", "--html=no/such/page.html"], "--html=no/such/page.html: .*no/such is no directory"),
+    ([".", "--diff=stages"], "stages: is none of these"),
+    ([".", "--diff=."], "a workdir; --diff compares two checkpoints"),
+    (["stages"], "stages: is none of these"),
+    ([], "PATH"), ([".", "--nonsense"], "--nonsense")])
+def test_what_cannot_be_done_is_said_in_one_line(arguments, words, made, monkeypatch, capsys):
+  monkeypatch.chdir(made[0])
+  try:
+    status = main(arguments)
+  except SystemExit as end:
+    status = end.code
+  out, err = capsys.readouterr()
+  assert (status, out) == (2, "") and err.count("\n") == 1
+  assert err.startswith("inspect: ") and re.search(words, err)
+
+
+def test_a_damaged_artifact_is_refused(run, tmp_path):
+  file = tmp_path / "model.cjx"
+  cj.artifact.save(file, {"w": jnp.ones(9)})
+  file.write_bytes(file.read_bytes()[:-1])
+  status, out, err = run(file)
+  assert (status, out, err.count("\n")) == (2, "", 1) and str(file) in err
+
+
+def test_check_names_what_is_damaged(run, workdir):
+  assert run(workdir, "--check")[0] == 0
+  poison(next((workdir / "stages").glob("imp-*")))
+  assert run(workdir)[0] == 0  # sizes are right, and no more is read
+  status, out, _ = run(workdir, "--check")
+  damaged = [line for line in out.splitlines() if line.startswith("damaged: ")]
+  assert status == 1 and damaged and all("imp-" in line for line in damaged)
+  assert "base-" not in "".join(damaged)
+
+
+def test_a_page_of_what_is_damaged_is_still_written(run, workdir):
+  stage = next((workdir / "stages").glob("imp-*"))
+  next(p for p in stage.rglob("d/*") if p.is_file()).write_bytes(b"")
+  status, out, _ = run(stage, "--html", workdir / "page.html")
+  assert status == 1 and "damaged: " in out
+  assert 'role="alert"' in (workdir / "page.html").read_text()
+
+
+def test_weights_that_fail_their_checksum_are_told_of(run, workdir):
+  page = workdir / "page.html"
+  poison(next((workdir / "stages").glob("imp-*")))
+  status, out, _ = run(next((workdir / "stages").glob("imp-*")), "--html", page)
+  assert status == 1 and "damaged: " in out and "<h2>Weights" not in page.read_text()
+  # The one after it is whole; only what was before cannot be shown.
+  status, out, _ = run(next((workdir / "stages").glob("imp+q-*")), "--html", page)
+  text = page.read_text()
+  assert status == 0 and 'class="after"' in text and 'class="before"' not in text
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_a_terminal_with_and_without_rich(run, made, monkeypatch, rich):
+  monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+  monkeypatch.setenv("COLUMNS", "200")
+  if not rich:
+    for name in ("rich.console", "rich.table", "rich.text"):
+      monkeypatch.setitem(sys.modules, name, None)
+  status, out, _ = run(made[0])
+  assert status == 0 and "imp+q" in out and ("━" in out) == rich
+
+
+def test_a_closed_pipe_is_no_error(made):
+  command = f"{sys.executable} -m compress_jax.inspect {made[0]} --json | head -c 1"
+  done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True,
+                        check=False)
+  assert (done.stdout, done.stderr) == ("{", "")

@@ -1,0 +1,140 @@
+"""From a path to what is there: every kind of path, damage, and no weights read."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compress_jax as cj
+from compress_jax import arrays, inspect
+from compress_jax.inspect.lineage import ancestors, read_stage
+from tests.inspect.conftest import poison
+
+
+def test_a_stage_tells_its_leaves_sizes_and_lineage(made, trees):
+  workdir, stages = made
+  found = inspect.read(stages["imp+q"].directory(workdir))
+  assert [s.name for s in found.lineage] == ["base", "imp", "imp+q"]
+  assert found.what == "stage" and found.stage.spec == {"technique": "imp+q"}
+  assert {x.path: x.kind for x in found.leaves} == {
+      "head/kernel": "FakeQuant > Masked", "stem/bias": "array",
+      "stem/kernel": "FakeQuant > Masked"}
+  size, totals = cj.size(trees["imp+q"]), found.totals
+  for name in ("dense", "nonzero", "packed", "gzip", "artifact"):
+    assert totals[f"{name}_bytes"] == getattr(size, name)
+  assert not found.failures
+
+
+def test_checkpoints_and_artifacts_in_a_stage_know_it(made, trees):
+  workdir, stages = made
+  directory = stages["imp"].directory(workdir)
+  saved, file = inspect.read(directory / "checkpoint"), inspect.read(directory / "model.cjx")
+  assert (saved.what, file.what) == ("checkpoint", "artifact")
+  assert saved.name == f"{directory.name}/checkpoint" and file.stage.name == "imp"
+  assert saved.leaves == inspect.read(directory).leaves
+  assert file.totals["artifact_bytes"] == (directory / "model.cjx").stat().st_size
+  for found in (saved, file):
+    assert np.array_equal(cj.dense(inspect.tree_of(found))["head"]["kernel"],
+                          cj.dense(trees["imp"])["head"]["kernel"])
+
+
+def test_a_workdir_reads_no_weights(workdir, made):
+  poison(workdir)
+  found = inspect.read(workdir)
+  assert [s.stage.name for s in found.stages] == ["base", "imp", "imp+q"] and not found.failures
+  intact = inspect.read(made[0])
+  assert [s.totals for s in found.stages] == [s.totals for s in intact.stages]
+  checked = inspect.check(found)
+  assert all(s.failures for s in checked.stages)
+  assert any("model.cjx" in line for line in checked.failures)
+
+
+def test_files_of_another_size_are_named_without_reading(workdir):
+  stage = next((workdir / "stages").glob("imp-*"))
+  largest = max((stage / "checkpoint" / "arrays").rglob("d/*"), key=lambda p: p.stat().st_size)
+  largest.write_bytes(b"")
+  found = inspect.read(workdir)
+  assert len(found.failures) == 1 and str(largest) in found.failures[0]
+
+
+def test_every_damaged_array_is_named(tmp_path):
+  path = tmp_path / "step"
+  cj.checkpoint.save(path, {"a": jnp.arange(9.0), "b": jnp.ones(3), "c": jnp.zeros((0, 2))})
+  manifest = json.loads((path / "manifest.json").read_text())
+  manifest["checksums"]["a"] ^= 1
+  (path / "manifest.json").write_text(json.dumps(manifest))
+  assert inspect.check(inspect.read(path)).failures == ("a fails its checksum",)
+  assert cj.checkpoint.check(path) == ["a fails its checksum"]
+
+
+def test_a_stage_that_is_not_complete(workdir):
+  directory = workdir / "stages" / "next-0123"
+  directory.mkdir()
+  known = {"name": "next", "parent": "gone-1", "spec": {}}
+  (directory / "stage.json").write_text(json.dumps(known))
+  found = inspect.read(directory)
+  assert (found.leaves, found.failures, found.stage.metrics) == ((), (), None)
+  assert len(inspect.read(workdir).stages) == 4 and not inspect.check(found).failures
+
+
+@pytest.mark.parametrize("file", ["stage.json", "metrics.json", "checkpoint/manifest.json"])
+@pytest.mark.parametrize("text", ['{"cut', "[1]"])
+def test_one_damaged_file_leaves_the_others_shown(workdir, file, text):
+  stage = next((workdir / "stages").glob("base-*"))
+  (stage / file).write_text(text)
+  found = inspect.read(workdir)
+  assert len(found.stages) == 3 and any(file in line for line in found.failures)
+  assert sum(bool(s.leaves) for s in found.stages) >= 2
+
+
+def test_a_manifest_of_an_older_version(workdir):
+  stage = next((workdir / "stages").glob("imp-*"))
+  file = stage / "checkpoint" / "manifest.json"
+  known = json.loads(file.read_text())
+  file.write_text(json.dumps({k: v for k, v in known.items() if k != "summary"}))
+  found = inspect.read(stage)
+  leaf = next(x for x in found.leaves if x.path == "head/kernel")
+  assert (leaf.kind, leaf.shape, leaf.dense_bytes, leaf.sparsity) == ("Masked", (16, 6), 384, None)
+  full = inspect.measured(found, inspect.tree_of(found))
+  assert next(x for x in full.leaves if x.path == "head/kernel").sparsity > 0
+
+
+def test_a_bare_orbax_checkpoint(tmp_path):
+  path = tmp_path / "bare"
+  arrays.save(path, {"a": {"w": np.ones((3, 2), np.float32)}, "b": [np.zeros(2), np.arange(3)]})
+  found = inspect.read(path)
+  assert found.what == "orbax"
+  assert [(x.path, x.shape, x.dtype) for x in found.leaves] == [
+      ("a/w", (3, 2), "float32"), ("b/0", (2,), "float64"), ("b/1", (3,), "int64")]
+  assert inspect.measured(found, inspect.tree_of(found)).totals["nonzero"] == 8
+  assert not inspect.check(found).failures
+
+
+def test_a_damaged_orbax_checkpoint(tmp_path):
+  path = tmp_path / "bare"
+  arrays.save(path, {"w": np.random.default_rng(0).normal(size=(64, 64))})
+  largest = max(path.rglob("d/*"), key=lambda p: p.stat().st_size)
+  largest.write_bytes(b"")
+  found = inspect.read(path)
+  assert found.leaves[0].shape == (64, 64)
+  assert inspect.check(found).failures[0].startswith("w cannot be read")
+  with pytest.raises(inspect.InspectError, match=str(path)):
+    inspect.tree_of(found)
+
+
+def test_stages_that_name_each_other_end(workdir):
+  base = next((workdir / "stages").glob("base-*"))
+  known = json.loads((base / "stage.json").read_text())
+  last = next((workdir / "stages").glob("imp+q-*"))
+  (base / "stage.json").write_text(json.dumps({**known, "parent": last.name}))
+  assert [s.name for s in ancestors(read_stage(last))] == ["base", "imp", "imp+q"]
+  assert len(inspect.read(workdir).stages) == 3
+
+
+def test_other_paths_are_refused(tmp_path):
+  (tmp_path / "file").write_bytes(b"nonsense")
+  for path, words in ((tmp_path / "none", "no such file"), (tmp_path, "none of these"),
+                      (tmp_path / "file", "an artifact")):
+    with pytest.raises(inspect.InspectError, match=f"{path}.*{words}.*workdir"):
+      inspect.read(path)
