@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,20 +97,20 @@ class Grid:
 
   def rows(self) -> list[dict[str, Any]]:
     """Returns the rows of results.csv, after running what is missing."""
-    results = {cell: self.result(cell) for cell in self.cells}
-    base = self.base.metrics
-    rows = []
-    for (sparsity, bits), result in results.items():
-      m = result.metrics
-      delta = 100 * (m["test_accuracy"] - base["test_accuracy"])
-      reduction = base["gzip_bytes"] / m["gzip_bytes"]
-      rows.append({"sparsity": sparsity, "bits": bits, "seed": self.seed,
-                   "test_accuracy": m["test_accuracy"], "val_accuracy": m["val_accuracy"],
-                   "delta_accuracy": delta, "gzip_bytes": m["gzip_bytes"], "reduction": reduction,
-                   "artifact_bytes": m["artifact_bytes"],
-                   "quality": float(cj.metrics.quality(sparsity, bits, delta, reduction)),
-                   "seconds": m["seconds"]})
-    return rows
+    return [self._row(cell) for cell in self.cells]
+
+  def _row(self, cell: Cell) -> dict[str, Any]:
+    (sparsity, bits), result, base = cell, self.result(cell), self.base.metrics
+    m = result.metrics
+    delta = 100 * (m["test_accuracy"] - base["test_accuracy"])
+    reduction = base["gzip_bytes"] / m["gzip_bytes"]
+    shown = ("test_accuracy", "val_accuracy", "params", "nonzero_params", "gzip_bytes",
+             "artifact_bytes", "seconds")
+    return {"sparsity": sparsity, "bits": bits, "seed": self.seed, **{k: m[k] for k in shown},
+            "delta_accuracy": delta, "reduction": reduction,
+            "quality": float(cj.metrics.quality(sparsity, bits, delta, reduction)),
+            "saved": 1 - m["artifact_bytes"] / base["dense_bytes"],
+            "artifact": str((result.directory / "model.cjx").relative_to(self.workdir))}
 
   def _stage(self, name: str, **spec: Any) -> cj.stages.Stage:
     c = self.config
@@ -132,8 +131,9 @@ class Grid:
     steps = self.config.base_epochs * self._steps
     # Sparsity of nothing: pruning never starts, training does.
     plan = dataclasses.replace(self.plan, prune_steps=steps, round_steps=0, every=steps + 1)
-    state = self._trained(plan, params, {"sparsity": 1e-9, "bits": 32}, log, cells.looped)
-    return self._measured(state["params"], 32, directory, {})
+    state, history = self._trained(plan, params, {"sparsity": 1e-9, "bits": 32}, log,
+                                   cells.looped)
+    return self._measured(state["params"], 32, directory, history)
 
   def result(self, cell: Cell) -> cj.stages.Result:
     """Returns a cell's result, after training it if need be."""
@@ -149,11 +149,12 @@ class Grid:
     sparsity, bits = cell
     log = Log(f"{sparsity:g} {bits}", directory / "log.txt")
     if self.config.vmap:
-      params = jax.tree.map(lambda x: x[self.cells.index(cell)], self._side_by_side["params"])
+      state, history = self._side_by_side
+      state = jax.tree.map(lambda x: x[self.cells.index(cell)], state)
     else:
       numbers = {"sparsity": jnp.float32(sparsity), "bits": jnp.int32(bits)}
-      params = self._trained(self.plan, self.base_params, numbers, log, cells.looped)["params"]
-    return self._measured(params, bits, directory, {"sparsity": cj.metrics.sparsity(params)})
+      state, history = self._trained(self.plan, self.base_params, numbers, log, cells.looped)
+    return self._measured(state["params"], bits, directory, history)
 
   @functools.cached_property
   def base_params(self) -> Any:
@@ -162,7 +163,7 @@ class Grid:
 
   @functools.cached_property
   def _side_by_side(self) -> Any:
-    """The final state of all cells, trained in one program."""
+    """The final state of all cells, trained in one program, and the history of their means."""
     log = Log("all cells", self.workdir / "log.txt")
     return self._trained(self.plan, self.base_params, self._numbers(), log, cells.together)
 
@@ -170,8 +171,10 @@ class Grid:
     sparsities, bits = zip(*self.cells, strict=True)
     return {"sparsity": jnp.asarray(sparsities, jnp.float32), "bits": jnp.asarray(bits, jnp.int32)}
 
-  def _trained(self, plan: cells.Plan, params: Any, numbers: Any, log: Log, compiled: Any) -> Any:
-    """Returns the state after a plan's steps, an epoch a call."""
+  def _trained(self, plan: cells.Plan, params: Any, numbers: Any, log: Log,
+               compiled: Any) -> tuple[Any, list[dict[str, float]]]:
+    """Returns the state after a plan's steps, an epoch a call, and the history."""
+    history: list[dict[str, float]] = []
     state, run = cells.start(params), compiled(self.model, plan)
     if compiled is cells.together:
       state = jax.tree.map(lambda x: jnp.stack([x] * len(self.cells)), state)
@@ -182,10 +185,12 @@ class Grid:
         continue
       data = {"images": images, "labels": labels, "order": self._order(epoch)}
       state, sums = run(state, numbers, data, first, last)
-      loss, count = np.mean(sums["loss"]) / (last - first), (last - first) * self.config.batch_size
-      log.say(f"step {last}/{plan.steps}  loss {loss:.4f}  "
-              f"accuracy {np.mean(sums['correct']) / count:.4f}")
-    return state
+      count = (last - first) * self.config.batch_size
+      history.append({"loss": float(np.mean(sums["loss"])) / (last - first),
+                      "accuracy": float(np.mean(sums["correct"])) / count})
+      log.say(f"step {last}/{plan.steps}  loss {history[-1]['loss']:.4f}  "
+              f"accuracy {history[-1]['accuracy']:.4f}")
+    return state, history
 
   def _order(self, epoch: int) -> jax.Array:
     """Returns the images of each step of an epoch."""
@@ -195,7 +200,7 @@ class Grid:
     return jnp.asarray(np.concatenate(passes)[:needed].reshape(self._steps, -1))
 
   def _measured(self, params: Any, bits: int, directory: Path,
-                extra: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+                history: list[dict[str, float]]) -> tuple[Any, dict[str, Any]]:
     """Deploys a cell, and says what it is worth; 8 bits run in integers."""
     variables = {"params": cells.ROUNDED[bits](params)}
     trained = recipes.Trained(name=self.config.model.name, variables=variables,
@@ -207,10 +212,13 @@ class Grid:
     size = cj.artifact.save(directory / "model.cjx", trained.variables, model=trained.name,
                             arguments=dict(trained.arguments), lifted=trained.lifted,
                             num_classes=data_lib.NUM_CLASSES, data=self.config.data.name)
+    measured, (params, nonzero) = cj.size(trained.variables), cj.count(trained.variables)
     return trained.variables, {
         "val_accuracy": trained.accuracy(self.data.validation),
-        "test_accuracy": trained.accuracy(self.data.test), "artifact_bytes": size,
-        "gzip_bytes": cj.size(trained.variables).gzip, **extra}
+        "test_accuracy": trained.accuracy(self.data.test), "params": params,
+        "nonzero_params": nonzero, "dense_bytes": measured.dense,
+        "gzip_bytes": measured.gzip, "nonzero_bytes": measured.nonzero, "artifact_bytes": size,
+        "history": history}
 
   def compare(self, steps: int) -> list[dict[str, Any]]:
     """Trains every cell for some steps looped, side by side and by itself.

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from compress_jax.stages import write_json
-from experiments import cells, report
+from experiments import cells, report, report_page
 from experiments.progress import say
 
 Row = Mapping[str, Any]
@@ -25,7 +25,7 @@ _MODELS = {"cnn": ("table_1", "cnn"), "alexnet": ("table_2", "alexnet")}
 
 
 def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
-  """Writes results.csv, results.json, tables.md and accuracy.png, and prints the table.
+  """Writes results.csv, results.json, tables.md, accuracy.png and report.html; prints the table.
 
   Args:
     rows: one a cell and seed.
@@ -33,14 +33,19 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
     config: the study's configuration.
   """
   report.write_csv(rows, workdir / "results.csv")
+  made_with = report.environment()
   write_json(workdir / "results.json", {
-      "results": list(rows), "config": config.to_dict(), "environment": report.environment(),
+      "results": list(rows), "config": config.to_dict(), "environment": made_with,
       "seeds": sorted({r["seed"] for r in rows})})
+  named = [{**r, "combo": f"{r['sparsity']:g} at {r['bits']} bits", "reduction": r["saved"]}
+           for r in rows]
+  report_page.write(named, report.means(named), workdir, config=config.to_dict(),
+                    environment=made_with)
   shown = [{**mean, **paper(config.model.name, mean)} for mean in means(rows)]
   (workdir / "tables.md").write_text(markdown(shown))
   picture(shown, workdir / "accuracy.png")
   _print(shown)
-  say(f"written: {workdir / 'results.csv'}, results.json, tables.md, accuracy.png")
+  say(f"written: {workdir / 'results.csv'}, results.json, tables.md, accuracy.png, report.html")
 
 
 def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -49,7 +54,8 @@ def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
   for key in dict.fromkeys((r["sparsity"], r["bits"]) for r in rows):
     same = [r for r in rows if (r["sparsity"], r["bits"]) == key]
     spread = [100 * r["test_accuracy"] for r in same]
-    out.append({**{k: float(np.mean([r[k] for r in same])) for k in same[0]},
+    numbers = [k for k, v in same[0].items() if isinstance(v, int | float)]
+    out.append({**{k: float(np.mean([r[k] for r in same])) for k in numbers},
                 "bits": key[1], "seeds": len(same),
                 "spread": float(np.std(spread, ddof=1)) if len(same) > 1 else None})
   return out

@@ -60,6 +60,9 @@ def test_again_trains_nothing_and_the_papers_figures_stand_beside(done):
   assert "95.95" in text and "-0.9278" in text  # the paper's Table I and III at 0.9, 8 bits
   assert json.loads((workdir / "results.json").read_text())["seeds"] == [0]
   assert (workdir / "accuracy.png").stat().st_size > 10_000
+  page = (workdir / "report.html").read_text()
+  assert all(f"0.9 at {bits} bits" in page for bits in (32, 16, 8))
+  assert "sparsity0.9-bits8: 2 epochs" in page
 
 
 def test_side_by_side_gives_the_same_accuracies(done, tmp_path):
