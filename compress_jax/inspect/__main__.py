@@ -60,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-  found = reader.read(options.path)
+  with terminal.bar("reading") as progress:
+    found = reader.read(options.path, progress=progress)
   other = reader.read(options.diff) if options.diff else None
   if options.check:
     found = reader.check(found)

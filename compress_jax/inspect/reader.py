@@ -75,11 +75,13 @@ class Inspection:
                     "artifact_bytes": size}
 
 
-def read(path: str | os.PathLike[str]) -> Inspection:
+def read(path: str | os.PathLike[str], *,
+         progress: artifact.Progress | None = None) -> Inspection:
   """Says what is at a path, from its metadata (an artifact is read whole: it is small).
 
   Args:
     path: a stage's directory, a checkpoint (Orbax's own too), a workdir or an artifact.
+    progress: of an artifact, as for `artifact.load`.
 
   Returns:
     The inspection.
@@ -100,7 +102,7 @@ def read(path: str | os.PathLike[str]) -> Inspection:
   if not path.exists():
     raise InspectError(f"{path}: no such file or directory; it may be {KINDS}")
   if path.is_file():
-    return _artifact(path)
+    return _artifact(path, progress)
   if is_stage(path):
     return _stage(_lineage(path))
   if (path / "manifest.json").is_file():
@@ -116,15 +118,16 @@ def _lineage(directory: Path) -> tuple[Stage, ...]:
   return ancestors(read_stage(directory)) if is_stage(directory) else ()
 
 
-def _artifact(path: Path) -> Inspection:
-  params, metadata = _loaded_artifact(path)
+def _artifact(path: Path, progress: artifact.Progress | None) -> Inspection:
+  params, metadata = _loaded_artifact(path, progress)
   return Inspection(path=path, what="artifact", metadata=metadata, lineage=_lineage(path.parent),
                     leaves=tuple(summary.summarize(params, gzip=True)))
 
 
-def _loaded_artifact(path: Path) -> tuple[Any, dict[str, Any]]:
+def _loaded_artifact(path: Path, progress: artifact.Progress | None = None
+                     ) -> tuple[Any, dict[str, Any]]:
   try:
-    return artifact.load(path)
+    return artifact.load(path, progress=progress)
   except artifact.ArtifactError as error:
     raise InspectError(f"{error}; a path may be {KINDS}") from None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from compress_jax.inspect import columns
@@ -97,6 +98,28 @@ def plain_table(headings: Sequence[str], cells: Cells, right: Sequence[bool]) ->
   return "\n".join("  ".join(
       cell.rjust(w) if r else cell.ljust(w)
       for cell, w, r in zip(line, widths, right, strict=True)).rstrip() for line in every)
+
+
+@contextlib.contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int], object]]:
+  """Draws a progress bar on standard error, where that is a terminal and rich is installed.
+
+  Args:
+    label: in front of the bar.
+
+  Yields:
+    A function of what is done and of all there is, to call on the way.
+  """
+  try:
+    from rich.console import Console
+    from rich.progress import Progress
+  except ImportError:
+    yield lambda done, total: None
+    return
+  console = Console(stderr=True)
+  with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    task = progress.add_task(label, total=None)
+    yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _rich_table(title: str, headings: Sequence[str], cells: Cells, right: Sequence[bool]) -> bool:
