@@ -64,7 +64,7 @@ def _jax_steps(arguments, images, labels):
   data = {"images": jnp.asarray(images), "labels": jnp.asarray(labels), "order": order,
           "key": train.random_key(0)}
   numbers = {"steps": 1e6, "first": 1e-3, "last": 1e-7, "temperature": 1.0, "alpha": 0.0,
-             "start": 0.0}
+             "l1": 0.0, "start": 0.0}
   kept = [state]
 
   def run():

@@ -13,11 +13,9 @@ from typing import Any
 
 import compress_jax as cj
 from experiments import data as data_lib
-from experiments import recipes, report
-from experiments.augment import Augment
+from experiments import recipes, report, study
 from experiments.combo_config import check, selected
 from experiments.progress import Log, say
-from experiments.train import Recipe
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
@@ -39,32 +37,21 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
   builder = data_lib.builder(config.data.name, data_dir)
   rows, trained = [], 0
   for seed in range(config.seed, config.seed + config.seeds):
-    study = Study(config, workdir, builder, seed)
-    rows += [study.row(combo) for combo in selected(config)]
-    trained += study.stages_run
+    combinations = Combinations(config, workdir, builder, seed)
+    rows += [combinations.row(combo) for combo in selected(config)]
+    trained += combinations.stages_run
   say(f"stages run now: {trained}; the rest was complete in {workdir}")
   report.write(rows, workdir, config)
   return rows
 
 
-class Study:
-  """One seed of the study: the tree of stages, and the data once it is needed."""
+class Combinations(study.Study):
+  """One seed of the study: the tree of stages."""
 
   def __init__(self, config: Any, workdir: Path, builder: Any, seed: int):
-    self.config, self.workdir, self.builder, self.seed = config, workdir, builder, seed
-    self.fingerprint = data_lib.fingerprint(builder)
+    super().__init__(config, workdir, builder, seed)
     self.stages_run = 0
-    self._data: data_lib.Data | None = None
     self._results: dict[str, cj.stages.Result] = {}
-
-  @property
-  def data(self) -> data_lib.Data:
-    """The data set, read at first use."""
-    if self._data is None:
-      c = self.config.data
-      self._data = data_lib.load(self.builder, validation=c.validation, seed=self.seed,
-                                 limit=c.limit or None)
-    return self._data
 
   def stage(self, combo: str) -> cj.stages.Stage:
     """Returns the stage that ends a combination; its parents are the prefixes."""
@@ -123,13 +110,7 @@ class Study:
     log = Log(combo, directory / "log.txt")
     log.say(f"starts (seed {self.seed})")
     trained, extra = self._apply(combo, directory / "work", log)
-    size = cj.artifact.save(
-        directory / "model.cjx", trained.variables, combo=combo, model=trained.name,
-        arguments=dict(trained.arguments), lifted=trained.lifted,
-        num_classes=data_lib.NUM_CLASSES, data=self.config.data.name)
-    metrics = {"val_accuracy": trained.accuracy(self.data.validation),
-               "test_accuracy": trained.accuracy(self.data.test),
-               **_sizes(trained.variables), "artifact_bytes": size, **extra}
+    metrics = {**self.deploy(trained, directory, combo=combo), **extra}
     log.say(f"test {metrics['test_accuracy']:.4f}, "
         f"artifact {metrics['artifact_bytes']:,} bytes")
     return trained.variables, metrics
@@ -141,30 +122,16 @@ class Study:
     model = c[self._model(combo)]
     arguments = self._arguments(combo)
     if technique == "base":
-      return recipes.teach(model.name, arguments, self.data, self._recipe(c.base), work, log)
+      return recipes.teach(model.name, arguments, self.data, self.recipe(c.base), work, log)
     if technique == "kd":
       return recipes.distil(self._trained(parent), model.name, arguments, self.data,
-                            self._recipe(c.kd), work, log, temperature=c.kd.temperature,
+                            self.recipe(c.kd), work, log, temperature=c.kd.temperature,
                             alpha=c.kd.alpha)
     if technique == "imp":
       return recipes.prune_iteratively(
-          self._trained(parent), self.data, self._recipe(c.imp), work, log,
+          self._trained(parent), self.data, self.recipe(c.imp), work, log,
           fraction=c.imp.fraction, tolerance=c.imp.tolerance, rounds=c.imp.rounds)
     if technique == "lrtf":
       return recipes.factorize(self._trained(parent), rank=c.lrtf.rank, delta=c.lrtf.delta)
     return recipes.quantize(self._trained(parent), self.data, bits=c.q.bits,
                             activation_bits=c.q.activation_bits, images=c.q.images)
-
-  def _recipe(self, part: Any) -> Recipe:
-    t = part.train
-    return Recipe(epochs=t.epochs, batch_size=t.batch_size,
-                  steps_per_epoch=t.steps_per_epoch or None, learning_rate=t.learning_rate,
-                  final_learning_rate=t.final_learning_rate, seed=self.seed,
-                  augment=Augment(**self.config.data.augment.to_dict()))
-
-
-def _sizes(variables: Any) -> dict[str, int]:
-  params, nonzero = cj.count(variables["params"])
-  size = cj.size(variables)
-  return {"params": params, "nonzero_params": nonzero, "dense_bytes": size.dense,
-          "nonzero_bytes": size.nonzero, "gzip_bytes": size.gzip}

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import compress_jax as cj
-from experiments import cells, evaluate, grid_report, models, recipes, train
+from experiments import cells, evaluate, grid_report, models, recipes, study, train
 from experiments import data as data_lib
 from experiments.progress import Log
 
@@ -62,21 +62,13 @@ def check(config: Any) -> None:
 Cell = tuple[float, int]
 
 
-class Grid:
+class Grid(study.Study):
   """One seed of the study."""
 
   def __init__(self, config: Any, workdir: Path, builder: Any, seed: int):
-    self.config, self.workdir, self.builder, self.seed = config, workdir, builder, seed
-    self.fingerprint = data_lib.fingerprint(builder)
+    super().__init__(config, workdir, builder, seed)
     self.model = models.create(config.model.name, num_classes=data_lib.NUM_CLASSES,
                                **config.model.arguments.to_dict())
-
-  @functools.cached_property
-  def data(self) -> data_lib.Data:
-    """The data set, read at first use."""
-    c = self.config.data
-    return data_lib.load(self.builder, validation=c.validation, seed=self.seed,
-                         limit=c.limit or None)
 
   @functools.cached_property
   def plan(self) -> cells.Plan:
@@ -209,16 +201,7 @@ class Grid:
       trained = recipes.calibrated(trained, variables["params"], self.data, activation_bits=8,
                                    images=self.config.images)
     trained = dataclasses.replace(trained, variables=cj.freeze(trained.variables))
-    size = cj.artifact.save(directory / "model.cjx", trained.variables, model=trained.name,
-                            arguments=dict(trained.arguments), lifted=trained.lifted,
-                            num_classes=data_lib.NUM_CLASSES, data=self.config.data.name)
-    measured, (params, nonzero) = cj.size(trained.variables), cj.count(trained.variables)
-    return trained.variables, {
-        "val_accuracy": trained.accuracy(self.data.validation),
-        "test_accuracy": trained.accuracy(self.data.test), "params": params,
-        "nonzero_params": nonzero, "dense_bytes": measured.dense,
-        "gzip_bytes": measured.gzip, "nonzero_bytes": measured.nonzero, "artifact_bytes": size,
-        "history": history}
+    return trained.variables, {**self.deploy(trained, directory), "history": history}
 
   def compare(self, steps: int) -> list[dict[str, Any]]:
     """Trains every cell for some steps looped, side by side and by itself.

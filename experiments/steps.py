@@ -45,7 +45,8 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
 
   def loss_fn(trainable: Any, rest: Any, stats: Any, images: Any, labels: Any, numbers: Any,
               teacher_variables: Any) -> Any:
-    logits, new = forward(cj.merge(trainable, rest), stats, images)
+    params = cj.merge(trainable, rest)
+    logits, new = forward(params, stats, images)
     if teacher is None:
       loss = cj.distill.cross_entropy(logits, labels)
     else:
@@ -53,6 +54,8 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
       soft = teacher.apply(teacher_variables, images, train=False)
       loss = cj.distill.hinton(logits, soft, labels, temperature=numbers["temperature"],
                                alpha=numbers["alpha"])
+    # No weight, no cost worth a second program.
+    loss += numbers["l1"] * cj.penalties.l1(params)
     return loss, (new["batch_stats"], (logits.argmax(-1) == labels).sum())
 
   def step(i: Any, carry: Any, data: Any, numbers: Any, teacher_variables: Any) -> Any:

@@ -58,6 +58,7 @@ class Recipe:
     steps_per_epoch: None is one pass over the training set.
     learning_rate: Adam's at the first step.
     final_learning_rate: at the last, by half a cosine.
+    l1: weight of the sum of absolute weights in the loss.
     seed: of the order of the images and of the augmentation.
     augment: what is done to training images.
     joint: pruning and quantization on the way, or None.
@@ -68,6 +69,7 @@ class Recipe:
   steps_per_epoch: int | None = None
   learning_rate: float = 1e-3
   final_learning_rate: float = 1e-7
+  l1: float = 0.0
   seed: int = 0
   augment: Augment = dataclasses.field(default_factory=Augment)
   joint: Joint | None = None
@@ -178,7 +180,7 @@ class _Trainer:
     self.program = _program(model, teacher, recipe)
     self.teacher = teacher and teacher.variables
     self.numbers = {"steps": float(self.steps * recipe.epochs), "first": recipe.learning_rate,
-                    "last": recipe.final_learning_rate,
+                    "last": recipe.final_learning_rate, "l1": recipe.l1,
                     "temperature": teacher.temperature if teacher else 1.0,
                     "alpha": teacher.alpha if teacher else 0.0,
                     **_joint_numbers(recipe, self.steps)}

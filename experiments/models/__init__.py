@@ -41,5 +41,10 @@ def create(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
     if argument not in known:
       raise ValueError(f"model {name!r}: argument {argument!r} may be one of "
                        f"{', '.join(sorted(known))}")
-  values = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+  values = {k: _hashable(v) for k, v in arguments.items()}
   return MODELS[name](num_classes=num_classes, **values)
+
+
+def _hashable(x: Any) -> Any:
+  """Returns lists as tuples, as they were before JSON."""
+  return tuple(map(_hashable, x)) if isinstance(x, list | tuple) else x
