@@ -32,6 +32,12 @@ def test_integers_are_counted_by_their_bits(bits):
   assert cj.size(asymmetric).nonzero == -(-(nonzero * bits + 32 * 8 + 32 * zero_points) // 8)
 
 
+def test_the_artifact_is_as_large_as_its_file(tmp_path):
+  params = cj.quantize.affine({"w": jnp.eye(16)}, 4)
+  assert cj.artifact.save(tmp_path / "m", params) == cj.size(params).artifact
+  assert (tmp_path / "m").stat().st_size == cj.size(params).artifact
+
+
 def test_count_follows_the_factors():
   params = cj.factorize.svd({"w": jnp.eye(8), "b": jnp.ones(8)}, rank=2)
   assert cj.count(params)[0] == 8 * 2 * 2 + 8

@@ -108,7 +108,7 @@ def test_again_trains_nothing_and_a_killed_run_ends_the_same(study, tmp_path):
   assert "stages run now: 0;" in again.communicate()[0]
   # Only the compiled programs are shared, for speed.
   shutil.copytree(workdir / "compiled", tmp_path / "compiled")
-  rng, kills, wanted = random.Random(0), 0, int(os.environ.get("KILLS", "2"))
+  rng, kills, wanted = random.Random(0), 0, int(os.environ.get("KILLS", "1"))
   while True:
     process = launch(tmp_path, data_dir)
     if kills < wanted:
