@@ -15,7 +15,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from compress_jax.stages import write_json
 from experiments import cells, report, report_page
 from experiments.progress import say
 
@@ -32,11 +31,7 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
     workdir: where the files go.
     config: the study's configuration.
   """
-  report.write_csv(rows, workdir / "results.csv")
-  made_with = report.environment()
-  write_json(workdir / "results.json", {
-      "results": list(rows), "config": config.to_dict(), "environment": made_with,
-      "seeds": sorted({r["seed"] for r in rows})})
+  made_with = report.keep(rows, workdir, config)
   named = [{**r, "combo": f"{r['sparsity']:g} at {r['bits']} bits", "reduction": r["saved"]}
            for r in rows]
   report_page.write(named, report.means(named), workdir, config=config.to_dict(),

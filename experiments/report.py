@@ -32,15 +32,21 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
     workdir: where the files go.
     config: the study's configuration, kept in results.json.
   """
+  made_with = keep(rows, workdir, config)
+  pareto(rows, workdir / "pareto.png")
+  report_page.write(rows, means(rows), workdir, config=config.to_dict(), environment=made_with)
+  table(rows)
+  say(f"written: {workdir / 'results.csv'}, results.json, pareto.png, report.html")
+
+
+def keep(rows: Sequence[Row], workdir: Path, config: Any) -> dict[str, Any]:
+  """Writes results.csv and results.json of any study, and returns the environment."""
   write_csv(rows, workdir / "results.csv")
   made_with = environment()
   write_json(workdir / "results.json", {
       "results": list(rows), "config": config.to_dict(), "environment": made_with,
       "seeds": sorted({r["seed"] for r in rows})})
-  pareto(rows, workdir / "pareto.png")
-  report_page.write(rows, means(rows), workdir, config=config.to_dict(), environment=made_with)
-  table(rows)
-  say(f"written: {workdir / 'results.csv'}, results.json, pareto.png, report.html")
+  return made_with
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compress_jax.stages import write_json
 from experiments import report, report_page
 from experiments.progress import say
 
@@ -23,11 +22,7 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
     workdir: where the files go.
     config: the study's configuration.
   """
-  report.write_csv(rows, workdir / "results.csv")
-  made_with = report.environment()
-  write_json(workdir / "results.json", {
-      "results": list(rows), "config": config.to_dict(), "environment": made_with,
-      "seeds": sorted({r["seed"] for r in rows})})
+  made_with = report.keep(rows, workdir, config)
   means = report.means(rows)
   text = tables(means)
   (workdir / "tables.md").write_text(text)
