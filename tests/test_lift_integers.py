@@ -1,6 +1,5 @@
 """Integers against fake quantization: any bits, groups, dynamic inputs; nothing densified."""
 
-import itertools
 import re
 
 import jax
@@ -10,8 +9,6 @@ import pytest
 
 import compress_jax as cj
 
-BITS = [4, 8, 16]
-
 
 def both(p, apply, x):
   """Returns the results of the fake-quantized and the integer model."""
@@ -19,7 +16,7 @@ def both(p, apply, x):
   return run(p, x), run(cj.freeze(p), x)
 
 
-@pytest.mark.parametrize("bits,input_bits", itertools.product(BITS, BITS))
+@pytest.mark.parametrize("bits,input_bits", [(4, 4), (8, 8), (16, 16), (4, 16), (16, 4)])
 def test_any_weight_bits_with_any_activation_bits(bits, input_bits):
   keys = jax.random.split(jax.random.key(bits), 3)
   params = {"conv": jax.random.normal(keys[0], (3, 3, 4, 6)), "out": jax.random.normal(

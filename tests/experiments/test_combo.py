@@ -18,6 +18,7 @@ import compress_jax as cj
 from experiments import data, evaluate, models
 from experiments.combo_config import COMBOS
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 TINY = ["--config=configs/combo.py:digits,epochs=2,steps=20,rounds=2",
         "--config.teacher.arguments.depth=7", "--config.teacher.arguments.growth=6",

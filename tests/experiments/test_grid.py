@@ -11,6 +11,8 @@ import pytest
 import compress_jax as cj
 from experiments import grid, grid_report
 
+pytestmark = pytest.mark.slow
+
 
 def config(**changes):
   made = runpy.run_path("configs/grid.py")["get_config"]("mnist,smoke").unlock()

@@ -12,6 +12,7 @@ from experiments.augment import Augment
 from experiments.progress import Log
 from tests.experiments.test_train import toy
 
+pytestmark = pytest.mark.slow
 NAME, ARGUMENTS = "convnet", {"widths": (4, 4, 4), "hidden": (8, 8)}
 RECIPE = train.Recipe(epochs=10, batch_size=8, learning_rate=5e-3, augment=Augment(crop=1))
 

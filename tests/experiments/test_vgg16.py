@@ -9,6 +9,8 @@ import pytest
 import compress_jax as cj
 from experiments import models, vgg16
 
+pytestmark = pytest.mark.slow
+
 
 def config(**changes):
   made = runpy.run_path("configs/vgg16_cifar10.py")["get_config"]("smoke").unlock()

@@ -138,8 +138,7 @@ def test_every_leaf_without_a_grid_for_its_input(tmp_path):
 
 
 @pytest.mark.parametrize("name,bits,symmetric,products", [
-    ("asymmetric", 8, True, 2), ("int16", 16, False, 2), ("tucker2+affine", 4, False, 4),
-    ("block+affine", 8, False, 2)])
+    ("asymmetric", 8, True, 2), ("int16", 16, False, 2), ("tucker2+affine", 4, False, 4)])
 def test_grids_for_inputs_of_any_bits(name, bits, symmetric, products, images, tmp_path):
   params = transforms.chained(*name.split("+"))
   params = cj.quantize.calibrate(model, params, [images[:4]], bits=bits, symmetric=symmetric)
