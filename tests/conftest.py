@@ -20,7 +20,8 @@ from flax import nnx
 from hypothesis import settings
 
 # Compiling takes most of an example's time, and differs from run to run.
-settings.register_profile("compiled", deadline=None, max_examples=12, derandomize=True)
+settings.register_profile("compiled", deadline=None, derandomize=True,
+                          max_examples=20 if os.environ.get("ALL") else 6)
 settings.load_profile("compiled")
 
 

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import compress_jax as cj
-from tests.transforms import KEEP_TENSOR, PRUNES, TRANSFORMS, chained, params
+from tests.transforms import ALL, KEEP_TENSOR, PRUNES, TRANSFORMS, chained, params
 
 OPTIMIZERS = {"sgd": optax.sgd(0.05, momentum=0.9), "adam": optax.adam(0.05),
               "adamw": optax.adamw(0.05, weight_decay=0.1)}
@@ -48,7 +48,8 @@ def test_pruned_positions_stay_zero_through_any_two_transforms_and_every_optimiz
   assert sum(z.sum() for z in zero.values()) == round(0.6 * (216 + 192))
   once = TRANSFORMS[first](start)
   # Of the prunings one: their masks are all alike, and each is trained below.
-  thens = [then for then in ("block", *LATER) if then != first][LATER.index(first) % 2::2]
+  thens = [then for then in ("block", *LATER) if then != first]
+  thens = thens if ALL else thens[LATER.index(first) % 3::3]
   for p in (once, *(TRANSFORMS[then](once) for then in thens)):
     trainable, rest = cj.partition(p)
     # One transform by every optimizer, two by the one that also decays weights.
