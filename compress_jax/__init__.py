@@ -13,6 +13,7 @@ from compress_jax import (
   prune,
   quantize,
   schedules,
+  search,
   stages,
 )
 from compress_jax.leaves import (
@@ -42,5 +43,5 @@ __all__ = [
     "Float", "Leaf", "LowRank", "Masked", "NoRule", "Quantized", "Size", "Spatial", "Tucker2",
     "__version__", "artifact", "capture", "checkpoint", "count", "dense", "distill", "entries",
     "export", "factorize", "fold", "freeze", "is_leaf", "kernels", "lift", "merge", "metrics",
-    "partition", "penalties", "prune", "quantize", "schedules", "size", "stages",
+    "partition", "penalties", "prune", "quantize", "schedules", "search", "size", "stages",
 ]

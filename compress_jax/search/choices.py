@@ -1,0 +1,154 @@
+"""What may be done to one layer, and plans that say it for every layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from compress_jax import factorize, prune, quantize, tree
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+  """What is done to one layer, in this order: factorize, prune, quantize.
+
+  Attributes:
+    sparsity: fraction of the layer's weights (of both factors together, where it
+      is factorized) that is pruned by magnitude, 0 to below 1; 0 makes no mask.
+    bits: of the weights, 2 to 16, symmetric, a scale an output; None leaves floats.
+    rank: of a truncated SVD, from 1; None leaves one tensor.
+
+  Example:
+    >>> str(Choice(sparsity=0.5, bits=4)), str(Choice())
+    ('50% 4b', 'dense')
+  """
+
+  sparsity: float = 0.0
+  bits: int | None = None
+  rank: int | None = None
+
+  def __post_init__(self) -> None:
+    if not 0 <= self.sparsity < 1:
+      raise ValueError(f"sparsity={self.sparsity}: may be from 0 to below 1")
+    if self.bits is not None and self.bits not in range(2, 17):
+      raise ValueError(f"bits={self.bits}: may be None or a whole number from 2 to 16")
+    if self.rank is not None and (self.rank != int(self.rank) or self.rank < 1):
+      raise ValueError(f"rank={self.rank}: may be None or a whole number from 1")
+
+  def __str__(self) -> str:
+    parts = [f"rank {self.rank}"] * (self.rank is not None)
+    parts += [f"{100 * self.sparsity:.3g}%"] * (self.sparsity > 0)
+    parts += [f"{self.bits}b"] * (self.bits is not None)
+    return " ".join(parts) or "dense"
+
+
+Plan = Mapping[str, Choice]
+Options = Mapping[str, Sequence[Choice]]
+
+
+def options(params: Any, *, sparsities: Sequence[float] = (0.0, 0.5, 0.75, 0.9),
+            bits: Sequence[int | None] = (None, 8, 4, 3, 2),
+            ranks: Sequence[float | None] = (None, 0.5), where: tree.Where = None
+            ) -> dict[str, tuple[Choice, ...]]:
+  """Returns what may be done to every layer: all combinations.
+
+  Args:
+    params: a parameter tree.
+    sparsities: see `Choice`.
+    bits: see `Choice`.
+    ranks: as fractions of r_max, where the factors have as many parameters as the
+      layer (`factorize.max_rank`), above 0, up to 1; None is no factorization. A
+      rank that a layer cannot have is left out there.
+    where: which leaves, as for the transforms; by default those with two or more
+      dimensions.
+
+  Returns:
+    {path: choices}, in tree order. The first choice of each leaves the layer as it is.
+
+  Raises:
+    ValueError: a number out of range, or nothing selected.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> found = options({"w": jnp.ones((8, 8))}, sparsities=(0.5,), bits=(8,), ranks=(None, 0.5))
+    >>> [str(choice) for choice in found["w"]]
+    ['dense', '50% 8b', 'rank 2 50% 8b']
+  """
+  for fraction in ranks:
+    if fraction is not None and not 0 < fraction <= 1:
+      raise ValueError(f"ranks: {fraction} may be None, or above 0, up to 1")
+
+  def of(shape: tuple[int, ...]) -> tuple[Choice, ...]:
+    known = [None if f is None else int(f * factorize.max_rank(shape)) for f in ranks]
+    known = dict.fromkeys(r for r in known if r is None or (r and len(shape) > 1))
+    made = (Choice(sparsity=float(s), bits=b, rank=r)
+            for r, b, s in itertools.product(known, bits, sparsities))
+    return tuple(dict.fromkeys([Choice(), *made]))
+
+  return {path: of(x.shape) for path, x in tree.select(params, where)[0]}
+
+
+def uniform(layers: Sequence[str], choice: Choice) -> dict[str, Choice]:
+  """Returns the plan that does the same to every one of the layers.
+
+  Example:
+    >>> uniform(["a", "b"], Choice(bits=8))["b"].bits
+    8
+  """
+  return dict.fromkeys(layers, choice)
+
+
+def apply(params: Any, plan: Plan) -> Any:
+  """Returns the parameters compressed as a plan says.
+
+  Args:
+    params: a parameter tree.
+    plan: {path: choice}; leaves that it does not name stay as they are.
+
+  Returns:
+    The tree with `LowRank`, `Masked` and `FakeQuant` leaves; `freeze` deploys it.
+
+  Raises:
+    ValueError: a path that is not in the tree, or a rank that a layer cannot have.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> plan = {"w": Choice(sparsity=0.5, bits=8)}
+    >>> cj.count(apply({"w": jnp.arange(4.0).reshape(2, 2), "b": jnp.ones(2)}, plan))
+    (6, 4)
+  """
+  return applier(params)(plan)
+
+
+def applier(params: Any) -> Callable[[Plan], Any]:
+  """Returns `apply` for these parameters; each layer's choice is worked out once."""
+  flat, structure = tree.entries(params)
+  by_path = dict(flat)
+  # A mask takes a quarter of its layer; a bound keeps large models in memory.
+  made = functools.lru_cache(maxsize=512)(lambda path, choice: compressed(
+      path, by_path[path], choice))
+
+  def one(plan: Plan) -> Any:
+    unknown = [path for path in plan if path not in by_path]
+    if unknown:
+      raise ValueError(f"plan: no leaf {unknown[0]!r}; it may be one of: {', '.join(by_path)}")
+    leaves = [made(path, plan[path]) if path in plan else x for path, x in flat]
+    return structure.unflatten(leaves)
+
+  return one
+
+
+def compressed(path: str, x: Any, choice: Choice) -> Any:
+  """Returns the leaf `x` at `path` after a choice."""
+  every, one = (lambda path: True), {path: x}
+  if choice.rank is not None:
+    one = factorize.svd(one, rank=choice.rank, where=every)
+  if choice.sparsity:
+    one = prune.magnitude(one, choice.sparsity, where=every)
+  if choice.bits is not None:
+    one = quantize.affine(one, choice.bits, where=every)
+  return one[path]

@@ -1,0 +1,61 @@
+"""The best plans where losses and costs add up over layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def cheapest(losses: Sequence[Sequence[float]], costs: Sequence[Sequence[float]], *,
+             states: int = 2048) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns every plan that no other beats, where losses and costs add up over layers.
+
+  Layer by layer the best sums so far are extended by every choice, and those that
+  are beaten are dropped: exact as long as there are no more than `states` of them,
+  else those nearest to evenly spaced places stay.
+
+  Args:
+    losses: a row a layer, an entry a choice; rows may have different lengths.
+    costs: the same shape.
+    states: sums that are kept after each layer, at most.
+
+  Returns:
+    (plans, cost, loss) in order of rising cost and falling loss: int, (N, layers),
+    the choice of each layer; float64, (N,), twice.
+
+  Raises:
+    ValueError: no layer, or rows that do not match.
+
+  Source: Nemhauser and Ullmann 1969, "Discrete dynamic programming and capital
+  allocation".
+
+  Example:
+    >>> plans, cost, loss = cheapest([[0, 1], [0, 3]], [[5, 1], [4, 2]])
+    >>> plans.tolist(), cost.tolist()
+    ([[1, 1], [1, 0], [0, 0]], [3.0, 5.0, 9.0])
+  """
+  if not len(losses) or [len(x) for x in losses] != [len(x) for x in costs]:
+    raise ValueError(f"losses has rows of {[len(x) for x in losses]}, costs of "
+                     f"{[len(x) for x in costs]}: may be the same, at least one")
+  cost, loss, plans = np.zeros(1), np.zeros(1), np.zeros((1, 0), np.int64)
+  for more_loss, more_cost in zip(losses, costs, strict=True):
+    sums = (cost[:, None] + np.asarray(more_cost, np.float64)).ravel()
+    lost = (loss[:, None] + np.asarray(more_loss, np.float64)).ravel()
+    kept = _thinned(_unbeaten(sums, lost), states)
+    before, choice = np.divmod(kept, len(more_cost))
+    cost, loss = sums[kept], lost[kept]
+    plans = np.column_stack([plans[before], choice])
+  return plans, cost, loss
+
+
+def _unbeaten(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
+  order = np.lexsort((loss, cost))
+  least = np.minimum.accumulate(loss[order])
+  return order[np.concatenate([[True], loss[order][1:] < least[:-1]])]
+
+
+def _thinned(kept: np.ndarray, states: int) -> np.ndarray:
+  if len(kept) <= states:
+    return kept
+  return kept[np.linspace(0, len(kept) - 1, states).round().astype(int)]

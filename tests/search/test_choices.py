@@ -1,0 +1,59 @@
+"""Plans do what the transforms do by hand; choices and options check their numbers."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import compress_jax as cj
+from compress_jax.search import Choice
+from tests.transforms import assert_same, params
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+@pytest.mark.parametrize("bits", [None, 4, 12])
+@pytest.mark.parametrize("sparsity", [0.0, 0.6])
+def test_a_plan_is_the_transforms_by_hand(sparsity, bits, rank):
+  by_hand, where = params(), "conv/kernel"
+  if rank:
+    by_hand = cj.factorize.svd(by_hand, rank=rank, where=where)
+  if sparsity:
+    by_hand = cj.prune.magnitude(by_hand, sparsity, where=where)
+  if bits:
+    by_hand = cj.quantize.affine(by_hand, bits, where=where)
+  plan = {where: Choice(sparsity=sparsity, bits=bits, rank=rank)}
+  made = cj.search.apply(params(), plan)
+  assert_same(made, by_hand)
+  assert_same(cj.artifact.decode(cj.artifact.encode(made))[0], cj.freeze(by_hand))
+
+
+def test_layers_are_compressed_each_by_itself():
+  plan = {"conv/kernel": Choice(sparsity=0.5), "dense/kernel": Choice(bits=3, rank=2)}
+  made = cj.search.apply(params(), plan)
+  for path, choice in plan.items():
+    alone = dict(cj.entries(cj.search.apply(params(), {path: choice}))[0])
+    assert_same(dict(cj.entries(made)[0])[path], alone[path])
+
+
+def test_options_are_all_combinations_that_a_layer_can_have():
+  found = cj.search.options(params(), sparsities=(0.0, 0.5), bits=(None, 8), ranks=(None, 0.1, 0.5))
+  assert list(found) == ["conv/kernel", "dense/kernel"]
+  # r_max: 36 * 6 / 42 = 5, of which a tenth is none; 16 * 12 / 28 = 6.
+  assert [{c.rank for c in row} for row in found.values()] == [{None, 2}, {None, 3}]
+  assert all(row[0] == Choice() and len(row) == len(set(row)) == 8 for row in found.values())
+  for path, row in found.items():
+    jax.eval_shape(lambda p=path, c=row[-1]: cj.search.apply(params(), {p: c}))
+  assert list(cj.search.options(params(), where="bias")) == ["conv/bias"]
+  assert {c.rank for c in cj.search.options({"b": jnp.ones(9)}, where="b")["b"]} == {None}
+
+
+@pytest.mark.parametrize("make,message", [
+    (lambda: Choice(sparsity=1.0), "sparsity=1.0: may be from 0 to below 1"),
+    (lambda: Choice(bits=1), "bits=1: may be None or a whole number from 2 to 16"),
+    (lambda: Choice(rank=0), "rank=0: may be None or a whole number from 1"),
+    (lambda: cj.search.options(params(), ranks=(2.0,)), "ranks: 2.0 may be None, or above 0"),
+    (lambda: cj.search.apply(params(), {"head": Choice()}), "plan: no leaf 'head'; it may be one"),
+    (lambda: cj.search.Limits(), "max_bytes, max_latency_ms, max_drop: give at least one"),
+    (lambda: cj.search.Limits(max_bytes=-1), "max_bytes=-1: may be None, or from 0")])
+def test_bad_numbers_are_named(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

@@ -1,0 +1,134 @@
+"""The search: against brute force, within limits, and what it says where nothing fits."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import compress_jax as cj
+from compress_jax.search import Choice, Limits
+
+KEYS = jax.random.split(jax.random.key(0), 4)
+PARAMS = {"a": {"kernel": jax.random.normal(KEYS[0], (24, 16)), "bias": jnp.ones(16)},
+          "b": {"kernel": jax.random.normal(KEYS[1], (16, 24))},
+          "c": {"kernel": jax.random.normal(KEYS[2], (24, 16))}}
+WEIGHTS = {"a/kernel": 1.0, "b/kernel": 0.05, "c/kernel": 0.3}
+CHOICES = cj.search.options(PARAMS, sparsities=(0.0, 0.8), bits=(None, 4, 2), ranks=(None,))
+DENSE = dict(cj.entries(PARAMS)[0])
+
+
+def score(params):
+  """Every layer's error adds up, some layers count more."""
+  found = dict(cj.entries(params)[0])
+  return 1 - sum(w * float(np.square(np.asarray(cj.dense(found[p])) - DENSE[p]).mean())
+                 for p, w in WEIGHTS.items())
+
+
+def floats(params):
+  """A latency: how many layers are not quantized."""
+  return float(sum(not isinstance(x, cj.FakeQuant) for _, x in cj.entries(params)[0]))
+
+
+@functools.cache
+def table():
+  return cj.search.sensitivity(PARAMS, score, CHOICES)
+
+
+@functools.cache
+def everything():
+  """Returns every plan there is, evaluated: (score, bytes)."""
+  make = cj.search.choices.applier(PARAMS)
+  made = [make(dict(zip(CHOICES, plan, strict=True)))
+          for plan in itertools.product(*CHOICES.values())]
+  return np.array([(score(p), len(cj.artifact.encode(p))) for p in made])
+
+
+@functools.cache
+def found(limits, seed=0):
+  latency = floats if limits.max_latency_ms is not None else None
+  other = latency and cj.search.sensitivity(PARAMS, latency, CHOICES)
+  return cj.search.suggest(PARAMS, score, table(), limits, evaluations=60, latency=latency,
+                           latency_table=other, seed=seed)
+
+
+@pytest.mark.parametrize("max_bytes", [1300, 1700, 2500, 4000])
+def test_within_bytes_it_finds_what_brute_force_does(max_bytes):
+  best = found(Limits(max_bytes=max_bytes)).best
+  scores, nbytes = everything().T
+  assert best.bytes <= max_bytes
+  assert best.score == pytest.approx(scores[nbytes <= max_bytes].max(), abs=1e-6)
+
+
+@pytest.mark.parametrize("max_drop", [0.0, 0.02, 0.2, 2.0])
+def test_within_a_drop_it_finds_the_fewest_bytes(max_drop):
+  best = found(Limits(max_drop=max_drop)).best
+  scores, nbytes = everything().T
+  assert best.score >= 1 - max_drop - 1e-9
+  assert best.bytes == nbytes[scores >= 1 - max_drop - 1e-9].min()
+
+
+LIMITS = st.builds(
+    Limits, max_bytes=st.sampled_from([None, 1500, 3000]), max_drop=st.sampled_from([0.05, 0.5]),
+    max_latency_ms=st.sampled_from([None, 2.0]))
+
+
+@given(LIMITS, st.integers(0, 1))
+def test_the_best_keeps_every_limit_and_the_front_beats_itself_nowhere(limits, seed):
+  s = found(limits, seed)
+  assert (s.best is None) == bool(s.misses)
+  if s.best:
+    assert limits.misses(s.best, s.base) == {} and s.best == s.nearest
+  inside = [p for p in s.points if not limits.misses(p, s.base)]
+  assert bool(inside) == bool(s.best)
+  if s.best and limits.hardware:
+    assert s.best.score == max(p.score for p in inside)
+  for p, q in itertools.permutations(s.front, 2):
+    assert q.bytes < p.bytes or q.score > p.score or q.latency_ms < p.latency_ms
+  assert len(s.points) <= 60 and s.points[0] == s.base
+  assert len({tuple(p.plan.items()) for p in s.points}) == len(s.points)
+
+
+def test_where_nothing_fits_it_says_by_how_much():
+  s = found(Limits(max_bytes=300, max_drop=0.5))
+  assert s.best is None
+  assert s.misses["max_bytes"] == s.nearest.bytes - 300
+  rest = [sum(Limits(max_bytes=300, max_drop=0.5).misses(p, s.base).values()) for p in s.points]
+  assert min(rest) > 0
+
+
+def test_the_same_seed_gives_the_same_points():
+  limits = Limits(max_bytes=1700)
+  again = cj.search.suggest(PARAMS, score, table(), limits, evaluations=60)
+  assert again == found(limits)
+
+
+def test_the_best_survives_its_file():
+  best = found(Limits(max_bytes=1300)).best
+  params = cj.search.apply(PARAMS, best.plan)
+  data = cj.artifact.encode(params)
+  assert len(data) == best.bytes
+  loaded = cj.artifact.decode(data)[0]
+  jax.tree.map(np.testing.assert_array_equal, cj.dense(loaded), cj.dense(params))
+  assert score(loaded) == best.score
+  for path, choice in best.plan.items():
+    leaf = dict(cj.entries(loaded)[0])[path]
+    assert np.mean(np.asarray(cj.dense(leaf)) == 0) >= choice.sparsity - 0.01
+    assert getattr(leaf, "bits", None) == choice.bits
+
+
+@pytest.mark.parametrize("arguments,message", [
+    ({"limits": Limits(max_latency_ms=1.0)}, "max_latency_ms=1.0: needs latency"),
+    ({"evaluations": 1}, "evaluations=1: may be a whole number from 2"),
+    ({"latency": floats, "latency_table": cj.search.Table(base=0.0, scores={})},
+     "latency_table: may be of the same layers"),
+    ({"table": cj.search.Table(base=0.0, scores={"b/kernel": {Choice(bits=8): 0.0}})},
+     "must have the one that changes nothing")])
+def test_bad_input_names_the_argument(arguments, message):
+  arguments = {"table": table(), "limits": Limits(max_bytes=1), **arguments}
+  with pytest.raises(ValueError, match=message):
+    cj.search.suggest(PARAMS, score, **arguments)
