@@ -28,8 +28,13 @@ def main(argv: list[str]) -> None:
   # Programs compiled once serve the study's next run.
   jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-  module, _, function = _CONFIG.value.study.rpartition(".")
-  getattr(importlib.import_module(module), function)(_CONFIG.value, workdir, _DATA_DIR.value)
+  config = _CONFIG.value
+  module, _, function = config.study.rpartition(".")
+  getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
+  if config.get("combo") and "combine" in config:
+    from experiments import combo
+    (workdir / "combo").mkdir(exist_ok=True)
+    combo.run(combo.beside(config), workdir, _DATA_DIR.value, workdir / "combo")
 
 
 def _workdir() -> pathlib.Path:

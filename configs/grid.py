@@ -16,20 +16,18 @@ Expected (paper, CNN): 98.17 % dense; 97.80 % at 8 bits; 95.95 % at 90 % sparsit
 
 from ml_collections import ConfigDict
 
+from experiments import settings
+
 
 def get_config(arg: str = "mnist") -> ConfigDict:
   """Returns the study's configuration for "DATA[,full|short|smoke]"."""
   name, _, budget = (arg or "mnist").partition(",")
-  models = {"mnist": {"name": "cnn", "arguments": {}}, "cifar10": {"name": "alexnet",
-                                                                  "arguments": {"side": 227}}}
-  budgets = {"full": _full, "short": _short, "smoke": _smoke}
+  models = {"mnist": settings.model("cnn"), "cifar10": settings.model("alexnet", side=227)}
   if name not in models:
     raise ValueError(f"configs/grid.py:{name}: may be one of {', '.join(models)}")
-  if (budget or "full") not in budgets:
-    raise ValueError(f"configs/grid.py: budget {budget!r} may be one of {', '.join(budgets)}")
-  config = ConfigDict({
-      "study": "experiments.grid.run",
-      "data": {"name": name, "validation": 0.3, "limit": 0},
+  rate = 1e-3 if name == "mnist" else 1e-4
+  config = settings.common("experiments.grid.run", {"name": name, "validation": 0.3})
+  config.update({
       "model": models[name],
       "sparsities": (0.0, 0.5, 0.75, 0.9, 0.95, 0.99),
       "bits": (32, 16, 8),
@@ -38,15 +36,18 @@ def get_config(arg: str = "mnist") -> ConfigDict:
       "round_epochs": 4,
       "steps_per_epoch": 0,  # 0 is a pass over the data
       "batch_size": 128,
-      "learning_rate": 1e-3 if name == "mnist" else 1e-4,
+      "learning_rate": rate,
       "images": 2048,  # calibrate the inputs' grids at 8 bits
       "vmap": False,
       "compare_steps": 0,
-      "seed": 0,
-      "seeds": 1,
+      # The paper has no student: a small one of ours.
+      "combine": {**settings.combinations(
+          settings.model("convnet", widths=(8, 16, 24), hidden=(32, 24)),
+          kd=settings.train(12), imp=settings.train(12, learning_rate=rate)),
+          "base": {"train": settings.train(12, learning_rate=rate)}},
   })
-  budgets[budget or "full"](config)
-  return config.lock()
+  return settings.spend("configs/grid.py", budget,
+                        {"full": _full, "short": _short, "smoke": _smoke}, config)
 
 
 def _full(config: ConfigDict) -> None:
@@ -57,6 +58,7 @@ def _short(config: ConfigDict) -> None:
   config.base_epochs, config.prune_epochs, config.round_epochs = 2, 1, 1
   if config.data.name == "cifar10":
     _few_steps(config)
+  _combine(config)
 
 
 def _smoke(config: ConfigDict) -> None:
@@ -65,6 +67,7 @@ def _smoke(config: ConfigDict) -> None:
   config.steps_per_epoch, config.batch_size = 10, 32
   if config.data.name == "cifar10":
     _few_steps(config)
+  _combine(config)
 
 
 def _few_steps(config: ConfigDict) -> None:
@@ -72,3 +75,9 @@ def _few_steps(config: ConfigDict) -> None:
   config.model.arguments = ConfigDict({"side": 67, "width": 512})
   config.data.limit = min(config.data.limit or 4000, 4000)
   config.steps_per_epoch, config.batch_size, config.images = 20, 32, 256
+
+
+def _combine(config: ConfigDict) -> None:
+  parts = config.combine
+  settings.few((parts.base, parts.kd, parts.imp), config.steps_per_epoch, config.batch_size)
+  parts.imp.rounds, parts.q.images = 2, config.images

@@ -15,21 +15,19 @@ is more than VGG-16 for CIFAR-10 has, 58.9 MB), its student, nor epochs or lambd
 
 from ml_collections import ConfigDict
 
+from experiments import settings
+
+# 4.5 M parameters, 18 MB.
+_STUDENT = ((36, 36), (72, 72), (142,) * 3, (284,) * 3, (284,) * 3)
+
 
 def get_config(arg: str = "full") -> ConfigDict:
   """Returns the study's configuration for "full", "short" or "smoke"."""
-  budgets = {"full": lambda config: None, "short": _short, "smoke": _smoke}
-  if (arg or "full") not in budgets:
-    raise ValueError(f"configs/vgg16_cifar10.py: budget {arg!r} may be one of "
-                     f"{', '.join(budgets)}")
-  config = ConfigDict({
-      "study": "experiments.vgg16.run",
-      "data": {"name": "cifar10", "validation": 0.1, "limit": 0,
-               "augment": {"crop": 4, "flip": True, "rotate": 0.0, "jitter": 0.0}},
-      "model": {"name": "vgg", "arguments": {}},
-      # 4.5 M parameters, 18 MB.
-      "student": {"name": "vgg", "arguments": {"groups": (
-          (36, 36), (72, 72), (142,) * 3, (284,) * 3, (284,) * 3)}},
+  config = settings.common("experiments.vgg16.run", {
+      "name": "cifar10", "augment": {"crop": 4, "flip": True}})
+  config.update({
+      "model": settings.model("vgg"),
+      "student": settings.model("vgg", groups=_STUDENT),
       "base": {"train": _train(100)},
       "sparse": {"train": _train(20, l1=1e-6, learning_rate=1e-4)},
       "finetune": {"train": _train(40, learning_rate=1e-4)},
@@ -40,33 +38,35 @@ def get_config(arg: str = "full") -> ConfigDict:
       "ratios": (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9),
       "images": 2048,
       "calls": 50,
-      "seed": 0,
-      "seeds": 1,
+      "combine": settings.combinations(settings.model("vgg", groups=_STUDENT), kd=_train(100),
+                                       imp=_train(40, learning_rate=1e-4)),
   })
-  budgets[arg or "full"](config)
-  return config.lock()
+  return settings.spend("configs/vgg16_cifar10.py", arg, {
+      "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
 
 
 def _train(epochs: int, **changes: float) -> ConfigDict:
-  return ConfigDict({"epochs": epochs, "batch_size": 128, "steps_per_epoch": 0,
-                     "learning_rate": 1e-3, "final_learning_rate": 1e-6, "l1": 0.0, **changes})
+  return settings.train(epochs, **{"final_learning_rate": 1e-6, "l1": 0.0, **changes})
 
 
 def _few(config: ConfigDict, steps: int, batch: int) -> None:
-  for part in (config.base, config.sparse, config.finetune, config.distil):
-    part.train.update({"epochs": 1, "steps_per_epoch": steps, "batch_size": batch})
+  settings.few((config.base, config.sparse, config.finetune, config.distil, config.combine.kd,
+                config.combine.imp), steps, batch)
+  config.combine.imp.rounds = 2
+  config.combine.q.images = config.images
 
 
 def _short(config: ConfigDict) -> None:
   """Enough steps to see every part work; accuracies are far from the paper's."""
-  _few(config, 60, 32)
   config.data.limit, config.images, config.calls = 2000, 256, 10
   config.ratios = (0.3, 0.5, 0.7, 0.9)
+  _few(config, 60, 32)
 
 
 def _smoke(config: ConfigDict) -> None:
-  _few(config, 3, 16)
   config.data.limit, config.images, config.calls = 128, 32, 2
   config.ratios = (0.5, 0.9)
+  _few(config, 3, 16)
   config.model.arguments = ConfigDict({"groups": ((8, 8), (12,))})
   config.student.arguments = ConfigDict({"groups": ((4,), (6,))})
+  config.combine.student.arguments = config.student.arguments

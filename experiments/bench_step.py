@@ -57,14 +57,14 @@ def main(_) -> None:
 def _jax_steps(arguments, images, labels):
   """Returns a function that trains for some steps, as `train.fit` does."""
   model = models.create(_MODEL.value, num_classes=10, **arguments)
-  variables = train.initial(model, images, 0)
+  variables = train.initial(model, images.shape[1:], 0)
   state = train.start_state(variables)
   program = steps.steps_program(model, None, Augment())
   order = jnp.arange(_BATCH.value * _STEPS.value).reshape(_STEPS.value, -1) % len(images)
   data = {"images": jnp.asarray(images), "labels": jnp.asarray(labels), "order": order,
-          "key": train.random_key(0)}
+          "offset": 0, "key": train.random_key(0)}
   numbers = {"steps": 1e6, "first": 1e-3, "last": 1e-7, "temperature": 1.0, "alpha": 0.0,
-             "l1": 0.0, "start": 0.0}
+             "l1": 0.0, "l2": 0.0, "start": 0.0}
   kept = [state]
 
   def run():

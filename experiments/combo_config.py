@@ -30,32 +30,39 @@ _LIMITS = {
 
 
 def check(config: Any) -> None:
-  """Raises a ValueError that names the first field that cannot be used."""
+  """Raises a ValueError that names the first number or name that cannot be used."""
   for field, (low, high) in _LIMITS.items():
     value = config
     for key in field.split("."):
       value = value[key]
     if not low <= value <= high:
       raise ValueError(f"config.{field}={value}: may be from {low} to {high}")
-  _check_choice("data.name", config.data.name, data_lib.DATASETS)
   _check_choice("compute_dtype", config.compute_dtype, ("float32", "bfloat16"))
   for combo in selected(config):
     _check_choice("combos", combo, ("all", *COMBOS))
+
+
+def check_models(config: Any, builder: Any) -> None:
+  """Raises a ValueError for a model or a rank that cannot be; nothing is computed."""
   for part in ("teacher", "student"):
     try:
-      params = _shapes(config[part], data_lib.DATASETS[config.data.name])
+      params = _shapes(config[part], builder)
     except ValueError as error:
       raise ValueError(f"config.{part}: {error}") from None
-    chosen = {"rank": config.lrtf.rank} if config.lrtf.rank else {"delta": config.lrtf.delta}
-    try:
-      jax.eval_shape(lambda p, chosen=chosen: cj.factorize.svd(p, **chosen), params)
-    except ValueError as error:
-      raise ValueError(f"config.lrtf: {part}: {error}") from None
+    ranks = [{"delta": delta} for delta in config.get("deltas", ())]
+    ranks.append({"rank": config.lrtf.rank} if config.lrtf.rank else {"delta": config.lrtf.delta})
+    for chosen in ranks:
+      try:
+        jax.eval_shape(lambda p, chosen=chosen: cj.factorize.svd(p, **chosen), params)
+      except ValueError as error:
+        raise ValueError(f"config.lrtf: {part}: {error}") from None
 
 
-def _shapes(model: Any, image: tuple[int, ...]) -> Any:
-  """Returns the parameters' shapes, found without computing anything."""
-  made = models.create(model.name, num_classes=data_lib.NUM_CLASSES, **model.arguments.to_dict())
+def _shapes(model: Any, builder: Any) -> Any:
+  """Returns the parameters' shapes."""
+  image = data_lib.image_shape(builder)
+  made = models.create(model.name, num_classes=data_lib.num_classes(builder),
+                       **model.arguments.to_dict())
   init = functools.partial(made.init, train=False)
   return jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, *image)))["params"]
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-DATASETS = {"cifar10": (32, 32, 3), "digits": (8, 8, 1), "mnist": (28, 28, 1)}
-NUM_CLASSES = 10
+DATASETS = ("cifar10", "digits", "mnist")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +29,15 @@ class Split:
   def __len__(self) -> int:
     return len(self.labels)
 
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """(height, width, channels) of an image."""
+    return self.images.shape[1:]
+
+  def read(self, index: Any) -> np.ndarray:
+    """Returns the images at `index`, a slice or integers."""
+    return self.images[index]
+
   def take(self, index: np.ndarray) -> Split:
     """Returns the examples at `index`."""
     return Split(images=self.images[index], labels=self.labels[index])
@@ -43,11 +51,13 @@ class Data:
     train: what is trained on.
     validation: held out of the training set; models are selected on it.
     test: only reported.
+    num_classes: labels are below it.
   """
 
   train: Split
   validation: Split
   test: Split
+  num_classes: int
 
 
 def builder(name: str, data_dir: str | None = None) -> Any:
@@ -101,6 +111,17 @@ def fingerprint(made: Any) -> str:
   return hashlib.sha256(json.dumps([made.info.full_name, splits]).encode()).hexdigest()[:12]
 
 
+def num_classes(made: Any) -> int:
+  """Returns how many classes a prepared data set has."""
+  # The digits' labels are plain integers, which need no TensorFlow.
+  return getattr(made.info.features["label"], "num_classes", 10)
+
+
+def image_shape(made: Any) -> tuple[int, ...]:
+  """Returns (height, width, channels) of a prepared data set's images."""
+  return made.info.features["image"].shape
+
+
 def load(made: Any, *, validation: float, seed: int, limit: int | None = None) -> Data:
   """Reads a data set into memory.
 
@@ -123,7 +144,7 @@ def load(made: Any, *, validation: float, seed: int, limit: int | None = None) -
     raise ValueError(f"data.validation={validation}: may be above 0 and below 1, and must leave "
                      f"images on both sides of {len(order)}")
   return Data(train=train.take(order[held:]), validation=train.take(order[:held]),
-              test=test.take(np.arange(len(test))[:limit]))
+              test=test.take(np.arange(len(test))[:limit]), num_classes=num_classes(made))
 
 
 def _read(made: Any, split: str) -> Split:

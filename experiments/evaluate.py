@@ -7,13 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 import compress_jax as cj
+from experiments import devices
 from experiments.augment import normalize
-from experiments.data import Split
 
 BATCH = 256
 
@@ -35,14 +34,13 @@ def logits_program(model: nn.Module, lifted: bool = False) -> Callable[[Any, Any
   return jax.jit(cj.lift(apply) if lifted else apply)
 
 
-def logits(model: nn.Module, variables: Any, images: np.ndarray,
-           lifted: bool = False) -> np.ndarray:
-  """Returns the logits of any number of images.
+def logits(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -> np.ndarray:
+  """Returns the logits of a split's images, computed on all local devices.
 
   Args:
     model: a zoo model.
     variables: {"params", maybe "batch_stats"}, with or without leaves.
-    images: uint8, (count, height, width, channels).
+    split: the images; see `data.Split`.
     lifted: see `logits_program`; if not, leaves are made dense first, so that one
       program serves them all.
 
@@ -52,17 +50,19 @@ def logits(model: nn.Module, variables: Any, images: np.ndarray,
   program = logits_program(model, lifted)
   if not lifted:
     variables = _dense(variables)
-  # The last batch is filled up: one shape, one compilation.
-  fill = -len(images) % BATCH
-  padded = np.concatenate([images, np.repeat(images[:1], fill, 0)])
-  outs = [program(variables, padded[i:i + BATCH]) for i in range(0, len(padded), BATCH)]
-  return np.asarray(jnp.concatenate(outs))[:len(images)]
+  on, outs = devices.mesh(BATCH), []
+  variables = devices.everywhere(variables, on)
+  for first in range(0, len(split), BATCH):
+    # The last batch is filled up: one shape, one compilation.
+    index = np.minimum(np.arange(first, first + BATCH), len(split) - 1)
+    outs.append(program(variables, devices.spread(split.read(index), on, 0)))
+  return np.concatenate(outs)[:len(split)]
 
 
 _dense = jax.jit(cj.dense)
 
 
-def accuracy(model: nn.Module, variables: Any, split: Split, lifted: bool = False) -> float:
+def accuracy(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -> float:
   """Returns the fraction of a split's images whose largest logit is the label's."""
-  predicted = logits(model, variables, split.images, lifted).argmax(-1)
+  predicted = logits(model, variables, split, lifted).argmax(-1)
   return float((predicted == split.labels).mean())

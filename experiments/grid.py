@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import compress_jax as cj
-from experiments import cells, evaluate, grid_report, models, recipes, study, train
+from experiments import cells, devices, evaluate, feed, grid_report, models, recipes, study, train
 from experiments import data as data_lib
 from experiments.progress import Log
 
@@ -33,12 +34,9 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
   """
   check(config)
   builder = data_lib.builder(config.data.name, data_dir)
-  rows: list[dict[str, Any]] = []
-  for seed in range(config.seed, config.seed + config.seeds):
-    grid = Grid(config, workdir, builder, seed)
-    rows += grid.rows()
-    if config.compare_steps and seed == config.seed:
-      grid_report.compared(grid.compare(config.compare_steps), workdir)
+  grids, rows = study.run(Grid, config, workdir, builder)
+  if config.compare_steps:
+    grid_report.compared(grids[0].compare(config.compare_steps), workdir)
   grid_report.write(rows, workdir, config)
   return rows
 
@@ -59,16 +57,37 @@ def check(config: Any) -> None:
       raise ValueError(f"config.sparsities: {sparsity} may be from 0 to below 1")
 
 
-Cell = tuple[float, int]
-
-
 class Grid(study.Study):
   """One seed of the study."""
 
-  def __init__(self, config: Any, workdir: Path, builder: Any, seed: int):
-    super().__init__(config, workdir, builder, seed)
-    self.model = models.create(config.model.name, num_classes=data_lib.NUM_CLASSES,
-                               **config.model.arguments.to_dict())
+  @functools.cached_property
+  def model(self) -> Any:
+    """The zoo model."""
+    return models.create(self.config.model.name, num_classes=data_lib.num_classes(self.builder),
+                         **self.arguments(self.config.model))
+
+  @property
+  def cells(self) -> dict[str, tuple[float, int]]:
+    """(sparsity, bits) of every cell."""
+    c = self.config
+    return {f"sparsity{s:g}-bits{b}": (s, b) for s in c.sparsities for b in c.bits}
+
+  @property
+  def names(self) -> Sequence[str]:
+    return list(self.cells)
+
+  def parent(self, name: str) -> str | None:
+    return None if name == "base" else "base"
+
+  def spec(self, name: str) -> Mapping[str, Any]:
+    c = self.config
+    fields = ("base_epochs", "steps_per_epoch", "batch_size", "learning_rate")
+    spec = {**{k: c[k] for k in fields}, "model": c.model.to_dict()}
+    if name == "base":
+      return spec
+    sparsity, bits = self.cells[name]
+    return {**spec, "sparsity": sparsity, "bits": bits, "prune_epochs": c.prune_epochs,
+            "round_epochs": c.round_epochs, "images": c.images, "vmap": c.vmap}
 
   @functools.cached_property
   def plan(self) -> cells.Plan:
@@ -82,76 +101,45 @@ class Grid(study.Study):
   def _steps(self) -> int:
     return self.config.steps_per_epoch or max(1, len(self.data.train) // self.config.batch_size)
 
-  @property
-  def cells(self) -> list[Cell]:
-    """(sparsity, bits) of every cell."""
-    return [(s, b) for s in self.config.sparsities for b in self.config.bits]
-
-  def rows(self) -> list[dict[str, Any]]:
-    """Returns the rows of results.csv, after running what is missing."""
-    return [self._row(cell) for cell in self.cells]
-
-  def _row(self, cell: Cell) -> dict[str, Any]:
-    (sparsity, bits), result, base = cell, self.result(cell), self.base.metrics
-    m = result.metrics
-    delta = 100 * (m["test_accuracy"] - base["test_accuracy"])
-    reduction = base["gzip_bytes"] / m["gzip_bytes"]
-    shown = ("test_accuracy", "val_accuracy", "params", "nonzero_params", "gzip_bytes",
+  def row(self, name: str) -> dict[str, Any]:
+    """Returns a cell's row, with what Tables I to III have of it."""
+    row, (sparsity, bits) = super().row(name), self.cells[name]
+    base = self.result("base").metrics
+    delta = 100 * (row["test_accuracy"] - base["test_accuracy"])
+    reduction = base["gzip_bytes"] / row["gzip_bytes"]
+    shown = ("seed", "test_accuracy", "val_accuracy", "params", "nonzero_params", "gzip_bytes",
              "artifact_bytes", "seconds")
-    return {"sparsity": sparsity, "bits": bits, "seed": self.seed, **{k: m[k] for k in shown},
+    return {"sparsity": sparsity, "bits": bits, **{k: row[k] for k in shown},
             "delta_accuracy": delta, "reduction": reduction,
             "quality": float(cj.metrics.quality(sparsity, bits, delta, reduction)),
-            "saved": 1 - m["artifact_bytes"] / base["dense_bytes"],
-            "artifact": str((result.directory / "model.cjx").relative_to(self.workdir))}
+            "saved": row["reduction"], "artifact": row["artifact"]}
 
-  def _stage(self, name: str, **spec: Any) -> cj.stages.Stage:
-    c = self.config
-    common = {k: c[k] for k in ("base_epochs", "steps_per_epoch", "batch_size", "learning_rate")}
-    return cj.stages.Stage(name=name, data=self.fingerprint, spec={
-        **common, **spec, "seed": self.seed, "data": c.data.to_dict(),
-        "model": c.model.to_dict()})
+  def make(self, name: str, work: Path, log: Log) -> recipes.Outcome:
+    if name == "base":
+      return self._teach(log)
+    sparsity, bits = self.cells[name]
+    if self.config.vmap:
+      state, history = self._side_by_side
+      state = jax.tree.map(lambda x: x[self.names.index(name)], state)
+    else:
+      numbers = {"sparsity": jnp.float32(sparsity), "bits": jnp.int32(bits)}
+      state, history = self._trained(self.plan, self.base_params, numbers, log, cells.looped)
+    return self._rounded(state["params"], bits), {"history": history}
 
-  @functools.cached_property
-  def base(self) -> cj.stages.Result:
-    """The dense model, trained from scratch."""
-    return cj.stages.run(self._stage("base"), self.workdir, self._teach)
-
-  def _teach(self, directory: Path) -> tuple[Any, dict[str, Any]]:
-    """Trains the dense model: cells without pruning in which every step counts."""
-    log = Log("base", directory / "log.txt")
-    params = train.initial(self.model, self.data.train.images, self.seed)["params"]
+  def _teach(self, log: Log) -> recipes.Outcome:
+    """Trains the dense model: a cell without pruning in which every step counts."""
+    params = train.initial(self.model, self.data.train.shape, self.seed)["params"]
     steps = self.config.base_epochs * self._steps
     # Sparsity of nothing: pruning never starts, training does.
     plan = dataclasses.replace(self.plan, prune_steps=steps, round_steps=0, every=steps + 1)
     state, history = self._trained(plan, params, {"sparsity": 1e-9, "bits": 32}, log,
                                    cells.looped)
-    return self._measured(state["params"], 32, directory, history)
-
-  def result(self, cell: Cell) -> cj.stages.Result:
-    """Returns a cell's result, after training it if need be."""
-    sparsity, bits = cell
-    c = self.config
-    stage = dataclasses.replace(
-        self._stage(f"sparsity{sparsity:g}-bits{bits}", sparsity=sparsity, bits=bits,
-                    prune_epochs=c.prune_epochs, round_epochs=c.round_epochs, images=c.images,
-                    vmap=c.vmap), parent=self._stage("base"))
-    return cj.stages.run(stage, self.workdir, functools.partial(self._cell, cell))
-
-  def _cell(self, cell: Cell, directory: Path) -> tuple[Any, dict[str, Any]]:
-    sparsity, bits = cell
-    log = Log(f"{sparsity:g} {bits}", directory / "log.txt")
-    if self.config.vmap:
-      state, history = self._side_by_side
-      state = jax.tree.map(lambda x: x[self.cells.index(cell)], state)
-    else:
-      numbers = {"sparsity": jnp.float32(sparsity), "bits": jnp.int32(bits)}
-      state, history = self._trained(self.plan, self.base_params, numbers, log, cells.looped)
-    return self._measured(state["params"], bits, directory, history)
+    return self._rounded(state["params"], 32), {"history": history}
 
   @functools.cached_property
   def base_params(self) -> Any:
     """The dense model's parameters."""
-    return cj.dense(self.base.load()["params"])
+    return cj.dense(self.result("base").load()["params"])
 
   @functools.cached_property
   def _side_by_side(self) -> Any:
@@ -160,7 +148,7 @@ class Grid(study.Study):
     return self._trained(self.plan, self.base_params, self._numbers(), log, cells.together)
 
   def _numbers(self) -> dict[str, Any]:
-    sparsities, bits = zip(*self.cells, strict=True)
+    sparsities, bits = zip(*self.cells.values(), strict=True)
     return {"sparsity": jnp.asarray(sparsities, jnp.float32), "bits": jnp.asarray(bits, jnp.int32)}
 
   def _trained(self, plan: cells.Plan, params: Any, numbers: Any, log: Log,
@@ -170,12 +158,13 @@ class Grid(study.Study):
     state, run = cells.start(params), compiled(self.model, plan)
     if compiled is cells.together:
       state = jax.tree.map(lambda x: jnp.stack([x] * len(self.cells)), state)
-    images, labels = (jnp.asarray(x) for x in (self.data.train.images, self.data.train.labels))
+    on = devices.mesh(self.config.batch_size)
+    state, held = devices.everywhere(state, on), feed.Held(self.data.train, on).data
     for epoch, first in enumerate(range(0, plan.steps, self._steps)):
       last = min(first + self._steps, plan.steps)
       if not _changes(plan, numbers, first, last):
         continue
-      data = {"images": images, "labels": labels, "order": self._order(epoch)}
+      data = {**held, "order": devices.spread(self._order(epoch), on, 1)}
       state, sums = run(state, numbers, data, first, last)
       count = (last - first) * self.config.batch_size
       history.append({"loss": float(np.mean(sums["loss"])) / (last - first),
@@ -184,24 +173,19 @@ class Grid(study.Study):
               f"accuracy {history[-1]['accuracy']:.4f}")
     return state, history
 
-  def _order(self, epoch: int) -> jax.Array:
-    """Returns the images of each step of an epoch."""
-    rng, count = np.random.default_rng([self.seed, epoch]), len(self.data.train)
-    needed = self._steps * self.config.batch_size
-    passes = [rng.permutation(count) for _ in range(-(-needed // count))]
-    return jnp.asarray(np.concatenate(passes)[:needed].reshape(self._steps, -1))
+  def _order(self, epoch: int) -> np.ndarray:
+    return feed.order(len(self.data.train), self._steps, self.config.batch_size,
+                      [self.seed, epoch])
 
-  def _measured(self, params: Any, bits: int, directory: Path,
-                history: list[dict[str, float]]) -> tuple[Any, dict[str, Any]]:
-    """Deploys a cell, and says what it is worth; 8 bits run in integers."""
-    variables = {"params": cells.ROUNDED[bits](params)}
-    trained = recipes.Trained(name=self.config.model.name, variables=variables,
-                              arguments=self.config.model.arguments.to_dict())
+  def _rounded(self, params: Any, bits: int) -> recipes.Trained:
+    """Returns a cell's model, ready to deploy; 8 bits run in integers."""
+    c, variables = self.config.model, {"params": cells.ROUNDED[bits](params)}
+    trained = recipes.Trained(name=c.name, arguments=self.arguments(c), variables=variables,
+                              num_classes=self.data.num_classes)
     if bits == 8:
       trained = recipes.calibrated(trained, variables["params"], self.data, activation_bits=8,
                                    images=self.config.images)
-    trained = dataclasses.replace(trained, variables=cj.freeze(trained.variables))
-    return trained.variables, {**self.deploy(trained, directory), "history": history}
+    return dataclasses.replace(trained, variables=cj.freeze(trained.variables))
 
   def compare(self, steps: int) -> list[dict[str, Any]]:
     """Trains every cell for some steps looped, side by side and by itself.
@@ -210,10 +194,10 @@ class Grid(study.Study):
       A row a way: programs compiled, seconds, and by how much its weights and
       accuracies differ from the looped ones.
     """
-    return grid_report.ways(self.model, self.base_params, self.cells, self._numbers(), {
-        "images": jnp.asarray(self.data.train.images), "labels": jnp.asarray(
-            self.data.train.labels), "order": self._order(0)}, min(steps, self._steps), lambda p: (
-                evaluate.accuracy(self.model, {"params": p}, self.data.validation)))
+    data = {**feed.Held(self.data.train, None).data, "order": jnp.asarray(self._order(0))}
+    accuracy = lambda p: evaluate.accuracy(self.model, {"params": p}, self.data.validation)
+    return grid_report.ways(self.model, self.base_params, list(self.cells.values()),
+                            self._numbers(), data, min(steps, self._steps), accuracy)
 
 
 def _changes(plan: cells.Plan, numbers: Any, first: int, last: int) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import compress_jax as cj
 from experiments import evaluate, models, train
 from experiments.augment import normalize
-from experiments.data import NUM_CLASSES, Data
+from experiments.data import Data
 from experiments.progress import Log
 
 
@@ -25,19 +25,21 @@ class Trained:
   Attributes:
     name: in the zoo.
     arguments: of `models.create`, JSON-able, without num_classes.
-    variables: {"params", "batch_stats"}; params may hold leaves.
+    num_classes: length of the logits.
+    variables: {"params", maybe "batch_stats"}; params may hold leaves.
     lifted: whether it runs by `cj.lift`'s rules (in integers).
   """
 
   name: str
   arguments: Mapping[str, Any]
+  num_classes: int
   variables: Any
   lifted: bool = False
 
   @property
   def model(self) -> Any:
     """The zoo model."""
-    return models.create(self.name, num_classes=NUM_CLASSES, **self.arguments)
+    return models.create(self.name, num_classes=self.num_classes, **self.arguments)
 
   def accuracy(self, split: Any) -> float:
     """Returns its accuracy on a split."""
@@ -45,6 +47,12 @@ class Trained:
 
 
 Outcome = tuple[Trained, dict[str, Any]]
+
+
+def fresh(name: str, arguments: Mapping[str, Any], data: Data, seed: int) -> Trained:
+  """Returns a zoo model for the data, freshly initialised."""
+  made = Trained(name=name, arguments=arguments, num_classes=data.num_classes, variables=None)
+  return dataclasses.replace(made, variables=train.initial(made.model, data.train.shape, seed))
 
 
 def teach(name: str, arguments: Mapping[str, Any], data: Data, recipe: train.Recipe,
@@ -62,21 +70,26 @@ def teach(name: str, arguments: Mapping[str, Any], data: Data, recipe: train.Rec
   Returns:
     The best epoch's model, and {"history"}.
   """
-  empty = Trained(name=name, arguments=arguments, variables=None)
-  variables = train.initial(empty.model, data.train.images, recipe.seed)
-  fit = train.fit(empty.model, variables, data, recipe, directory=directory, log=log)
+  empty = fresh(name, arguments, data, recipe.seed)
+  fit = train.fit(empty.model, empty.variables, data, recipe, directory=directory, log=log)
   return dataclasses.replace(empty, variables=fit.variables), {"history": fit.history}
+
+
+def finetune(parent: Trained, data: Data, recipe: train.Recipe, directory: Path,
+             log: Log) -> Outcome:
+  """Trains a model further, its masks and grids in place; arguments as in `teach`."""
+  fit = train.fit(parent.model, parent.variables, data, recipe, directory=directory, log=log)
+  return dataclasses.replace(parent, variables=fit.variables), {"history": fit.history}
 
 
 def distil(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data,
            recipe: train.Recipe, directory: Path, log: Log, *, temperature: float,
            alpha: float) -> Outcome:
   """Trains a student from scratch on a teacher's logits; arguments as in `teach`."""
-  student = Trained(name=name, arguments=arguments, variables=None)
-  variables = train.initial(student.model, data.train.images, recipe.seed)
+  student = fresh(name, arguments, data, recipe.seed)
   guide = train.Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
                         temperature=temperature, alpha=alpha)
-  fit = train.fit(student.model, variables, data, recipe, directory=directory, log=log,
+  fit = train.fit(student.model, student.variables, data, recipe, directory=directory, log=log,
                   teacher=guide)
   return dataclasses.replace(student, variables=fit.variables), {"history": fit.history}
 
@@ -156,7 +169,7 @@ def quantize(parent: Trained, data: Data, *, bits: int, activation_bits: int,
   """Static quantization: batch norms folded, weights per channel, inputs per tensor.
 
   Args:
-    parent: the model, with batch norms.
+    parent: the model.
     data: calibration images come from its training split.
     bits: of the weights.
     activation_bits: of the layers' inputs.
@@ -166,11 +179,49 @@ def quantize(parent: Trained, data: Data, *, bits: int, activation_bits: int,
     The integer model, and {"predictions_differ", "logits_differ"}: on how many
     test images it differs from the fake-quantized one.
   """
-  folded = Trained(name=parent.name, arguments={**parent.arguments, "folded": True}, variables={
-      "params": cj.fold.batch_norm(parent.variables["params"], parent.variables["batch_stats"])})
+  folded = without_norms(parent)
   params = cj.quantize.affine(folded.variables["params"], bits)
   fake = calibrated(folded, params, data, activation_bits=activation_bits, images=images)
   return deployed(fake, data)
+
+
+def quantize_aware(parent: Trained, data: Data, recipe: train.Recipe, directory: Path, log: Log, *,
+                   bits: int, activation_bits: int, images: int) -> Outcome:
+  """Quantization-aware training: norms folded, then trained with weights and inputs rounded.
+
+  Args:
+    parent: the trained model.
+    data: the data.
+    recipe: how to train.
+    directory: where training keeps its state.
+    log: of the stage.
+    bits: of the weights, per channel; their grids follow them.
+    activation_bits: of the layers' inputs, each on its own range while training.
+    images: about so many calibrate the inputs' static grids at the end.
+
+  Returns:
+    The integer model, and {"history", "predictions_differ", "logits_differ"}.
+
+  Source: "An analysis of compression methods", section V.A.2.
+  """
+  folded = without_norms(parent)
+  params = cj.quantize.dynamic(cj.quantize.affine(folded.variables["params"], bits),
+                               bits=activation_bits)
+  fit = train.fit(folded.model, {"params": params}, data, dataclasses.replace(recipe, aware=True),
+                  directory=directory, log=log)
+  fake = calibrated(folded, fit.variables["params"], data, activation_bits=activation_bits,
+                    images=images)
+  result, differences = deployed(fake, data)
+  return result, {"history": fit.history, **differences}
+
+
+def without_norms(trained: Trained) -> Trained:
+  """Returns the model with its batch norms, if it has any, folded into its layers."""
+  if "batch_stats" not in trained.variables:
+    return trained
+  params = cj.fold.batch_norm(trained.variables["params"], trained.variables["batch_stats"])
+  return dataclasses.replace(trained, variables={"params": params},
+                             arguments={**trained.arguments, "folded": True})
 
 
 def deployed(fake: Trained, data: Data) -> Outcome:
@@ -185,11 +236,27 @@ def deployed(fake: Trained, data: Data) -> Outcome:
     test images it differs from the fake-quantized one.
   """
   frozen = dataclasses.replace(fake, variables=cj.freeze(fake.variables))
-  logits = [evaluate.logits(m.model, m.variables, data.test.images, lifted=True)
+  logits = [evaluate.logits(m.model, m.variables, data.test, lifted=True)
             for m in (fake, frozen)]
   return frozen, {
       "predictions_differ": int((logits[0].argmax(-1) != logits[1].argmax(-1)).sum()),
       "logits_differ": int((logits[0] != logits[1]).any(-1).sum())}
+
+
+def milliseconds(trained: Trained, data: Data, *, calls: int, batch: int = 1) -> float:
+  """Returns the median time of some images through a deployed model, in milliseconds.
+
+  Args:
+    trained: the model; it runs as it would be deployed.
+    data: the images come from its test split.
+    calls: timed calls.
+    batch: images a call.
+  """
+  program = evaluate.logits_program(trained.model, trained.lifted)
+  variables = cj.freeze(trained.variables)
+  variables = variables if trained.lifted else cj.dense(variables)
+  images = jnp.asarray(data.test.read(np.arange(batch)))
+  return 1e3 * cj.metrics.latency(program, variables, images, calls=calls)[1].median
 
 
 def calibrated(trained: Trained, params: Any, data: Data, *, activation_bits: int,
@@ -198,9 +265,9 @@ def calibrated(trained: Trained, params: Any, data: Data, *, activation_bits: in
   rest = {k: v for k, v in trained.variables.items() if k != "params"}
   apply = functools.partial(_apply, trained.model, rest)
   size = min(images, len(data.train), evaluate.BATCH)
-  count = min(images, len(data.train)) // size * size
-  batches = np.split(data.train.images[:count], count // size)
-  params = cj.quantize.calibrate(apply, params, map(jnp.asarray, batches), bits=activation_bits)
+  starts = range(0, min(images, len(data.train)) - size + 1, size)
+  batches = (jnp.asarray(data.train.read(np.arange(i, i + size))) for i in starts)
+  params = cj.quantize.calibrate(apply, params, batches, bits=activation_bits)
   return dataclasses.replace(trained, variables={**rest, "params": params}, lifted=True)
 
 
@@ -234,13 +301,13 @@ def joint(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data,
     The integer model, and {"history", "sparsity", "predictions_differ",
     "logits_differ"}.
   """
-  student = Trained(name=name, arguments=arguments, variables=None)
-  variables = train.initial(student.model, data.train.images, recipe.seed)
-  params = cj.quantize.affine(cj.prune.magnitude(variables["params"], 0.0), recipe.joint.bits)
+  student = fresh(name, arguments, data, recipe.seed)
+  params = cj.prune.magnitude(student.variables["params"], 0.0)
+  params = cj.quantize.affine(params, recipe.joint.bits)
   params = cj.quantize.dynamic(params, bits=recipe.joint.activation_bits)
   guide = train.Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
                         temperature=temperature, alpha=alpha)
-  fit = train.fit(student.model, {**variables, "params": params}, data, recipe,
+  fit = train.fit(student.model, {**student.variables, "params": params}, data, recipe,
                   directory=directory, log=log, teacher=guide)
   trained = dataclasses.replace(student, variables=fit.variables)
   sparsity = cj.metrics.sparsity(fit.variables["params"])

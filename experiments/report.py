@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,16 @@ def _commit() -> str | None:
 
 
 def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
-  """Returns a row a combination: the mean over seeds, and `±` of the accuracies."""
+  """Returns a row a combination: the mean over seeds, and the accuracies' deviation over them."""
   out = []
   for combo in dict.fromkeys(r["combo"] for r in rows):
     same = [r for r in rows if r["combo"] == combo]
     numbers = {k: float(np.mean([r[k] for r in same])) for k, v in same[0].items()
                if isinstance(v, int | float)}
-    spread = float(np.std([r["test_accuracy"] for r in same], ddof=1)) if len(same) > 1 else None
-    out.append({**numbers, "combo": combo, "spread": spread, "seeds": len(same)})
+    spread, val_spread = (float(np.std([r[k] for r in same], ddof=1)) if len(same) > 1 else None
+                          for k in ("test_accuracy", "val_accuracy"))
+    out.append({**numbers, "combo": combo, "spread": spread, "val_spread": val_spread,
+                "seeds": len(same)})
   return out
 
 
@@ -114,27 +117,47 @@ def pareto(rows: Sequence[Row], path: Path) -> None:
     rows: of results.csv.
     path: a PNG file.
   """
-  import matplotlib
-  matplotlib.use("Agg")
-  from matplotlib import pyplot as plt
   shown = means(rows)
   x = np.array([100 * r["reduction"] for r in shown])
   y = np.array([100 * r["test_accuracy"] for r in shown])
   beaten = lambda i: any((x > x[i]) & (y >= y[i]) | (x >= x[i]) & (y > y[i]))
   front = [i for i in range(len(x)) if not beaten(i)]
-  figure, axes = plt.subplots(figsize=(10, 6.5), dpi=120, layout="constrained")
   colors = ["tab:red" if i in front else "tab:blue" for i in range(len(x))]
-  axes.scatter(x, y, color=colors, zorder=3)
   front.sort(key=lambda i: x[i])
-  axes.plot(x[front], y[front], color="tab:red", lw=1, alpha=0.6, label="Pareto front")
-  axes.set(xlabel="saved, % of the base model's dense bytes (file size)", ylabel="test accuracy, %")
-  axes.grid(alpha=0.3)
-  axes.margins(0.12)
-  axes.legend(loc="lower left")
-  _name_points(figure, axes, x, y, [r["combo"] for r in shown])
+  with figure(path, size=(10, 6.5)) as axes:
+    axes.scatter(x, y, color=colors, zorder=3)
+    axes.plot(x[front], y[front], color="tab:red", lw=1, alpha=0.6, label="Pareto front")
+    axes.set(xlabel="saved, % of the base model's dense bytes (file size)",
+             ylabel="test accuracy, %")
+    axes.margins(0.12)
+    axes.legend(loc="lower left")
+    _name_points(axes.figure, axes, x, y, [r["combo"] for r in shown])
+
+
+@contextlib.contextmanager
+def figure(path: Path, rows: int = 1, columns: int = 1, *,
+           size: tuple[float, float] = (7, 4.5)) -> Iterator[Any]:
+  """Gives axes to draw on, and writes them, all or nothing.
+
+  Args:
+    path: a PNG file.
+    rows: of axes.
+    columns: of axes.
+    size: of the picture, in inches; 120 dots each.
+
+  Yields:
+    Matplotlib's axes, or an array of them.
+  """
+  import matplotlib
+  matplotlib.use("Agg")
+  from matplotlib import pyplot as plt
+  drawn, axes = plt.subplots(rows, columns, figsize=size, dpi=120, layout="constrained")
+  for one in np.ravel(axes):
+    one.grid(alpha=0.3)
+  yield axes
   partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-  figure.savefig(partial, dpi=figure.dpi)
-  plt.close(figure)
+  drawn.savefig(partial, dpi=drawn.dpi)
+  plt.close(drawn)
   os.replace(partial, path)
 
 

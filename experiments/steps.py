@@ -23,7 +23,7 @@ def cosine(step: Any, steps: Any, first: Any, last: Any) -> jax.Array:
 
 @functools.lru_cache(maxsize=64)
 def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
-                  joint: bool = False, schedule: str = "cubic") -> Any:
+                  aware: bool = False, schedule: str | None = None) -> Any:
   """Returns the compiled function that trains for some steps.
 
   Every number is traced: one program serves all learning rates, durations,
@@ -33,20 +33,21 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
     model: what is trained.
     teacher: whom it learns from, or None for the labels alone.
     options: augmentation.
-    joint: whether every step also prunes by the schedule and moves the grids.
-    schedule: name of one of `cj.schedules`, for `joint`.
+    aware: whether layers' inputs are rounded too, and grids follow the weights.
+    schedule: name of one of `cj.schedules` by which every step prunes, or None.
 
   Returns:
     run(state, data, numbers, teacher_variables, first, last) -> (state, sums),
     where state is {"trainable", "rest", "stats", "adam"} and is donated, data is
-    {"images", "labels", "order", "key"}, and sums are of loss and correct answers.
+    {"images", "labels", "order", "offset", "key"} (see `feed`), and sums are of loss
+    and correct answers.
   """
-  forward = _forward(model, joint)
+  forward = _forward(model, aware)
 
-  def loss_fn(trainable: Any, rest: Any, stats: Any, images: Any, labels: Any, numbers: Any,
-              teacher_variables: Any) -> Any:
+  def loss_fn(trainable: Any, rest: Any, stats: Any, images: Any, labels: Any, key: Any,
+              numbers: Any, teacher_variables: Any) -> Any:
     params = cj.merge(trainable, rest)
-    logits, new = forward(params, stats, images)
+    logits, stats = forward(params, stats, images, key)
     if teacher is None:
       loss = cj.distill.cross_entropy(logits, labels)
     else:
@@ -55,19 +56,18 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
       loss = cj.distill.hinton(logits, soft, labels, temperature=numbers["temperature"],
                                alpha=numbers["alpha"])
     # No weight, no cost worth a second program.
-    loss += numbers["l1"] * cj.penalties.l1(params)
-    return loss, (new["batch_stats"], (logits.argmax(-1) == labels).sum())
+    loss += numbers["l1"] * cj.penalties.l1(params) + numbers["l2"] * cj.penalties.l2(params)
+    return loss, (stats, (logits.argmax(-1) == labels).sum())
 
   def step(i: Any, carry: Any, data: Any, numbers: Any, teacher_variables: Any) -> Any:
     state, sums = carry
     at = numbers["start"] + i
-    if joint:
-      state = state | _compressed(state, at, numbers, schedule)
-    index = data["order"][i]
-    images = augment(jax.random.fold_in(data["key"], i), data["images"][index], options)
+    state = state | _compressed(state, at, numbers, aware, schedule)
+    index, key = data["order"][i - data["offset"]], jax.random.fold_in(data["key"], i)
+    images = augment(key, data["images"][index], options)
     (loss, (stats, correct)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state["trainable"], state["rest"], state["stats"], images, data["labels"][index], numbers,
-        teacher_variables)
+        state["trainable"], state["rest"], state["stats"], images, data["labels"][index],
+        jax.random.fold_in(key, 1), numbers, teacher_variables)
     updates, adam = ADAM.update(grads, state["adam"])
     rate = cosine(at, numbers["steps"], numbers["first"], numbers["last"])
     trainable = jax.tree.map(lambda p, u: p - rate * u, state["trainable"], updates)
@@ -84,21 +84,25 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
   return run
 
 
-def _forward(model: nn.Module, joint: bool) -> Any:
-  """Returns the training pass, on dense arrays or, for `joint`, with rounded inputs too."""
-  def apply(params: Any, stats: Any, images: Any) -> Any:
-    variables = {"params": params, "batch_stats": stats}
-    return model.apply(variables, images, train=True, mutable=["batch_stats"])
-  if joint:
+def _forward(model: nn.Module, aware: bool) -> Any:
+  """Returns the training pass, on dense arrays or, if `aware`, with rounded inputs too."""
+  def apply(params: Any, stats: Any, images: Any, key: Any) -> Any:
+    variables = {"params": params, **({"batch_stats": stats} if stats else {})}
+    logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"],
+                              rngs={"dropout": key})
+    return logits, new.get("batch_stats", {})
+  if aware:
     return cj.lift(apply, exact=False)
-  return lambda params, stats, images: apply(cj.dense(params), stats, images)
+  return lambda params, *rest: apply(cj.dense(params), *rest)
 
 
-def _compressed(state: Any, at: Any, numbers: Any, schedule: str) -> dict[str, Any]:
+def _compressed(state: Any, at: Any, numbers: Any, aware: bool,
+                schedule: str | None) -> dict[str, Any]:
   """Returns the parameters with the step's sparsity, on grids that span them now."""
-  rises = functools.partial(getattr(cj.schedules, schedule), final=numbers["sparsity"],
-                            start=numbers["prune_from"], stop=numbers["prune_to"])
   params = cj.merge(state["trainable"], state["rest"])
-  params = cj.prune.gradual(params, jnp.asarray(at, jnp.int32), rises, every=numbers["every"])
-  trainable, rest = cj.partition(cj.quantize.refit(params))
+  if schedule:
+    rises = functools.partial(getattr(cj.schedules, schedule), final=numbers["sparsity"],
+                              start=numbers["prune_from"], stop=numbers["prune_to"])
+    params = cj.prune.gradual(params, jnp.asarray(at, jnp.int32), rises, every=numbers["every"])
+  trainable, rest = cj.partition(cj.quantize.refit(params) if aware else params)
   return {"trainable": trainable, "rest": rest}

@@ -1,8 +1,11 @@
-"""What the studies of one seed have in common: data, training recipes, deploying a stage."""
+"""What studies have in common: named stages, each made from another one, for every seed."""
 
 from __future__ import annotations
 
 import functools
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +13,55 @@ import compress_jax as cj
 from experiments import data as data_lib
 from experiments import recipes
 from experiments.augment import Augment
+from experiments.progress import Log, say
 from experiments.train import Recipe
+
+SIZES = ("params", "nonzero_params", "dense_bytes", "nonzero_bytes", "gzip_bytes",
+         "artifact_bytes")
 
 
 class Study:
   """One seed of a study.
 
+  A study says by `names`, `parent`, `spec` and `make` what its stages are;
+  "base" is the model that the others are compared with.
+
   Attributes:
     config: from a file in `configs/`; `config.data` has name, validation, limit.
-    workdir: where stages and results go.
+    workdir: where stages are.
+    results: where the report is; paths in its rows start there.
     seed: of everything that is random.
     fingerprint: of the data, for stages.
+    stages_run: so many were not complete before.
   """
 
-  def __init__(self, config: Any, workdir: Path, builder: Any, seed: int):
+  def __init__(self, config: Any, workdir: Path, builder: Any, seed: int,
+               results: Path | None = None):
     self.config, self.workdir, self.builder, self.seed = config, workdir, builder, seed
+    self.results, self.stages_run = results or workdir, 0
     self.fingerprint = data_lib.fingerprint(builder)
+    self._done: dict[str, cj.stages.Result] = {}
+
+  @property
+  def names(self) -> Sequence[str]:
+    """The stages that the report has a row of."""
+    raise NotImplementedError
+
+  def parent(self, name: str) -> str | None:
+    """Returns the stage that a stage starts from."""
+    raise NotImplementedError
+
+  def spec(self, name: str) -> Mapping[str, Any]:
+    """Returns what a stage depends on, beside its parent, the data and the seed."""
+    raise NotImplementedError
+
+  def make(self, name: str, work: Path, log: Log) -> recipes.Outcome:
+    """Makes a stage's model; `work` is for what training keeps until it is complete."""
+    raise NotImplementedError
+
+  def measure(self, name: str, trained: recipes.Trained) -> Mapping[str, Any]:
+    """Returns what is measured beside accuracies and sizes; rows have it too."""
+    return {}
 
   @functools.cached_property
   def data(self) -> data_lib.Data:
@@ -40,18 +76,101 @@ class Study:
     return Recipe(epochs=t.epochs, batch_size=t.batch_size,
                   steps_per_epoch=t.steps_per_epoch or None, learning_rate=t.learning_rate,
                   final_learning_rate=t.final_learning_rate, seed=self.seed,
-                  l1=t.get("l1", 0.0), augment=Augment(**self.config.data.augment.to_dict()))
+                  l1=t.get("l1", 0.0), l2=t.get("l2", 0.0),
+                  augment=Augment(**self.config.data.augment.to_dict()))
+
+  def arguments(self, model: Any) -> dict[str, Any]:
+    """Returns the arguments of a model of the configuration."""
+    return {**model.arguments.to_dict(), "dtype": self.config.compute_dtype}
+
+  def base_spec(self, model: Any, part: Any) -> dict[str, Any]:
+    """Returns what a base model depends on, which is the same in every study."""
+    return {"technique": "base", "model": model.to_dict(), "recipe": part.to_dict()}
+
+  def stage(self, name: str) -> cj.stages.Stage:
+    """Returns a stage."""
+    parent = self.parent(name)
+    spec = {**self.spec(name), "seed": self.seed, "data": self.config.data.to_dict(),
+            "compute_dtype": self.config.compute_dtype}
+    return cj.stages.Stage(name=name, spec=spec, parent=parent and self.stage(parent),
+                           data=self.fingerprint)
+
+  def result(self, name: str) -> cj.stages.Result:
+    """Returns a stage's result, after running what is missing before it."""
+    if name not in self._done:
+      stage = self.stage(name)
+      known = cj.stages.find(stage, self.workdir)
+      if known is None:
+        if stage.parent:
+          self.result(stage.parent.name)
+        self.stages_run += 1
+        known = cj.stages.run(stage, self.workdir, functools.partial(self._work, name))
+      # The state of training is kept until the stage is complete, not longer.
+      shutil.rmtree(known.directory / "work", ignore_errors=True)
+      self._done[name] = known
+    return self._done[name]
+
+  def trained(self, name: str) -> recipes.Trained:
+    """Returns the model at the end of a stage."""
+    result = self.result(name)
+    return recipes.Trained(**result.metrics["trained"], variables=result.load())
+
+  def row(self, name: str) -> dict[str, Any]:
+    """Returns a stage's row of results.csv."""
+    result, base = self.result(name), self.result("base").metrics
+    metrics = result.metrics
+    seconds = sum(self.result(s.name).metrics["seconds"] for s in result.stage.lineage())
+    artifact = os.path.relpath(result.directory / "model.cjx", self.results)
+    return {"combo": name, "seed": self.seed, "test_accuracy": metrics["test_accuracy"],
+            "val_accuracy": metrics["val_accuracy"], **{k: metrics[k] for k in SIZES},
+            **metrics["measured"], "artifact": artifact, "seconds": round(seconds, 1),
+            "reduction": round(1 - metrics["artifact_bytes"] / base["dense_bytes"], 6)}
+
+  def _work(self, name: str, directory: Path) -> tuple[Any, dict[str, Any]]:
+    """Makes, deploys and measures one stage."""
+    log = Log(name, directory / "log.txt")
+    log.say(f"starts (seed {self.seed})")
+    trained, details = self.make(name, directory / "work", log)
+    metrics = {**self.deploy(trained, directory, combo=name), **details,
+               "measured": dict(self.measure(name, trained))}
+    log.say(f"test {metrics['test_accuracy']:.4f}, "
+            f"artifact {metrics['artifact_bytes']:,} bytes")
+    return trained.variables, metrics
 
   def deploy(self, trained: recipes.Trained, directory: Path, **metadata: Any) -> dict[str, Any]:
-    """Writes a stage's artifact, and returns its accuracies and sizes."""
+    """Writes a stage's artifact, and returns its accuracies, sizes and what it is."""
+    about = {"name": trained.name, "arguments": dict(trained.arguments),
+             "num_classes": trained.num_classes, "lifted": trained.lifted}
     size = cj.artifact.save(
         directory / "model.cjx", trained.variables, model=trained.name,
-        arguments=dict(trained.arguments), lifted=trained.lifted,
-        num_classes=data_lib.NUM_CLASSES, data=self.config.data.name, **metadata)
+        arguments=about["arguments"], lifted=trained.lifted, num_classes=trained.num_classes,
+        data=self.config.data.name, **metadata)
     params, nonzero = cj.count(trained.variables["params"])
     measured = cj.size(trained.variables)
     return {"val_accuracy": trained.accuracy(self.data.validation),
             "test_accuracy": trained.accuracy(self.data.test), "params": params,
             "nonzero_params": nonzero, "dense_bytes": measured.dense,
             "nonzero_bytes": measured.nonzero, "gzip_bytes": measured.gzip,
-            "artifact_bytes": size}
+            "artifact_bytes": size, "trained": about}
+
+
+def run(kind: Callable[..., Study], config: Any, workdir: Path, builder: Any,
+        results: Path | None = None) -> tuple[list[Study], list[dict[str, Any]]]:
+  """Runs a study for every seed, or what is missing of it.
+
+  Args:
+    kind: a subclass of `Study`.
+    config: from a file in `configs/`; has seed and seeds.
+    workdir: where stages go.
+    builder: of the data, prepared.
+    results: where the report will be; None is the workdir.
+
+  Returns:
+    The studies, one a seed, and the rows of results.csv.
+  """
+  studies = [kind(config, workdir, builder, seed, results)
+             for seed in range(config.seed, config.seed + config.seeds)]
+  rows = [study.row(name) for study in studies for name in study.names]
+  trained = sum(study.stages_run for study in studies)
+  say(f"stages run now: {trained}; the rest was complete in {workdir}")
+  return studies, rows

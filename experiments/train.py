@@ -15,13 +15,12 @@ import numpy as np
 from flax import linen as nn
 
 import compress_jax as cj
-from experiments import evaluate
+from experiments import devices, evaluate, feed
 from experiments.augment import Augment
 from experiments.data import Data
 from experiments.progress import Bar, Log
 from experiments.steps import ADAM, steps_program
 
-STEPS_PER_CALL = 50
 _KEPT = ("trainable", "rest", "stats")
 
 
@@ -59,8 +58,11 @@ class Recipe:
     learning_rate: Adam's at the first step.
     final_learning_rate: at the last, by half a cosine.
     l1: weight of the sum of absolute weights in the loss.
+    l2: weight of half the sum of squared weights.
     seed: of the order of the images and of the augmentation.
     augment: what is done to training images.
+    aware: whether layers' inputs are rounded while training, and grids follow
+      the weights; parameters hold the leaves that do so (`cj.quantize`).
     joint: pruning and quantization on the way, or None.
   """
 
@@ -70,8 +72,10 @@ class Recipe:
   learning_rate: float = 1e-3
   final_learning_rate: float = 1e-7
   l1: float = 0.0
+  l2: float = 0.0
   seed: int = 0
   augment: Augment = dataclasses.field(default_factory=Augment)
+  aware: bool = False
   joint: Joint | None = None
 
   @property
@@ -116,11 +120,10 @@ class Fit:
   history: list[Mapping[str, float]]
 
 
-def initial(model: nn.Module, images: np.ndarray, seed: int) -> Any:
-  """Returns freshly initialised variables for images of this shape."""
-  shape = (1, *images.shape[1:])
+def initial(model: nn.Module, shape: tuple[int, ...], seed: int) -> Any:
+  """Returns freshly initialised variables for images of this (height, width, channels)."""
   init = jax.jit(functools.partial(model.init, train=False))
-  return init(random_key(seed), jnp.zeros(shape, jnp.float32))
+  return init(random_key(seed), jnp.zeros((1, *shape), jnp.float32))
 
 
 def random_key(seed: int) -> jax.Array:
@@ -134,7 +137,7 @@ def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directo
 
   Args:
     model: a zoo model.
-    variables: {"params", "batch_stats"} to start from; params may hold leaves.
+    variables: {"params", maybe "batch_stats"} to start from; params may hold leaves.
     data: train is trained on, validation selects.
     recipe: how.
     directory: where the state is kept after every epoch; training goes on from
@@ -146,9 +149,9 @@ def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directo
   Returns:
     The best epoch's variables and the history.
   """
-  start = start_state(variables)
-  state, best, history = _resume(directory, start, recipe)
   trainer = _Trainer(model, data, recipe, teacher)
+  state, best, history = _resume(directory, start_state(variables), recipe)
+  state = devices.everywhere(state, trainer.mesh)
   for epoch in range(len(history), recipe.epochs):
     if _best(history, recipe) >= target:
       break
@@ -172,50 +175,47 @@ def _best(history: list[Any], recipe: Recipe) -> float:
 
 
 class _Trainer:
-  """A model, its data on the device, and the compiled steps."""
+  """A model, what feeds it, and the compiled steps."""
 
   def __init__(self, model: nn.Module, data: Data, recipe: Recipe, teacher: Teacher | None):
     self.recipe, self.steps = recipe, recipe.steps(len(data.train))
-    self.images, self.labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
+    self.mesh, self.count = devices.mesh(recipe.batch_size), len(data.train)
+    self.feed = feed.of(data.train, self.mesh, recipe.batch_size)
     self.program = _program(model, teacher, recipe)
-    self.teacher = teacher and teacher.variables
+    self.teacher = devices.everywhere(teacher and teacher.variables, self.mesh)
     self.numbers = {"steps": float(self.steps * recipe.epochs), "first": recipe.learning_rate,
-                    "last": recipe.final_learning_rate, "l1": recipe.l1,
+                    "last": recipe.final_learning_rate, "l1": recipe.l1, "l2": recipe.l2,
                     "temperature": teacher.temperature if teacher else 1.0,
                     "alpha": teacher.alpha if teacher else 0.0,
                     **_joint_numbers(recipe, self.steps)}
 
   def variables(self, state: Any) -> Any:
     """Returns the model's variables in a state."""
-    return {"params": cj.merge(state["trainable"], state["rest"]), "batch_stats": state["stats"]}
+    params = cj.merge(state["trainable"], state["rest"])
+    return {"params": params, **({"batch_stats": state["stats"]} if state["stats"] else {})}
 
   def epoch(self, state: Any, epoch: int, label: str) -> tuple[Any, dict[str, float]]:
     """Returns the state after an epoch, and the epoch's means."""
-    data = {"images": self.images, "labels": self.labels, "order": self._order(epoch),
-            "key": jax.random.fold_in(random_key(self.recipe.seed), epoch)}
+    key = jax.random.fold_in(random_key(self.recipe.seed), epoch)
+    key = devices.everywhere(key, self.mesh)
     numbers = {**self.numbers, "start": float(epoch * self.steps)}
     size, loss, correct = self.recipe.batch_size, 0.0, 0
     with Bar(label, self.steps, size) as bar:
-      for first in range(0, self.steps, STEPS_PER_CALL):
-        last = min(first + STEPS_PER_CALL, self.steps)
-        state, sums = self.program(state, data, numbers, self.teacher, first, last)
+      for first, last, data in self.feed.calls(self._order(epoch)):
+        state, sums = self.program(state, {**data, "key": key}, numbers, self.teacher, first, last)
         loss, correct = loss + float(sums["loss"]), correct + int(sums["correct"])
         bar.update(last, loss / last, correct / (last * size))
     return state, {"loss": loss / self.steps, "accuracy": correct / (self.steps * size),
                    "images_per_second": round(bar.images_per_second, 1)}
 
-  def _order(self, epoch: int) -> jax.Array:
-    """Returns the images of each step: permutations, one after the other."""
-    needed, count = self.steps * self.recipe.batch_size, len(self.labels)
-    rng = np.random.default_rng([self.recipe.seed, epoch])
-    passes = [rng.permutation(count) for _ in range(-(-needed // count))]
-    return jnp.asarray(np.concatenate(passes)[:needed].reshape(self.steps, -1))
+  def _order(self, epoch: int) -> np.ndarray:
+    return feed.order(self.count, self.steps, self.recipe.batch_size, [self.recipe.seed, epoch])
 
 
 def _program(model: nn.Module, teacher: Teacher | None, recipe: Recipe) -> Any:
   guide = teacher and teacher.model
   if recipe.joint is None:
-    return steps_program(model, guide, recipe.augment)
+    return steps_program(model, guide, recipe.augment, recipe.aware)
   return steps_program(model, guide, recipe.augment, True, recipe.joint.schedule)
 
 
@@ -233,7 +233,7 @@ def start_state(variables: Any) -> Any:
   # Copies, because the compiled steps take their state's memory over.
   copy = functools.partial(jax.tree.map, lambda x: jnp.array(x, copy=True))
   return {"trainable": copy(trainable), "rest": copy(rest),
-          "stats": copy(variables["batch_stats"]), "adam": ADAM.init(trainable)}
+          "stats": copy(variables.get("batch_stats", {})), "adam": ADAM.init(trainable)}
 
 
 def _keep(directory: Path, tree: Any, history: list[Any]) -> None:

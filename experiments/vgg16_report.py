@@ -56,18 +56,12 @@ def tables(means: Sequence[Row]) -> str:
 
 def figure6(means: Sequence[Row], path: Path) -> None:
   """Draws accuracy and file size before fine-tuning against the pruning ratio."""
-  import matplotlib
-  matplotlib.use("Agg")
-  from matplotlib import pyplot as plt
   rows = [r for r in means if r["combo"].startswith("ratio")]
   x = [float(r["combo"].removeprefix("ratio")) for r in rows]
-  figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-  axes.plot(x, [100 * r["test_accuracy"] for r in rows], "o-", color="C0")
-  axes.set(xlabel="pruning ratio", title="before fine-tuning")
-  axes.set_ylabel("test accuracy, %", color="C0")
-  other = axes.twinx()
-  other.plot(x, [r["artifact_bytes"] / 1e6 for r in rows], "s--", color="C1")
-  other.set_ylabel("file, MB", color="C1")
-  axes.grid(alpha=0.3)
-  figure.savefig(path, dpi=120)
-  plt.close(figure)
+  with report.figure(path) as axes:
+    axes.plot(x, [100 * r["test_accuracy"] for r in rows], "o-", color="C0")
+    axes.set(xlabel="pruning ratio", title="before fine-tuning")
+    axes.set_ylabel("test accuracy, %", color="C0")
+    other = axes.twinx()
+    other.plot(x, [r["artifact_bytes"] / 1e6 for r in rows], "s--", color="C1")
+    other.set_ylabel("file, MB", color="C1")

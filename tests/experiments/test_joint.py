@@ -20,7 +20,6 @@ RECIPE = train.Recipe(epochs=10, batch_size=8, learning_rate=5e-3, augment=Augme
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
   path = tmp_path_factory.mktemp("teacher")
-  # The zoo's recipes build models of NUM_CLASSES logits; the toy labels use two of them.
   return recipes.teach(NAME, ARGUMENTS, toy(), RECIPE, path, Log("teach", path / "log.txt"))[0]
 
 
@@ -46,7 +45,7 @@ def test_one_training_prunes_quantizes_and_distils(sparsity, bits, teacher, tmp_
 
 def test_the_state_keeps_its_shape_from_step_to_step(teacher):
   recipe = dataclasses.replace(RECIPE, joint=train.Joint(sparsity=0.5, bits=4))
-  variables = train.initial(teacher.model, toy().train.images, 0)
+  variables = train.initial(teacher.model, toy().train.shape, 0)
   params = cj.quantize.dynamic(cj.quantize.affine(cj.prune.magnitude(variables["params"], 0.0), 4))
   state = train.start_state({**variables, "params": params})
   guide = train.Teacher(model=teacher.model, variables=cj.dense(teacher.variables),

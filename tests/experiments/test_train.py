@@ -19,7 +19,7 @@ def toy(count=96):
   images = rng.integers(0, 100, (count, 8, 8, 1)).astype(np.uint8)
   images[labels == 1] += 120
   part = lambda a, b: data.Split(images=images[a:b], labels=labels[a:b])
-  return data.Data(train=part(0, 64), validation=part(64, 80), test=part(80, 96))
+  return data.Data(train=part(0, 64), validation=part(64, 80), test=part(80, 96), num_classes=2)
 
 
 MODEL = models.create("convnet", num_classes=2, widths=(4, 4, 4), hidden=(8, 8))
@@ -27,7 +27,7 @@ RECIPE = train.Recipe(epochs=5, batch_size=8, learning_rate=5e-3, augment=Augmen
 
 
 def start():
-  return train.initial(MODEL, toy().train.images, 0)
+  return train.initial(MODEL, toy().train.shape, 0)
 
 
 def fit(path, recipe=RECIPE, **changes):

@@ -1,0 +1,75 @@
+"""The combinations beside the paper's numbers, and Figures 3 to 5 redrawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import report
+
+Row = Mapping[str, Any]
+PAPER = Path(__file__).parent / "papers" / "combinatorics.json"
+
+
+def tables(rows: Sequence[Row]) -> str:
+  """Returns sections 5 and 3.3 in numbers, ours beside the paper's, as Markdown.
+
+  Args:
+    rows: of results.csv, and that of the conventional student if there is one.
+  """
+  paper, ours = json.loads(PAPER.read_text()), {r["combo"]: r for r in report.means(rows)}
+  lines = ["| combination | validation, % | paper | saved, % | paper | file, kB | paper |",
+           "|" + "---|" * 7]
+  for theirs in (*paper["section_5"], *paper["section_3_3"]):
+    if (r := ours.get(theirs["combo"])) is None:
+      continue
+    spread = "" if r["spread"] is None else f" ± {100 * r['val_spread']:.2f}"
+    lines.append(f"| {theirs['combo']} | {100 * r['val_accuracy']:.2f}{spread} | "
+                 f"{theirs['accuracy']:.2f} | {100 * r['reduction']:.2f} | "
+                 f"{_or_dash(theirs.get('saved'))} | {r['artifact_bytes'] / 1000:,.1f} | "
+                 f"{_or_dash(theirs.get('kilobytes'))} |")
+  return "\n".join(lines) + "\n"
+
+
+def _or_dash(value: float | None) -> str:
+  return "–" if value is None else f"{value:,}"
+
+
+def curves(conventional: Sequence[Row], distilled: Sequence[Row], path: Path) -> None:
+  """Draws loss and accuracy of the student by epoch, without and with a teacher (Figures 3, 4).
+
+  Args:
+    conventional: an epoch each: loss, accuracy, val_accuracy.
+    distilled: the same.
+    path: a PNG file.
+  """
+  with report.figure(path, 2, 2, size=(9, 6)) as axes:
+    for row, name, history in zip(axes, ("conventional", "distilled"), (conventional, distilled),
+                                  strict=True):
+      epochs = range(1, len(history) + 1)
+      row[0].plot(epochs, [h["loss"] for h in history], "o-", ms=3)
+      row[0].set(title=f"{name} student", xlabel="epoch", ylabel="training loss")
+      for key, label in (("accuracy", "training"), ("val_accuracy", "validation")):
+        row[1].plot(epochs, [100 * h[key] for h in history], "o-", ms=3, label=label)
+      row[1].set(title=f"{name} student", xlabel="epoch", ylabel="accuracy, %")
+      row[1].legend()
+
+
+def deltas(rows: Sequence[Row], path: Path) -> None:
+  """Draws validation accuracy against Δ, the rank below r_max (Figure 5).
+
+  Args:
+    rows: of the models that were factorized and of their factorizations,
+      "lrtf-delta2" and "kd+lrtf-delta2".
+    path: a PNG file.
+  """
+  means = report.means(rows)
+  with report.figure(path, 1, 1, size=(7, 4.5)) as axes:
+    for start, label in (("lrtf-delta", "large model"), ("kd+lrtf-delta", "distilled student")):
+      points = [(int(r["combo"].removeprefix(start)), 100 * r["val_accuracy"]) for r in means
+                if r["combo"].startswith(start)]
+      axes.plot(*zip(*sorted(points), strict=True), "o-", label=label)
+    axes.set(xlabel="Δ = r_max - rank of every linear layer", ylabel="validation accuracy, %")
+    axes.legend()

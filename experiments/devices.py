@@ -1,0 +1,39 @@
+"""Batches spread over the local devices: data parallelism without a flag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+
+def mesh(batch_size: int) -> Mesh | None:
+  """Returns a mesh, axis "batch", of as many local devices as divide a batch evenly.
+
+  Args:
+    batch_size: images a batch.
+
+  Returns:
+    The mesh, or None where one device is all that can be used.
+
+  Example:
+    >>> mesh(1) is None
+    True
+  """
+  devices = jax.local_devices()
+  count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+  return Mesh(np.array(devices[:count]), ("batch",)) if count > 1 else None
+
+
+def everywhere(tree: Any, on: Mesh | None) -> Any:
+  """Returns a tree whose arrays every device of the mesh holds."""
+  return tree if on is None else jax.device_put(tree, NamedSharding(on, PartitionSpec()))
+
+
+def spread(x: Any, on: Mesh | None, axis: int) -> Any:
+  """Returns an array of which every device of the mesh holds a part along one axis."""
+  if on is None:
+    return jax.numpy.asarray(x)
+  return jax.device_put(x, NamedSharding(on, PartitionSpec(*[None] * axis, "batch")))
