@@ -256,7 +256,8 @@ def milliseconds(trained: Trained, data: Data, *, calls: int, batch: int = 1) ->
   variables = cj.freeze(trained.variables)
   variables = variables if trained.lifted else cj.dense(variables)
   images = jnp.asarray(data.test.read(np.arange(batch)))
-  return 1e3 * cj.metrics.latency(program, variables, images, calls=calls)[1].median
+  times = cj.metrics.latency(program, variables, images, batches=[batch], calls=calls)
+  return 1e3 * times[batch].median
 
 
 def calibrated(trained: Trained, params: Any, data: Data, *, activation_bits: int,

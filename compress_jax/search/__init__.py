@@ -4,8 +4,8 @@ from compress_jax.search.choices import Choice, Plan, apply, options, uniform
 from compress_jax.search.front import front
 from compress_jax.search.knapsack import cheapest
 from compress_jax.search.limits import Limits, Point
-from compress_jax.search.sensitivity import Table, layer_bytes, sensitivity
+from compress_jax.search.sensitivity import Table, layer_bytes, sensitivities, sensitivity
 from compress_jax.search.suggest import Suggestion, suggest
 
 __all__ = ["Choice", "Limits", "Plan", "Point", "Suggestion", "Table", "apply", "cheapest", "front",
-           "layer_bytes", "options", "sensitivity", "suggest", "uniform"]
+           "layer_bytes", "options", "sensitivities", "sensitivity", "suggest", "uniform"]

@@ -49,13 +49,21 @@ def sensitivity(params: Any, evaluate: Callable[[Any], float], choices: Options,
     >>> table.base, list(table.scores["a"].values()), list(table.scores["b"].values())
     (12.0, [10.0], [12.0])
   """
-  make, base = applier(params), float(evaluate(params))
-  scores: dict[str, dict[Choice, float]] = {}
+  return sensitivities(params, lambda p: {"": evaluate(p)}, choices, progress=progress)[""]
+
+
+def sensitivities(params: Any, evaluate: Callable[[Any], Mapping[str, float]], choices: Options, *,
+                  progress: Callable[[int, int], object] | None = None) -> dict[str, Table]:
+  """Is `sensitivity` of several numbers at once, by name, from one evaluation of each."""
+  make, base = applier(params), evaluate(params)
+  rows: dict[str, dict[Choice, Mapping[str, float]]] = {}
   for path, some in choices.items():
-    scores[path] = {c: base if c == Choice() else float(evaluate(make({path: c}))) for c in some}
+    rows[path] = {c: base if c == Choice() else evaluate(make({path: c})) for c in some}
     if progress:
-      progress(len(scores), len(choices))
-  return Table(base=base, scores=scores)
+      progress(len(rows), len(choices))
+  return {name: Table(base=float(base[name]), scores={
+      path: {c: float(found[name]) for c, found in row.items()} for path, row in rows.items()})
+          for name in base}
 
 
 def layer_bytes(params: Any, choices: Options) -> dict[str, dict[Choice, int]]:

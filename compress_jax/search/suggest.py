@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Suggestion:
 def suggest(params: Any, evaluate: Callable[[Any], float], table: Table, limits: Limits, *,
             size: Callable[[Any], int] | None = None,
             latency: Callable[[Any], float] | None = None, latency_table: Table | None = None,
+            nbytes: Mapping[str, Mapping[Choice, int]] | None = None,
             evaluations: int = 100, seed: int = 0) -> Suggestion:
   """Searches sparsity, bits and rank by layer for the best model within limits.
 
@@ -66,6 +67,7 @@ def suggest(params: Any, evaluate: Callable[[Any], float], table: Table, limits:
     latency: from a compressed parameter tree to milliseconds; needed for
       `limits.max_latency_ms`.
     latency_table: `sensitivity(params, latency, choices)`, of the same choices.
+    nbytes: what `layer_bytes(params, choices)` returned, where it is known already.
     evaluations: points that are evaluated, at most.
     seed: of the changes that are tried at random.
 
@@ -93,7 +95,9 @@ def suggest(params: Any, evaluate: Callable[[Any], float], table: Table, limits:
   if evaluations < 2:
     raise ValueError(f"evaluations={evaluations}: may be a whole number from 2")
   _check_latency(table, limits, latency, latency_table)
-  search = _Search(params, evaluate, table, limits, size, latency, latency_table, evaluations)
+  nbytes = nbytes or layer_bytes(params, {path: list(row) for path, row in table.scores.items()})
+  search = _Search(params, evaluate, table, limits, size, latency, latency_table, nbytes,
+                   evaluations)
   for plans, costs in search.fronts():
     search.sweep(plans, costs)
   search.refine(np.random.default_rng(seed))
@@ -112,13 +116,13 @@ class _Search:
   """The points seen so far; a plan is a tuple of each layer's place among its choices."""
 
   def __init__(self, params: Any, evaluate: Any, table: Table, limits: Limits, size: Any,
-               latency: Any, latency_table: Table | None, evaluations: int):
+               latency: Any, latency_table: Table | None, nbytes: Any, evaluations: int):
     self.evaluate, self.limits, self.latency, self.room = evaluate, limits, latency, evaluations
     self.size = size or (lambda p: len(artifact.encode(p)))
     self.make, self.paths = applier(params), list(table.scores)
     self.choices = [list(row) for row in table.scores.values()]
-    nbytes = layer_bytes(params, dict(zip(self.paths, self.choices, strict=True)))
-    self.bytes = [np.array([*row.values()], float) for row in nbytes.values()]
+    self.bytes = [np.array([nbytes[path][c] for c in row], float)
+                  for path, row in table.scores.items()]
     # Anything gained by compressing one layer is noise that will not add up.
     self.loss = [np.maximum(0, table.base - np.array([*row.values()]))
                  for row in table.scores.values()]
