@@ -39,8 +39,9 @@ def get_config(arg: str = "digits") -> ConfigDict:
                   "ranks": (None, 0.5, 0.25)},  # fractions of r_max
       "search": {"by": "log_likelihood",  # or "accuracy": what sensitivity is measured in
                  "images": 0,  # of the validation split; 0 is all
-                 "evaluations": 200},
-      "deploy": 4,  # points of the front that are deployed beside the best
+                 "evaluations": 200,
+                 "reserve": 0.01},  # of max_bytes, kept free for fine-tuning
+      "deploy": 4,  # points of the front that are fine-tuned and deployed beside the best
   })
   made[name](config)
   return settings.spend("configs/suggest.py", budget, {

@@ -8,7 +8,8 @@ from typing import Any
 
 import compress_jax as cj
 
-_STEPS = 9  # halvings of the sparsity: within 0.2 % of the weights
+_STEPS = 9  # halvings of the sparsity, at most: within 0.2 % of the weights
+_NEAR = 0.01  # near enough to the bytes allowed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,8 @@ class Same:
 
 def matched(params: Any, layers: Sequence[str], scope: str, bits: Sequence[int | None],
             accuracy: Callable[[Any], float], size: Callable[[Any], int],
-            most: int) -> tuple[Same | None, float, int]:
-  """Returns the most accurate of one sparsity for all layers within so many bytes.
-
-  For every number of bits the sparsity is the smallest that fits, found by halving.
+            most: int) -> list[Same]:
+  """Returns, for each number of bits, the smallest sparsity for all layers that fits.
 
   Args:
     params: dense parameters.
@@ -54,21 +53,25 @@ def matched(params: Any, layers: Sequence[str], scope: str, bits: Sequence[int |
     most: bytes allowed.
 
   Returns:
-    (what, accuracy, bytes); None where nothing is small enough.
+    The most accurate first; where nothing is small enough, the sparsest of the fewest bits.
   """
-  best: tuple[Same | None, float, int] = (None, -1.0, 0)
-  for b in bits:
-    low, high, fits = 0.0, 1.0, None
-    for sparsity in [0.0, *[None] * _STEPS]:
-      at = (low + high) / 2 if sparsity is None else sparsity
-      made = Same(scope=scope, sparsity=at, bits=b)
-      nbytes = size(made.apply(params, layers))
-      if nbytes <= most:
-        fits, high = (made, nbytes), at
-      else:
-        low = at
-      if high == 0:
-        break
-    if fits is not None and (score := accuracy(fits[0].apply(params, layers))) > best[1]:
-      best = (fits[0], score, fits[1])
-  return best
+  found = [same for b in bits if (same := _fitting(params, layers, scope, b, size, most))]
+  found = found or [Same(scope=scope, sparsity=1 - 0.5**_STEPS,
+                         bits=min((b for b in bits if b), default=None))]
+  return sorted(found, key=lambda same: -accuracy(same.apply(params, layers)))
+
+
+def _fitting(params: Any, layers: Sequence[str], scope: str, bits: int | None,
+             size: Callable[[Any], int], most: int) -> Same | None:
+  """Returns the least sparse that fits, or comes within a hundredth of it; None if nothing does."""
+  low, high, fits = 0.0, 1.0, None
+  for at in [0.0, *[None] * _STEPS]:
+    made = Same(scope=scope, sparsity=(low + high) / 2 if at is None else at, bits=bits)
+    nbytes = size(made.apply(params, layers))
+    if nbytes > most:
+      low = made.sparsity
+      continue
+    fits, high = made, made.sparsity
+    if at == 0.0 or nbytes > (1 - _NEAR) * most:
+      break
+  return fits

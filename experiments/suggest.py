@@ -42,8 +42,6 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
   results.mkdir(exist_ok=True)
   builder = data.builder(config.data.name, data_dir)
   studies, rows = study.run(Suggest, config, workdir, builder, results)
-  for one in studies:
-    one.mark([row for row in rows if row["seed"] == one.seed])
   suggest_report.write(studies, rows, results, config)
   return rows
 
@@ -79,8 +77,59 @@ class Suggest(study.Study):
 
   @property
   def names(self) -> Sequence[str]:
-    """The base model, the best, points of the front, and those that treat layers alike."""
-    return ["base", *self.result("search").metrics["deploy"]]
+    """The base model, the plans that are deployed, and two that treat layers alike."""
+    return ["base", *self.tried, *SCOPES]
+
+  @functools.cached_property
+  def tried(self) -> Sequence[str]:
+    """The best of the search, and points of its front ("front0" is the smallest).
+
+    Where accuracy alone is limited and models are fine-tuned: half-way down the front,
+    again and again, for the smallest that recovers. Else the largest within the limits.
+    """
+    found, count = self.result("search").metrics, self.config.deploy
+    best = found["front"].index(found["best"])
+    if limits_of(self.config).hardware or not self.config.finetune.train.epochs:
+      return ["best", *(f"front{i}" for i in range(max(0, best - count), best))]
+    out, low, high = ["best"], self._hopeful(found), best
+    while low < high and len(out) <= count:
+      middle = (low + high) // 2
+      out.append(f"front{middle}")
+      low, high = (middle + 1, high) if self._misses(out[-1]) else (low, middle)
+    return out
+
+  def _hopeful(self, found: Mapping[str, Any]) -> int:
+    """Returns the first place of the front that is half as accurate as the base model."""
+    scores = [found["points"][i]["score"] for i in found["front"]]
+    return next(i for i, score in enumerate(scores) if score >= scores[-1] / 2)
+
+  @functools.cached_property
+  def chosen(self) -> str:
+    """Whichever of the base model and the tried ones is best within the limits."""
+    names = ["base", *self.tried]
+    points = [self._point(name) for name in names]
+    score, nbytes, ms = (np.array([getattr(p, k) for p in points])
+                         for k in ("score", "bytes", "latency_ms"))
+    return names[limits_of(self.config).order(score, nbytes, ms, points[0])[0]]
+
+  def plan(self, name: str) -> dict[str, Choice]:
+    """Returns the plan of the base model or of one that was tried."""
+    return {path: Choice(**choice) for path, choice in self._seen(name)["plan"].items()}
+
+  def _seen(self, name: str) -> Mapping[str, Any]:
+    found = self.result("search").metrics
+    place = {"base": 0, "best": found["best"]}.get(name)
+    return found["points"][found["front"][int(name.removeprefix("front"))]
+                           if place is None else place]
+
+  def _point(self, name: str) -> Point:
+    """Returns what was measured of a stage, deployed."""
+    m = self.result(name).metrics
+    return Point(plan={}, score=m["val_accuracy"], bytes=m["artifact_bytes"],
+                 latency_ms=m["measured"]["milliseconds"])
+
+  def _misses(self, name: str) -> dict[str, float]:
+    return limits_of(self.config).misses(self._point(name), self._point("base"))
 
   def parent(self, name: str) -> str | None:
     return {"base": None, "sensitivity": "base", "search": "sensitivity"}.get(name, "search")
@@ -92,9 +141,10 @@ class Suggest(study.Study):
     if name == "sensitivity":
       return {"choices": c.choices.to_dict(), "images": c.search.images}
     if name == "search":
-      return {"search": c.search.to_dict(), "deploy": c.deploy, "batch": c.batch,
-              "calls": c.calls, **{k: c[k] for k in LIMITS}}
-    return {"finetune": c.finetune.to_dict(), "batch": c.batch, "calls": c.calls}
+      return {"search": c.search.to_dict(), "tuned": bool(c.finetune.train.epochs),
+              "batch": c.batch, "calls": c.calls, **{k: c[k] for k in LIMITS}}
+    same = {"most": self._seen(self.chosen)["bytes"]} if name in SCOPES else {}
+    return {**same, "finetune": c.finetune.to_dict(), "batch": c.batch, "calls": c.calls}
 
   def make(self, name: str, work: Path, log: Log) -> recipes.Outcome:
     c = self.config
@@ -110,23 +160,12 @@ class Suggest(study.Study):
                                                  batch=self.config.batch)}
 
   def row(self, name: str) -> dict[str, Any]:
-    """Returns a row; `what` says how the model was compressed."""
-    about = {} if name == "base" else self.result("search").metrics["deploy"][name]
-    return {**super().row(name), "what": about.get("what", "")}
-
-  def mark(self, rows: list[dict[str, Any]]) -> None:
-    """Adds to this seed's rows by how much they miss limits, and which one is chosen."""
-    limits = limits_of(self.config)
-    points = [Point(plan={}, score=r["val_accuracy"], bytes=r["artifact_bytes"],
-                    latency_ms=r["milliseconds"]) for r in rows]
-    for row, point in zip(rows, points, strict=True):
-      row["misses"] = "; ".join(f"{k} by {v:.4g}" for k, v in
-                                limits.misses(point, points[0]).items())
-      row["chosen"] = False
-    score, nbytes, ms = (np.array([getattr(p, k) for p in points])
-                         for k in ("score", "bytes", "latency_ms"))
-    order = limits.order(score, nbytes, ms, points[0])
-    rows[next(i for i in order if rows[i]["combo"] not in SCOPES)]["chosen"] = True
+    """Returns a row: also how it was compressed, its accuracy then, and what it misses."""
+    details = self.result(name).metrics
+    misses = "; ".join(f"{k} by {v:.4g}" for k, v in self._misses(name).items())
+    return {**super().row(name), "what": details.get("what", ""), "misses": misses,
+            "before_finetuning": details.get("before_finetuning", details["val_accuracy"]),
+            "chosen": name == self.chosen}
 
   @functools.cached_property
   def folded(self) -> recipes.Trained:
@@ -164,7 +203,11 @@ class Suggest(study.Study):
       timed = {"latency": scorer.milliseconds,
                "latency_table": cj.search.sensitivity(params, scorer.milliseconds, choices)}
       log.say(f"{timed['latency_table'].base:.3f} ms before compression")
-    found = cj.search.suggest(params, scorer.accuracy, self.table(c.search.by), limits_of(c),
+    limits = limits_of(c)
+    if c.max_bytes is not None and c.finetune.train.epochs:
+      # Trained further, values compress a little better or worse.
+      limits = dataclasses.replace(limits, max_bytes=int((1 - c.search.reserve) * c.max_bytes))
+    found = cj.search.suggest(params, scorer.accuracy, self.table(c.search.by), limits,
                               size=scorer.size, evaluations=c.search.evaluations, seed=self.seed,
                               nbytes=self.table("bytes").scores, **timed)
     log.say(f"{len(found.points)} plans; " + (
@@ -173,49 +216,32 @@ class Suggest(study.Study):
         "params": cj.search.apply(params, found.nearest.plan)})
     return best, {"points": [_point(p) for p in found.points],
                   "front": [found.points.index(p) for p in found.front],
-                  "best": found.points.index(found.nearest), "misses": found.misses,
-                  "deploy": self._chosen(found, log)}
-
-  def _chosen(self, found: cj.search.Suggestion, log: Log) -> dict[str, Any]:
-    """Returns what is deployed, by name: the best, points near it, layers alike."""
-    out = {"best": {"plan": _plan(found.nearest.plan), "what": "by layer"}}
-    for i, p in enumerate(_near(found, self.config.deploy)):
-      out[f"front{i + 1}"] = {"plan": _plan(p.plan), "what": "by layer"}
-    params, layers = self.folded.variables["params"], list(found.nearest.plan)
-    for name, scope in SCOPES.items():
-      same, accuracy, nbytes = baselines.matched(
-          params, layers, scope, self.config.choices.bits, self.scorer.accuracy, self.scorer.size,
-          found.nearest.bytes)
-      if same:
-        log.say(f"{name}: {same}, validation {accuracy:.4f}, {nbytes:,} bytes")
-        out[name] = {"same": dataclasses.asdict(same), "what": str(same), "bytes": nbytes,
-                     "score": accuracy}
-    return out
+                  "best": found.points.index(found.nearest), "misses": found.misses}
 
   def _deployed(self, name: str, work: Path, log: Log) -> recipes.Outcome:
-    about, params = self.result("search").metrics["deploy"][name], self.folded.variables["params"]
-    if "plan" in about:
-      plan = {path: Choice(**choice) for path, choice in about["plan"].items()}
-      params = cj.search.apply(params, plan)
-    else:
-      params = baselines.Same(**about["same"]).apply(params, list(self.table("accuracy").scores))
-    trained = dataclasses.replace(self.folded, variables={"params": params})
-    before, details = trained.accuracy(self.data.validation), {}
+    params = self.folded.variables["params"]
+    if name not in SCOPES:
+      return self._recovered(cj.search.apply(params, self.plan(name)), "by layer", work, log)
+    layers, most = list(self.table("bytes").scores), self._seen(self.chosen)["bytes"]
+    some = baselines.matched(params, layers, SCOPES[name], self.config.choices.bits,
+                             self.scorer.accuracy, self.scorer.size, most)
+    # As many as there are of the front: which recovers best is not known before.
+    outcomes = [self._recovered(same.apply(params, layers), str(same), work / f"{same}", log)
+                for same in some[:self.config.deploy + 1]]
+    return max(outcomes, key=lambda outcome: outcome[1]["validation"])
+
+  def _recovered(self, params: Any, what: str, work: Path, log: Log) -> recipes.Outcome:
+    """Fine-tunes compressed parameters with masks and grids in place, and freezes them."""
+    trained, details = dataclasses.replace(self.folded, variables={"params": params}), {}
+    before = after = trained.accuracy(self.data.validation)
     if self.config.finetune.train.epochs:
       tuned, details = recipes.finetune(trained, self.data, self.recipe(self.config.finetune), work,
                                         log)
-      better = tuned.accuracy(self.data.validation) >= before
-      trained = tuned if better else trained
+      after = max(before, tuned.accuracy(self.data.validation))
+      trained = tuned if after > before else trained
+    log.say(f"{what}: validation {before:.4f}, fine-tuned {after:.4f}")
     frozen = dataclasses.replace(trained, variables=cj.freeze(trained.variables), lifted=True)
-    return frozen, {**details, "val_accuracy_before": before}
-
-
-def _near(found: cj.search.Suggestion, count: int) -> list[Point]:
-  """Returns points of the front, spread over those that lose little more than the best."""
-  worst = found.base.score - 2 * max(found.base.score - found.nearest.score, 0.02)
-  some = [p for p in found.front if p.score >= worst and p not in (found.nearest, found.base)]
-  picked = np.linspace(0, len(some) - 1, min(count, len(some))).round().astype(int)
-  return [some[i] for i in dict.fromkeys(picked.tolist())]
+    return frozen, {**details, "before_finetuning": before, "what": what, "validation": after}
 
 
 def _plan(plan: cj.search.Plan) -> dict[str, Any]:

@@ -45,11 +45,11 @@ def front(rows: Sequence[Row], found: Row, config: Any, path: Path) -> None:
   shown = [100 * r["val_accuracy"] for r in rows]
   depth = max(2 * (max(shown) - min(shown)), 3)
   axes.set_ylim(max(0, max(shown) - depth), max(shown) + 0.15 * depth)
-  axes.set(xscale="log", xlabel="deployable file, kB (logarithmic)",
-           ylabel="validation accuracy, %",
-           title=f"{base['artifact_bytes'] / 1000:.1f} kB dense, chosen: "
-                 f"{chosen['artifact_bytes'] / 1000:.2f} kB, test {100 * chosen['test_accuracy']:.2f} % "
-                 f"(dense {100 * base['test_accuracy']:.2f} %)")
+  title = "; ".join(f"{name} {r['artifact_bytes'] / 1000:,.1f} kB, test "
+                    f"{100 * r['test_accuracy']:.2f} %" for name, r in
+                    (("dense", base), ("chosen", chosen)))
+  axes.set(xscale="log", xlabel="deployable file, kB (logarithmic)", title=title,
+           ylabel="validation accuracy, % (lines up: fine-tuning)")
   ticks = [t for t in (m * 10.0**e for e in range(-1, 6) for m in (1, 2, 5))
            if axes.get_xlim()[0] < t < axes.get_xlim()[1]]
   axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
@@ -64,13 +64,14 @@ def _deployed(axes: Any, row: Row) -> None:
   """Draws one deployed model."""
   mark, colour = _MARKS.get(row["combo"], ("o", "tab:red"))
   name = f"{row['combo']}: {row['what']}" if row["combo"] in _MARKS else row["combo"]
-  if row["combo"].startswith("front"):
-    name = "deployed" if row["combo"] == "front1" else None
+  name = None if row["combo"].startswith("front") else name
   if row["combo"] == "base":
     mark, colour, name = "P", "black", "dense"
   if row["chosen"]:
     mark, name = "*", f"chosen ({row['combo']})"
-  axes.scatter(row["artifact_bytes"] / 1000, 100 * row["val_accuracy"], marker=mark, color=colour,
+  x, y = row["artifact_bytes"] / 1000, 100 * row["val_accuracy"]
+  axes.plot([x, x], [100 * row["before_finetuning"], y], color=colour, lw=0.8, alpha=0.6, zorder=2)
+  axes.scatter(x, y, marker=mark, color=colour,
                s=220 if row["chosen"] else 45, edgecolor="white", linewidth=0.7, label=name,
                zorder=4 if row["chosen"] else 3)
 

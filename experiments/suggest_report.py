@@ -30,7 +30,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
     name = f"-seed{one.seed}" * (len(studies) > 1)
     found, tables = one.result("search").metrics, {
         kind: one.table(kind) for kind in ("accuracy", "bytes")}
-    layers = plan_rows(_chosen_plan(own, found), tables["accuracy"], tables["bytes"])
+    layers = plan_rows(one.plan(one.chosen), tables["accuracy"], tables["bytes"])
     text = plan_text(own, layers, found, config)
     (folder / f"plan{name}.md").write_text(text)
     write_json(folder / f"plan{name}.json", {
@@ -42,13 +42,6 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
                     environment=made_with)
   say(f"written: {folder}: results.csv, results.json, plan.md, plan.json, front.png, "
       "sensitivity.png, report.html")
-
-
-def _chosen_plan(rows: Sequence[Row], found: Row) -> dict[str, Choice]:
-  """Returns the plan of the chosen row; the base model's changes nothing."""
-  name = next(r["combo"] for r in rows if r["chosen"])
-  plan = found["points"][0]["plan"] if name == "base" else found["deploy"][name]["plan"]
-  return {path: Choice(**choice) for path, choice in plan.items()}
 
 
 def plan_rows(plan: Mapping[str, Choice], accuracy: Table, nbytes: Table) -> list[dict[str, Any]]:
@@ -107,11 +100,12 @@ def plan_text(rows: Sequence[Row], layers: Sequence[Row], found: Row, config: An
 
 def deployed(rows: Sequence[Row]) -> list[str]:
   """Returns the table of what was deployed, as lines."""
-  lines = ["| deployed | layers | validation, % | test, % | bytes | saved, % | ms | misses |",
-           "|---|---|---|---|---|---|---|---|"]
+  lines = ["| deployed | layers | before fine-tuning, % | validation, % | test, % | bytes | "
+           "saved, % | ms | misses |", "|---|---|---|---|---|---|---|---|---|"]
   for r in rows:
     name = f"**{r['combo']}**" if r["chosen"] else r["combo"]
-    lines.append(f"| {name} | {r['what'] or '–'} | {100 * r['val_accuracy']:.2f} | "
+    lines.append(f"| {name} | {r['what'] or '–'} | "
+                 f"{100 * r['before_finetuning']:.2f} | {100 * r['val_accuracy']:.2f} | "
                  f"{100 * r['test_accuracy']:.2f} | {r['artifact_bytes']:,} | "
                  f"{100 * r['reduction']:.1f} | {r['milliseconds']:.3f} | {r['misses'] or '–'} |")
   return lines
