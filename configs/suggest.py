@@ -72,8 +72,9 @@ def _cifar10(config: ConfigDict) -> None:
 def _short(config: ConfigDict) -> None:
   config.choices.update({"sparsities": (0.0, 0.5, 0.75, 0.9), "bits": (None, 8, 4, 3, 2),
                          "ranks": (None, 0.5)})
-  config.search.evaluations, config.search.images = 100, 2000
+  config.search.evaluations, config.search.images = 100, 1000
   if config.data.name == "mnist":
+    config.model = settings.model("convnet", widths=(8, 16, 32), hidden=(64, 32))
     config.base.train.update({"epochs": 3, "steps_per_epoch": 200})
     config.finetune.train.update({"epochs": 1, "steps_per_epoch": 100})
   if config.data.name == "cifar10":
@@ -87,4 +88,5 @@ def _smoke(config: ConfigDict) -> None:
   config.choices.update({"sparsities": (0.0, 0.8), "bits": (None, 4), "ranks": (None,)})
   config.search.evaluations, config.deploy, config.calls = 12, 1, 3
   config.data.limit = 300
-  settings.few((config.base, config.finetune), 20, 32)
+  settings.few((config.finetune,), 20, 32)
+  settings.few((config.base,), 50, 32, epochs=3)

@@ -85,12 +85,14 @@ class Suggest(study.Study):
     """The best of the search, and points of its front ("front0" is the smallest).
 
     Where accuracy alone is limited and models are fine-tuned: half-way down the front,
-    again and again, for the smallest that recovers. Else the largest within the limits.
+    again and again, for the smallest that recovers. Else the next best.
     """
     found, count = self.result("search").metrics, self.config.deploy
     best = found["front"].index(found["best"])
     if limits_of(self.config).hardware or not self.config.finetune.train.epochs:
-      return ["best", *(f"front{i}" for i in range(max(0, best - count), best))]
+      front = [found["points"][i] for i in found["front"]]
+      order = self._order([Point(**p) for p in front], Point(**found["points"][0]))
+      return ["best", *(f"front{i}" for i in order if i != best)][:count + 1]
     out, low, high = ["best"], self._hopeful(found), best
     while low < high and len(out) <= count:
       middle = (low + high) // 2
@@ -108,9 +110,13 @@ class Suggest(study.Study):
     """Whichever of the base model and the tried ones is best within the limits."""
     names = ["base", *self.tried]
     points = [self._point(name) for name in names]
-    score, nbytes, ms = (np.array([getattr(p, k) for p in points])
+    return names[self._order(points, points[0])[0]]
+
+  def _order(self, points: Sequence[Point], base: Point) -> list[int]:
+    """Returns the places of points, the best within the limits first."""
+    score, nbytes, ms = (np.array([getattr(p, k) or 0.0 for p in points])
                          for k in ("score", "bytes", "latency_ms"))
-    return names[limits_of(self.config).order(score, nbytes, ms, points[0])[0]]
+    return [int(i) for i in limits_of(self.config).order(score, nbytes, ms, base)]
 
   def plan(self, name: str) -> dict[str, Choice]:
     """Returns the plan of the base model or of one that was tried."""
@@ -156,7 +162,7 @@ class Suggest(study.Study):
     return self._search(log) if name == "search" else self._deployed(name, work, log)
 
   def measure(self, name: str, trained: recipes.Trained) -> Mapping[str, float]:
-    return {"milliseconds": recipes.milliseconds(trained, self.data, calls=self.config.calls,
+    return {"milliseconds": scoring.milliseconds(trained, self.data, calls=self.config.calls,
                                                  batch=self.config.batch)}
 
   def row(self, name: str) -> dict[str, Any]:
@@ -227,7 +233,7 @@ class Suggest(study.Study):
                              self.scorer.accuracy, self.scorer.size, most)
     # As many as there are of the front: which recovers best is not known before.
     outcomes = [self._recovered(same.apply(params, layers), str(same), work / f"{same}", log)
-                for same in some[:self.config.deploy + 1]]
+                for same in some[:max(1, self.config.deploy)]]
     return max(outcomes, key=lambda outcome: outcome[1]["validation"])
 
   def _recovered(self, params: Any, what: str, work: Path, log: Log) -> recipes.Outcome:

@@ -44,7 +44,7 @@ def front(rows: Sequence[Row], found: Row, config: Any, path: Path) -> None:
   base, chosen = rows[0], next(r for r in rows if r["chosen"])
   shown = [100 * r["val_accuracy"] for r in rows]
   depth = max(2 * (max(shown) - min(shown)), 3)
-  axes.set_ylim(max(0, max(shown) - depth), max(shown) + 0.15 * depth)
+  axes.set_ylim(max(0, max(shown) - depth), min(max(shown) + 0.15 * depth, 100.5))
   title = "; ".join(f"{name} {r['artifact_bytes'] / 1000:,.1f} kB, test "
                     f"{100 * r['test_accuracy']:.2f} %" for name, r in
                     (("dense", base), ("chosen", chosen)))
