@@ -75,7 +75,7 @@ def layer_bytes(params: Any, choices: Options) -> dict[str, dict[Choice, int]]:
 
   Returns:
     {path: {choice: bytes}}: the file of that leaf alone, less an empty file. Files
-    of whole models differ from the sum by a few bytes a layer: their headers are
+    of whole models differ from the sum by some tens of bytes a layer: their headers are
     compressed together.
 
   Example:

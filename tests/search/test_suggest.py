@@ -18,8 +18,8 @@ PARAMS = {"a": {"kernel": jax.random.normal(KEYS[0], (24, 16)), "bias": jnp.ones
           "b": {"kernel": jax.random.normal(KEYS[1], (16, 24))},
           "c": {"kernel": jax.random.normal(KEYS[2], (24, 16))}}
 WEIGHTS = {"a/kernel": 1.0, "b/kernel": 0.05, "c/kernel": 0.3}
-CHOICES = {path: [Choice(), Choice(sparsity=0.8), Choice(bits=4), Choice(sparsity=0.8, bits=4),
-                  Choice(bits=2)][:5 - (path[0] == "b")] for path in WEIGHTS}
+CHOICES = {path: [Choice(), Choice(sparsity=0.8), Choice(bits=4), Choice(sparsity=0.8, bits=4)]
+           for path in WEIGHTS}
 DENSE = dict(cj.entries(PARAMS)[0])
 
 
@@ -146,3 +146,22 @@ def test_bad_input_names_the_argument(arguments, message):
   arguments = {"table": table(), "limits": Limits(max_bytes=1), **arguments}
   with pytest.raises(ValueError, match=message):
     cj.search.suggest(PARAMS, score, **arguments)
+
+
+def test_bytes_of_layers_nearly_add_up_to_the_file():
+  nbytes = cj.search.layer_bytes(PARAMS, CHOICES)
+  plans = [dict(zip(CHOICES, row, strict=True)) for row in
+           zip(*CHOICES.values(), strict=True)]
+  rest = size(PARAMS) - sum(row[Choice()] for row in nbytes.values())
+  for plan in plans:
+    predicted = rest + sum(nbytes[path][choice] for path, choice in plan.items())
+    assert size(cj.search.apply(PARAMS, plan)) == pytest.approx(predicted, abs=80 * len(plan))
+
+
+def test_several_numbers_come_from_one_evaluation_each():
+  calls = []
+  both = lambda p: calls.append(p) or {"score": score(p), "floats": floats(p)}
+  found = cj.search.sensitivities(PARAMS, both, CHOICES)
+  assert found["score"] == table()
+  assert found["floats"] == cj.search.sensitivity(PARAMS, floats, CHOICES)
+  assert len(calls) == 1 + sum(len(row) - 1 for row in CHOICES.values())
