@@ -168,7 +168,8 @@ class Suggest(study.Study):
   def row(self, name: str) -> dict[str, Any]:
     """Returns a row: also how it was compressed, its accuracy then, and what it misses."""
     details = self.result(name).metrics
-    misses = "; ".join(f"{k} by {v:.4g}" for k, v in self._misses(name).items())
+    misses = "; ".join(f"{'max_accuracy_drop' if k == 'max_drop' else k} by {v:,.4g}"
+                       for k, v in self._misses(name).items())
     return {**super().row(name), "what": details.get("what", ""), "misses": misses,
             "before_finetuning": details.get("before_finetuning", details["val_accuracy"]),
             "chosen": name == self.chosen}
