@@ -106,24 +106,18 @@ def _print(rows: Sequence[Row]) -> None:
 
 def picture(rows: Sequence[Row], path: Path) -> None:
   """Draws accuracy against sparsity, ours and the paper's, a line a precision."""
-  import matplotlib
-  matplotlib.use("Agg")
-  from matplotlib import pyplot as plt
-  figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-  for i, bits in enumerate(dict.fromkeys(r["bits"] for r in rows)):
-    same = [r for r in rows if r["bits"] == bits]
-    x = [100 * r["sparsity"] for r in same]
-    axes.plot(x, [100 * r["test_accuracy"] for r in same], "o-", color=f"C{i}",
-              label=f"{bits} bits")
-    known = [(s, r["paper_accuracy"]) for s, r in zip(x, same, strict=True)
-             if r["paper_accuracy"] is not None]
-    axes.plot(*zip(*known, strict=True), "x--", color=f"C{i}", alpha=0.5,
-              label=f"{bits} bits, paper")
-  axes.set(xlabel="pruned, %", ylabel="test accuracy, %")
-  axes.grid(alpha=0.3)
-  axes.legend(loc="lower left")
-  figure.savefig(path, dpi=120)
-  plt.close(figure)
+  with report.figure(path) as axes:
+    for i, bits in enumerate(dict.fromkeys(r["bits"] for r in rows)):
+      same = [r for r in rows if r["bits"] == bits]
+      x = [100 * r["sparsity"] for r in same]
+      axes.plot(x, [100 * r["test_accuracy"] for r in same], "o-", color=f"C{i}",
+                label=f"{bits} bits")
+      known = [(s, r["paper_accuracy"]) for s, r in zip(x, same, strict=True)
+               if r["paper_accuracy"] is not None]
+      axes.plot(*zip(*known, strict=True), "x--", color=f"C{i}", alpha=0.5,
+                label=f"{bits} bits, paper")
+    axes.set(xlabel="pruned, %", ylabel="test accuracy, %")
+    axes.legend(loc="lower left")
 
 
 def ways(model: Any, params: Any, grid: Sequence[tuple[float, int]], numbers: Any, data: Any,

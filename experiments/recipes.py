@@ -185,6 +185,12 @@ def quantize(parent: Trained, data: Data, *, bits: int, activation_bits: int,
   return deployed(fake, data)
 
 
+def halve(parent: Trained) -> Trained:
+  """Returns a model whose kernels are float16; it computes in its own precision."""
+  params = cj.quantize.cast(parent.variables["params"], "float16")
+  return dataclasses.replace(parent, variables=cj.freeze({**parent.variables, "params": params}))
+
+
 def quantize_aware(parent: Trained, data: Data, recipe: train.Recipe, directory: Path, log: Log, *,
                    bits: int, activation_bits: int, images: int) -> Outcome:
   """Quantization-aware training: norms folded, then trained with weights and inputs rounded.
