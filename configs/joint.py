@@ -2,7 +2,7 @@
 
 python launch.py --config=configs/joint.py                 digits, a minute or two on 2 cores
 python launch.py --config=configs/joint.py:mnist,short     MNIST on a laptop
-python launch.py --config=configs/joint.py:cifar10         ResNet-18 and a small student; wants a GPU
+python launch.py --config=configs/joint.py:cifar10         ResNet-18, a small student; wants a GPU
 
 The future work of "An analysis of compression methods" (section VIII): the serial
 pipeline distils, prunes and retrains, then trains quantization-aware; the joint
@@ -10,6 +10,8 @@ training does all of it in every step, for as many epochs as the three together.
 The teacher guides every part of both. `--config.sparsity=0.9 --config.bits=4` asks
 for more.
 """
+
+import functools
 
 from ml_collections import ConfigDict
 
@@ -33,14 +35,15 @@ def get_config(arg: str = "digits") -> ConfigDict:
   config = settings.common("experiments.joint.run", {"name": name, "augment": _AUGMENT[name]})
   large = name == "cifar10"
   rate = 1e-3 if large else 3e-3
+  train = functools.partial(settings.train, steps_per_epoch=50 if name == "digits" else 0)
   config.update({
       "model": _TEACHERS[name],
       "student": _STUDENTS[name],
-      "base": {"train": settings.train(100 if large else 16, learning_rate=rate)},
+      "base": {"train": train(100 if large else 16, learning_rate=rate)},
       # Of the serial pipeline; the joint training has their sum.
-      "kd": {"train": settings.train(100 if large else 12, learning_rate=rate)},
-      "imp": {"train": settings.train(60 if large else 6, learning_rate=rate / 3)},
-      "q": {"train": settings.train(40 if large else 6, learning_rate=rate / 10)},
+      "kd": {"train": train(100 if large else 12, learning_rate=rate)},
+      "imp": {"train": train(60 if large else 6, learning_rate=rate / 3)},
+      "q": {"train": train(40 if large else 6, learning_rate=rate / 10)},
       "joint": {"learning_rate": rate, "schedule": "cubic", "start": 0.1, "stop": 0.6,
                 "every": 10},
       "temperature": 5.0,
@@ -49,8 +52,9 @@ def get_config(arg: str = "digits") -> ConfigDict:
       "bits": 8,
       "activation_bits": 8,
       "images": 2048 if large else 512,
-      "combine": settings.combinations(_STUDENTS[name], kd=settings.train(
-          100 if large else 16, learning_rate=rate), imp=settings.train(40 if large else 4)),
+      "combine": settings.combinations(
+          _STUDENTS[name], kd=train(100 if large else 16, learning_rate=rate),
+          imp=train(40 if large else 4)),
   })
   return settings.spend("configs/joint.py", budget, {
       "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
