@@ -38,9 +38,11 @@ def run(config: Any, workdir: Path, data_dir: str | None = None,
   check(config)
   builder = data.builder(config.data.name, data_dir)
   check_models(config, builder)
-  studies, rows = study.run(Combinations, config, workdir, builder, results)
-  report.write(rows, results or workdir, config)
-  figures(studies, rows, results or workdir)
+  folder = results or workdir
+  folder.mkdir(parents=True, exist_ok=True)
+  studies, rows = study.run(Combinations, config, workdir, builder, folder)
+  report.write(rows, folder, config)
+  figures(studies, rows, folder)
   return rows
 
 
