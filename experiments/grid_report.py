@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from compress_jax import files
 from experiments import cells, comparison, report, report_page
 from experiments.comparison import Column
 from experiments.progress import say
@@ -37,7 +38,7 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
                     environment=made_with)
   means = [{**r, "bits": round(r["bits"])} for r in report.means(named)]
   text = markdown(means, config.model.name)
-  (workdir / "tables.md").write_text(text)
+  files.write(workdir / "tables.md", text)
   picture(means, config.model.name, workdir / "accuracy.png")
   say(text + f"written: {workdir / 'results.csv'}, results.json, tables.md, accuracy.png, "
       "report.html")

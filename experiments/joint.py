@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
+from compress_jax import files
 from experiments import data, recipes, report, study, train
 from experiments.progress import Log, say
 
@@ -34,7 +35,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
   _, rows = study.run(Both, config, workdir, builder)
   report.write(rows, workdir, config)
   text = table(rows)
-  (workdir / "joint.md").write_text(text)
+  files.write(workdir / "joint.md", text)
   say(text)
   return rows
 

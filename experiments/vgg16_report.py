@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compress_jax import files
 from experiments import comparison, report, report_page
 from experiments.comparison import Column
 from experiments.progress import say
@@ -24,7 +25,7 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
   made_with = report.keep(rows, workdir, config)
   means = report.means(rows)
   text = tables(means)
-  (workdir / "tables.md").write_text(text)
+  files.write(workdir / "tables.md", text)
   figure5(means, workdir / "figure5.png")
   figure6(means, workdir / "figure6.png")
   report_page.write(rows, means, workdir, config=config.to_dict(), environment=made_with)
