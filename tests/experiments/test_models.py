@@ -107,7 +107,8 @@ def test_folded_and_quantized_they_run_in_integers(name):
     np.testing.assert_allclose(jax.jit(model.apply)({"params": params}, IMAGES), expected,
                                rtol=1e-4, atol=1e-4)
   apply = lambda params, x: model.apply({"params": params}, x, train=False)
-  fake = cj.quantize.calibrate(apply, cj.quantize.affine(params, 8), [jnp.asarray(IMAGES)])
+  fake = jax.jit(lambda params: cj.quantize.affine(params, 8))(params)
+  fake = cj.quantize.calibrate(apply, fake, [jnp.asarray(IMAGES)])
   lifted = jax.jit(cj.lift(apply))
   logits = lifted(cj.freeze(fake), IMAGES)
   assert len(np.unique(logits)) > 10
