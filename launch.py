@@ -33,7 +33,6 @@ def main(argv: list[str]) -> None:
   getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
   if config.get("combo") and "combine" in config:
     from experiments import combo
-    (workdir / "combo").mkdir(exist_ok=True)
     combo.run(combo.beside(config), workdir, _DATA_DIR.value, workdir / "combo")
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax import coding, manifest, tree, wellformed
+from compress_jax import coding, files, manifest, tree, wellformed
 from compress_jax.container import ArtifactError, check_size, pack, unpack
 from compress_jax.leaves import Node, Payload, is_leaf
 from compress_jax.leaves.base import payload_of
@@ -58,36 +57,7 @@ def save(path: str | os.PathLike[str], params: Any, *, floats: str = "float32",
     >>> load(path)
     ({'w': Array([1., 1.], dtype=float32)}, {'model': 'tiny'})
   """
-  return write(path, encode(params, floats=floats, **metadata))
-
-
-def write(path: str | os.PathLike[str], data: bytes) -> int:
-  """Writes a file, all or nothing.
-
-  Args:
-    path: the file; replaced once the new one is complete.
-    data: its content.
-
-  Returns:
-    The file's size in bytes.
-
-  Example:
-    >>> import tempfile
-    >>> write(tempfile.mkdtemp() + "/file", b"abc")
-    3
-  """
-  path = Path(path)
-  with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-    try:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
-      os.chmod(file.name, 0o644)
-      os.replace(file.name, path)
-    except BaseException:
-      os.unlink(file.name)
-      raise
-  return len(data)
+  return files.write(path, encode(params, floats=floats, **metadata))
 
 
 def load(path: str | os.PathLike[str], *, progress: Progress | None = None,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from compress_jax import checkpoint
+from compress_jax import checkpoint, files
 from compress_jax.version import __version__
 
 try:
@@ -126,16 +126,16 @@ def _run(stage: Stage, directory: Path, work: Callable[[Path], Any]) -> Result:
   before = _spent(directory)
   for leftover in directory.rglob("*.partial-*"):
     shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink()
-  write_json(directory / "stage.json", {
+  files.write_json(directory / "stage.json", {
       "name": stage.name, "spec": stage.spec, "data": stage.data,
       "parent": stage.parent and f"{stage.parent.name}-{stage.parent.digest}",
       "version": __version__})
   start = time.monotonic()
-  write_json(directory / "started.json", {"at": time.time(), "spent": before})
+  files.write_json(directory / "started.json", {"at": time.time(), "spent": before})
   params, metrics = work(directory)
   metrics = {**metrics, "seconds": round(before + time.monotonic() - start, 3)}
   checkpoint.save(directory / "checkpoint", params, stage=stage.name, digest=stage.digest)
-  write_json(directory / "metrics.json", metrics)
+  files.write_json(directory / "metrics.json", metrics)
   return Result(stage=stage, directory=directory, metrics=metrics)
 
 
@@ -167,13 +167,6 @@ def find(stage: Stage, workdir: str | os.PathLike[str]) -> Result | None:
   except json.JSONDecodeError as error:
     raise checkpoint.CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
   return Result(stage=stage, directory=file.parent, metrics=metrics)
-
-
-def write_json(path: Path, value: Any) -> None:
-  """Writes a JSON file, all or nothing."""
-  partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-  partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-  os.replace(partial, path)
 
 
 def _spent(directory: Path) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from compress_jax import files
 from experiments import combo_report, data, recipes, report, study
 from experiments.combo_config import check, check_models, selected
 from experiments.progress import Log, say
@@ -38,9 +39,11 @@ def run(config: Any, workdir: Path, data_dir: str | None = None,
   check(config)
   builder = data.builder(config.data.name, data_dir)
   check_models(config, builder)
-  studies, rows = study.run(Combinations, config, workdir, builder, results)
-  report.write(rows, results or workdir, config)
-  figures(studies, rows, results or workdir)
+  folder = results or workdir
+  folder.mkdir(parents=True, exist_ok=True)
+  studies, rows = study.run(Combinations, config, workdir, builder, folder)
+  report.write(rows, folder, config)
+  figures(studies, rows, folder)
   return rows
 
 
@@ -69,7 +72,7 @@ def figures(studies: Sequence[Combinations], rows: list[dict[str, Any]], folder:
     names = [f"{start}lrtf-delta{d}" for start in ("", "kd+") for d in config.deltas]
     combo_report.deltas([one.row(n) for one in studies for n in names], folder / "figure5.png")
   text = combo_report.tables([*rows, *more])
-  (folder / "tables.md").write_text(text)
+  files.write(folder / "tables.md", text)
   say(text)
 
 

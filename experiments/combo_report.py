@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import report
+from experiments import comparison, report
+from experiments.comparison import Column
 
 Row = Mapping[str, Any]
-PAPER = Path(__file__).parent / "papers" / "combinatorics.json"
+_COLUMNS = (
+    Column("validation accuracy, %", "val_accuracy", "accuracy", scale=100, spread="val_spread"),
+    Column("saved, %", "reduction", "saved", scale=100),
+    Column("file, kB", "artifact_bytes", "kilobytes", ",.1f", scale=1e-3))
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -19,22 +22,10 @@ def tables(rows: Sequence[Row]) -> str:
   Args:
     rows: of results.csv, and that of the conventional student if there is one.
   """
-  paper, ours = json.loads(PAPER.read_text()), {r["combo"]: r for r in report.means(rows)}
-  lines = ["| combination | validation, % | paper | saved, % | paper | file, kB | paper |",
-           "|" + "---|" * 7]
-  for theirs in (*paper["section_5"], *paper["section_3_3"]):
-    if (r := ours.get(theirs["combo"])) is None:
-      continue
-    spread = "" if r["spread"] is None else f" ± {100 * r['val_spread']:.2f}"
-    lines.append(f"| {theirs['combo']} | {100 * r['val_accuracy']:.2f}{spread} | "
-                 f"{theirs['accuracy']:.2f} | {100 * r['reduction']:.2f} | "
-                 f"{_or_dash(theirs.get('saved'))} | {r['artifact_bytes'] / 1000:,.1f} | "
-                 f"{_or_dash(theirs.get('kilobytes'))} |")
-  return "\n".join(lines) + "\n"
-
-
-def _or_dash(value: float | None) -> str:
-  return "–" if value is None else f"{value:,}"
+  paper, ours = comparison.paper("combinatorics"), {r["combo"]: r for r in report.means(rows)}
+  known = [r for r in (*paper["section_5"], *paper["section_3_3"]) if r["combo"] in ours]
+  return comparison.markdown([(r["combo"], ours[r["combo"]], r) for r in known], _COLUMNS,
+                             first="combination")
 
 
 def curves(conventional: Sequence[Row], distilled: Sequence[Row], path: Path) -> None:

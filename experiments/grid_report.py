@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +14,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments import cells, report, report_page
+from compress_jax import files
+from experiments import cells, comparison, report, report_page
+from experiments.comparison import Column
 from experiments.progress import say
 
 Row = Mapping[str, Any]
-PAPER = Path(__file__).parent / "papers" / "evaluation.json"
 _MODELS = {"cnn": ("table_1", "cnn"), "alexnet": ("table_2", "alexnet")}
 
 
@@ -32,98 +32,56 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
     config: the study's configuration.
   """
   made_with = report.keep(rows, workdir, config)
-  named = [{**r, "combo": f"{r['sparsity']:g} at {r['bits']} bits", "reduction": r["saved"]}
-           for r in rows]
-  report_page.write(named, report.means(named), workdir, config=config.to_dict(),
+  named = [{**r, "combo": f"{r['sparsity']:g} at {r['bits']} bits"} for r in rows]
+  page = [{**r, "reduction": r["saved"]} for r in named]
+  report_page.write(page, report.means(page), workdir, config=config.to_dict(),
                     environment=made_with)
-  shown = [{**mean, **paper(config.model.name, mean)} for mean in means(rows)]
-  (workdir / "tables.md").write_text(markdown(shown))
-  picture(shown, workdir / "accuracy.png")
-  _print(shown)
-  say(f"written: {workdir / 'results.csv'}, results.json, tables.md, accuracy.png, report.html")
-
-
-def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
-  """Returns a row a cell: means over seeds, and the accuracy's standard deviation."""
-  out = []
-  for key in dict.fromkeys((r["sparsity"], r["bits"]) for r in rows):
-    same = [r for r in rows if (r["sparsity"], r["bits"]) == key]
-    spread = [100 * r["test_accuracy"] for r in same]
-    numbers = [k for k, v in same[0].items() if isinstance(v, int | float)]
-    out.append({**{k: float(np.mean([r[k] for r in same])) for k in numbers},
-                "bits": key[1], "seeds": len(same),
-                "spread": float(np.std(spread, ddof=1)) if len(same) > 1 else None})
-  return out
+  means = [{**r, "bits": round(r["bits"])} for r in report.means(named)]
+  text = markdown(means, config.model.name)
+  files.write(workdir / "tables.md", text)
+  picture(means, config.model.name, workdir / "accuracy.png")
+  say(text + f"written: {workdir / 'results.csv'}, results.json, tables.md, accuracy.png, "
+      "report.html")
 
 
 def paper(model: str, cell: Row) -> dict[str, Any]:
-  """Returns what the paper's tables say of a cell, under "paper_…"; None where nothing."""
-  tables = json.loads(PAPER.read_text())
+  """Returns what the paper's tables say of a cell, or {}."""
+  tables = comparison.paper("evaluation")
   sizes, qualities = _MODELS[model]
   same = lambda r: (r["sparsity"], r["bits"]) == (cell["sparsity"], cell["bits"])
-  row = next(filter(same, tables[sizes]), {})
   quality = next(filter(same, tables["table_3"]), {})
-  return {"paper_accuracy": row.get("accuracy"), "paper_delta": row.get("delta_accuracy"),
-          "paper_bytes": row.get("bytes"), "paper_reduction": row.get("reduction"),
-          "paper_quality": quality.get(qualities)}
+  return {**next(filter(same, tables[sizes]), {}), "quality": quality.get(qualities)}
 
 
 _COLUMNS = (
-    ("sparsity", "sparsity", "{:g}"), ("bits", "bits", "{}"),
-    ("accuracy, %", "accuracy", "{:.2f}"), ("paper", "paper_accuracy", "{:.2f}"),
-    ("Δ, points", "delta_accuracy", "{:+.2f}"), ("paper", "paper_delta", "{:+.2f}"),
-    ("gzip, bytes", "gzip_bytes", "{:,.0f}"), ("paper", "paper_bytes", "{:,.0f}"),
-    ("reduction", "reduction", "{:.2f}"), ("paper", "paper_reduction", "{:.2f}"),
-    ("artifact, bytes", "artifact_bytes", "{:,.0f}"),
-    ("Q", "quality", "{:.4f}"), ("paper", "paper_quality", "{:.4f}"))
+    Column("accuracy, %", "test_accuracy", "accuracy", scale=100, spread="spread"),
+    Column("Δ, points", "delta_accuracy", "delta_accuracy", "+.2f", difference=False),
+    Column("gzip, bytes", "gzip_bytes", "bytes", ",.0f", difference=False),
+    Column("reduction", "reduction", "reduction", difference=False),
+    Column("artifact, bytes", "artifact_bytes", None, ",.0f"),
+    Column("Q", "quality", "quality", ".4f"))
 
 
-def _texts(row: Row) -> list[str]:
-  values = {**row, "accuracy": 100 * row["test_accuracy"]}
-  texts = ["–" if values[key] is None else form.format(values[key]) for _, key, form in _COLUMNS]
-  if row["spread"] is not None:
-    texts[2] += f" ± {row['spread']:.2f}"
-  return texts
-
-
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(means: Sequence[Row], model: str) -> str:
   """Returns the table, ours beside the paper's (Tables I to III)."""
-  lines = ["| " + " | ".join(name for name, _, _ in _COLUMNS) + " |",
-           "|" + "---|" * len(_COLUMNS)]
-  return "\n".join(lines + ["| " + " | ".join(_texts(r)) + " |" for r in rows]) + "\n"
+  return comparison.markdown([(f"{r['sparsity']:g}, {r['bits']} bits", r, paper(model, r))
+                              for r in means], _COLUMNS, first="sparsity, precision")
 
 
-def _print(rows: Sequence[Row]) -> None:
-  seeds = rows[0]["seeds"]
-  grid = Table(title=f"mean ± standard deviation over {seeds} seeds" if seeds > 1
-               else "a single seed")
-  for name, _, _ in _COLUMNS:
-    grid.add_column(name, justify="right")
-  for row in rows:
-    grid.add_row(*_texts(row))
-  Console(width=None if sys.stdout.isatty() else 140).print(grid)
-
-
-def picture(rows: Sequence[Row], path: Path) -> None:
+def picture(rows: Sequence[Row], model: str, path: Path) -> None:
   """Draws accuracy against sparsity, ours and the paper's, a line a precision."""
-  import matplotlib
-  matplotlib.use("Agg")
-  from matplotlib import pyplot as plt
-  figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-  for i, bits in enumerate(dict.fromkeys(r["bits"] for r in rows)):
-    same = [r for r in rows if r["bits"] == bits]
-    x = [100 * r["sparsity"] for r in same]
-    axes.plot(x, [100 * r["test_accuracy"] for r in same], "o-", color=f"C{i}",
-              label=f"{bits} bits")
-    known = [(s, r["paper_accuracy"]) for s, r in zip(x, same, strict=True)
-             if r["paper_accuracy"] is not None]
-    axes.plot(*zip(*known, strict=True), "x--", color=f"C{i}", alpha=0.5,
-              label=f"{bits} bits, paper")
-  axes.set(xlabel="pruned, %", ylabel="test accuracy, %")
-  axes.grid(alpha=0.3)
-  axes.legend(loc="lower left")
-  figure.savefig(path, dpi=120)
-  plt.close(figure)
+  with report.figure(path) as axes:
+    for i, bits in enumerate(dict.fromkeys(r["bits"] for r in rows)):
+      same = [r for r in rows if r["bits"] == bits]
+      x = [100 * r["sparsity"] for r in same]
+      axes.plot(x, [100 * r["test_accuracy"] for r in same], "o-", color=f"C{i}",
+                label=f"{bits} bits")
+      known = [(s, paper(model, r)["accuracy"]) for s, r in zip(x, same, strict=True)
+               if "accuracy" in paper(model, r)]
+      axes.plot(*zip(*known, strict=True), "x--", color=f"C{i}", alpha=0.5,
+                label=f"{bits} bits, paper")
+    axes.set(xlabel="pruned, %", ylabel="test accuracy, %")
+    axes.legend(loc="lower left")
 
 
 def ways(model: Any, params: Any, grid: Sequence[tuple[float, int]], numbers: Any, data: Any,

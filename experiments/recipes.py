@@ -75,10 +75,11 @@ def teach(name: str, arguments: Mapping[str, Any], data: Data, recipe: train.Rec
   return dataclasses.replace(empty, variables=fit.variables), {"history": fit.history}
 
 
-def finetune(parent: Trained, data: Data, recipe: train.Recipe, directory: Path,
-             log: Log) -> Outcome:
-  """Trains a model further, its masks and grids in place; arguments as in `teach`."""
-  fit = train.fit(parent.model, parent.variables, data, recipe, directory=directory, log=log)
+def finetune(parent: Trained, data: Data, recipe: train.Recipe, directory: Path, log: Log, *,
+             teacher: train.Teacher | None = None) -> Outcome:
+  """Trains a model further, its masks and grids in place; arguments as in `train.fit`."""
+  fit = train.fit(parent.model, parent.variables, data, recipe, directory=directory, log=log,
+                  teacher=teacher)
   return dataclasses.replace(parent, variables=fit.variables), {"history": fit.history}
 
 
@@ -87,11 +88,14 @@ def distil(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data
            alpha: float) -> Outcome:
   """Trains a student from scratch on a teacher's logits; arguments as in `teach`."""
   student = fresh(name, arguments, data, recipe.seed)
-  guide = train.Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
-                        temperature=temperature, alpha=alpha)
-  fit = train.fit(student.model, student.variables, data, recipe, directory=directory, log=log,
-                  teacher=guide)
-  return dataclasses.replace(student, variables=fit.variables), {"history": fit.history}
+  return finetune(student, data, recipe, directory, log,
+                  teacher=guide(teacher, temperature=temperature, alpha=alpha))
+
+
+def guide(teacher: Trained, *, temperature: float, alpha: float) -> train.Teacher:
+  """Returns what a student learns from a trained model by; see `cj.distill.hinton`."""
+  return train.Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
+                       temperature=temperature, alpha=alpha)
 
 
 def prune_iteratively(parent: Trained, data: Data, recipe: train.Recipe, directory: Path,
@@ -185,8 +189,15 @@ def quantize(parent: Trained, data: Data, *, bits: int, activation_bits: int,
   return deployed(fake, data)
 
 
+def halve(parent: Trained) -> Trained:
+  """Returns a model whose kernels are float16; it computes in its own precision."""
+  params = cj.quantize.cast(parent.variables["params"], "float16")
+  return dataclasses.replace(parent, variables=cj.freeze({**parent.variables, "params": params}))
+
+
 def quantize_aware(parent: Trained, data: Data, recipe: train.Recipe, directory: Path, log: Log, *,
-                   bits: int, activation_bits: int, images: int) -> Outcome:
+                   bits: int, activation_bits: int, images: int,
+                   teacher: train.Teacher | None = None) -> Outcome:
   """Quantization-aware training: norms folded, then trained with weights and inputs rounded.
 
   Args:
@@ -198,6 +209,7 @@ def quantize_aware(parent: Trained, data: Data, recipe: train.Recipe, directory:
     bits: of the weights, per channel; their grids follow them.
     activation_bits: of the layers' inputs, each on its own range while training.
     images: about so many calibrate the inputs' static grids at the end.
+    teacher: whom to learn from, or None.
 
   Returns:
     The integer model, and {"history", "predictions_differ", "logits_differ"}.
@@ -208,7 +220,7 @@ def quantize_aware(parent: Trained, data: Data, recipe: train.Recipe, directory:
   params = cj.quantize.dynamic(cj.quantize.affine(folded.variables["params"], bits),
                                bits=activation_bits)
   fit = train.fit(folded.model, {"params": params}, data, dataclasses.replace(recipe, aware=True),
-                  directory=directory, log=log)
+                  directory=directory, log=log, teacher=teacher)
   fake = calibrated(folded, fit.variables["params"], data, activation_bits=activation_bits,
                     images=images)
   result, differences = deployed(fake, data)
@@ -306,10 +318,9 @@ def joint(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data,
   params = cj.prune.magnitude(student.variables["params"], 0.0)
   params = cj.quantize.affine(params, recipe.joint.bits)
   params = cj.quantize.dynamic(params, bits=recipe.joint.activation_bits)
-  guide = train.Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
-                        temperature=temperature, alpha=alpha)
   fit = train.fit(student.model, {**student.variables, "params": params}, data, recipe,
-                  directory=directory, log=log, teacher=guide)
+                  directory=directory, log=log,
+                  teacher=guide(teacher, temperature=temperature, alpha=alpha))
   trained = dataclasses.replace(student, variables=fit.variables)
   sparsity = cj.metrics.sparsity(fit.variables["params"])
   fake = calibrated(trained, fit.variables["params"], data, images=images,

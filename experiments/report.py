@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import os
 import platform
 import subprocess
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import compress_jax as cj
-from compress_jax.stages import write_json
+from compress_jax import files
 from experiments import report_page
 from experiments.progress import say
 
@@ -44,7 +45,7 @@ def keep(rows: Sequence[Row], workdir: Path, config: Any) -> dict[str, Any]:
   """Writes results.csv and results.json of any study, and returns the environment."""
   write_csv(rows, workdir / "results.csv")
   made_with = environment()
-  write_json(workdir / "results.json", {
+  files.write_json(workdir / "results.json", {
       "results": list(rows), "config": config.to_dict(), "environment": made_with,
       "seeds": sorted({r["seed"] for r in rows})})
   return made_with
@@ -52,12 +53,11 @@ def keep(rows: Sequence[Row], workdir: Path, config: Any) -> dict[str, Any]:
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
   """Writes a CSV file, all or nothing; the first row names the columns."""
-  partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-  with partial.open("w", newline="") as file:
-    writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-  os.replace(partial, path)
+  text = io.StringIO(newline="")
+  writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+  writer.writeheader()
+  writer.writerows(rows)
+  files.write(path, text.getvalue())
 
 
 def environment() -> dict[str, Any]:
@@ -155,10 +155,10 @@ def figure(path: Path, rows: int = 1, columns: int = 1, *,
   for one in np.ravel(axes):
     one.grid(alpha=0.3)
   yield axes
-  partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-  drawn.savefig(partial, dpi=drawn.dpi)
+  png = io.BytesIO()
+  drawn.savefig(png, dpi=drawn.dpi, format="png")
   plt.close(drawn)
-  os.replace(partial, path)
+  files.write(path, png.getvalue())
 
 
 def _name_points(figure: Any, axes: Any, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from compress_jax import inspect
+from compress_jax import files, inspect
 from compress_jax.inspect import columns, page, svg, view
 from compress_jax.inspect.lineage import Stage, ancestors, read_stage
 from experiments.progress import say
@@ -39,13 +38,7 @@ def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: M
       "<h2>Training</h2>", _curves(stages, many), "<h2>Stages</h2>", _tree(stages, many),
       "<h2>Environment</h2>", page.facts({k: str(v) for k, v in environment.items()}),
       "<h2>Configuration</h2>", page.as_json(config))
-  _replace(workdir / "report.html", text)
-
-
-def _replace(path: Path, text: str) -> None:
-  partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-  partial.write_text(text, "utf-8")
-  os.replace(partial, path)
+  files.write(workdir / "report.html", text)
 
 
 def _stages(rows: Sequence[Row], workdir: Path) -> list[Stage]:
@@ -184,7 +177,7 @@ def _inspections(stages: Sequence[Stage], folder: Path) -> None:
       found = inspect.read(stage.artifact)
       parent = by_id.get(stage.parent or "")
       before = (parent.name, params(parent)) if parent and parent.artifact else None
-      _replace(file, view.checkpoint_page(found, columns.leaf_rows(found), params(stage),
+      files.write(file, view.checkpoint_page(found, columns.leaf_rows(found), params(stage),
                                           before=before, link=address))
     except ValueError as error:  # the study's results are there all the same
       say(f"no inspection of {stage.artifact}: {error}")

@@ -32,10 +32,11 @@ def front(rows: Sequence[Row], found: Row, config: Any, path: Path) -> None:
   """
   plt = _pyplot()
   figure, axes = plt.subplots(figsize=(9, 5.6), layout="constrained")
-  points = found["points"]
+  points, images = found["points"], config.search.images
   x = np.array([p["bytes"] for p in points]) / 1000
   y = 100 * np.array([p["score"] for p in points])
-  axes.scatter(x, y, s=14, color="0.7", label=f"{len(x)} plans seen", zorder=2)
+  axes.scatter(x, y, s=14, color="0.7", zorder=2,
+               label=f"{len(x)} plans seen" + f" (on {images:,} images)" * bool(images))
   at = found["front"]
   axes.plot(x[at], y[at], color="tab:red", lw=1, alpha=0.7, label="front of the search", zorder=2)
   for row in rows:
@@ -48,6 +49,8 @@ def front(rows: Sequence[Row], found: Row, config: Any, path: Path) -> None:
   title = "; ".join(f"{name} {r['artifact_bytes'] / 1000:,.1f} kB, test "
                     f"{100 * r['test_accuracy']:.2f} %" for name, r in
                     (("dense", base), ("chosen", chosen)))
+  low = min([*x[y > axes.get_ylim()[0]], *(r["artifact_bytes"] / 1000 for r in rows)])
+  axes.set_xlim(0.9 * low, 1.1 * x.max())
   axes.set(xscale="log", xlabel="deployable file, kB (logarithmic)", title=title,
            ylabel="validation accuracy, % (lines up: fine-tuning)")
   ticks = [t for t in (m * 10.0**e for e in range(-1, 6) for m in (1, 2, 5))

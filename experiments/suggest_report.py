@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compress_jax.files import write_json
 from compress_jax.search import Choice, Table
-from compress_jax.stages import write_json
 from experiments import report, report_page, suggest_figures
 from experiments.progress import say
 

@@ -64,7 +64,7 @@ class VGG16(study.Study):
       return self.base_spec(c.model, c.base)
     fields = {"sparse": ("sparse",), "pruned": ("ratio",), "finetuned": ("finetune",),
               "distilled": ("distil", "temperature", "alpha", "student"),
-              "quantized16": ("images",), "quantized8": ("images",)}.get(name, ())
+              "quantized8": ("images",)}.get(name, ())
     return {k: c[k].to_dict() if hasattr(c[k], "to_dict") else c[k] for k in fields}
 
   def make(self, name: str, work: Path, log: Log) -> recipes.Outcome:
@@ -80,10 +80,10 @@ class VGG16(study.Study):
       return recipes.distil(parent, c.student.name, self.arguments(c.student), self.data,
                             self.recipe(c.distil), work, log, temperature=c.temperature,
                             alpha=c.alpha)
-    if name.startswith("quantized"):
-      bits = int(name.removeprefix("quantized"))
-      return recipes.quantize(parent, self.data, bits=bits, activation_bits=bits,
-                              images=c.images)
+    if name == "quantized8":
+      return recipes.quantize(parent, self.data, bits=8, activation_bits=8, images=c.images)
+    if name == "quantized16":
+      return recipes.halve(parent), {}
     ratio = c.ratio if name == "pruned" else float(name.removeprefix("ratio"))
     params = cj.prune.magnitude(parent.variables["params"], ratio)
     return dataclasses.replace(parent, variables={**parent.variables, "params": params}), {}

@@ -1,21 +1,21 @@
-"""The tables of the VGG-16 study beside the paper's, and its Figure 6."""
+"""The tables of the VGG-16 study beside the paper's, and its Figures 5 and 6."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import report, report_page
+from compress_jax import files
+from experiments import comparison, report, report_page
+from experiments.comparison import Column
 from experiments.progress import say
 
 Row = Mapping[str, Any]
-PAPER = Path(__file__).parent / "papers" / "report.json"
 
 
 def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
-  """Writes results.csv, results.json, tables.md, figure6.png and report.html.
+  """Writes results.csv, results.json, tables.md, Figures 5 and 6 and report.html.
 
   Args:
     rows: one a stage and seed.
@@ -25,33 +25,46 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
   made_with = report.keep(rows, workdir, config)
   means = report.means(rows)
   text = tables(means)
-  (workdir / "tables.md").write_text(text)
+  files.write(workdir / "tables.md", text)
+  figure5(means, workdir / "figure5.png")
   figure6(means, workdir / "figure6.png")
   report_page.write(rows, means, workdir, config=config.to_dict(), environment=made_with)
-  say(text + f"written: {workdir / 'results.csv'}, results.json, tables.md, figure6.png, "
-      "report.html")
+  say(text + f"written: {workdir / 'results.csv'}, results.json, tables.md, figure5.png, "
+      "figure6.png, report.html")
+
+
+_FILE = Column("file, MB", "artifact_bytes", "megabytes", scale=1e-6)
+_TIME = Column("ms an image", "milliseconds", "milliseconds")
+_TABLES = (("Table 1", "table_1", (comparison.ACCURACY, _FILE, _TIME)),
+           ("Table 2", "table_2", (comparison.ACCURACY, _FILE)),
+           ("Section 3.2", "section_3_2", (comparison.ACCURACY, _FILE, _TIME)))
 
 
 def tables(means: Sequence[Row]) -> str:
   """Returns Tables 1 and 2, ours beside the paper's; MB are of the files."""
-  paper = json.loads(PAPER.read_text())
-  by_name = {r["combo"]: r for r in means}
-  out = []
-  for title, key in (("Table 1", "table_1"), ("Table 2", "table_2")):
-    timed = key == "table_1"
-    heading = ["model", "accuracy, %", "paper", "file, MB", "paper"]
-    heading += ["ms an image", "paper"] * timed
-    lines = [f"{title}", "", "| " + " | ".join(heading) + " |", "|" + "---|" * len(heading)]
-    for theirs in paper[key]:
-      ours = by_name[theirs["model"]]
-      spread = "" if ours["spread"] is None else f" ± {100 * ours['spread']:.2f}"
-      cells = [theirs["model"], f"{100 * ours['test_accuracy']:.2f}{spread}",
-               f"{theirs['accuracy']:.2f}", f"{ours['artifact_bytes'] / 1e6:.2f}",
-               f"{theirs['megabytes']:.2f}"]
-      cells += [f"{ours['milliseconds']:.2f}", f"{theirs['milliseconds']:.2f}"] if timed else []
-      lines.append("| " + " | ".join(cells) + " |")
-    out.append("\n".join(lines))
-  return "\n\n".join(out) + "\n"
+  paper, ours = comparison.paper("report"), {r["combo"]: r for r in means}
+  made = [f"{title}\n\n" + comparison.markdown(
+      [(r["model"], ours[r["model"]], r) for r in paper[key]], columns)
+      for title, key, columns in _TABLES]
+  return "\n".join(made)
+
+
+def figure5(means: Sequence[Row], path: Path) -> None:
+  """Draws accuracy and file size of the dense, the pruned and the fine-tuned model."""
+  paper, ours = comparison.paper("report")["table_2"], {r["combo"]: r for r in means}
+  names = ("base", "pruned", "finetuned")
+  theirs = {r["model"]: r for r in paper}
+  with report.figure(path, 1, 2, size=(9, 4)) as axes:
+    drawn = ((axes[0], "test accuracy, %", [100 * ours[n]["test_accuracy"] for n in names],
+              [theirs[n]["accuracy"] for n in names]),
+             (axes[1], "file, MB", [ours[n]["artifact_bytes"] / 1e6 for n in names],
+              [theirs[n]["megabytes"] for n in names]))
+    for axis, label, mine, papers in drawn:
+      axis.bar([i - 0.2 for i in range(3)], mine, 0.4, label="ours")
+      axis.bar([i + 0.2 for i in range(3)], papers, 0.4, label="paper", color="0.7")
+      axis.set_xticks(range(3), names)
+      axis.set_ylabel(label)
+      axis.legend()
 
 
 def figure6(means: Sequence[Row], path: Path) -> None:

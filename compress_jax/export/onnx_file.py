@@ -10,7 +10,7 @@ from typing import Any
 
 from jax.extend.core import jaxpr_as_fun
 
-from compress_jax import artifact, tree
+from compress_jax import files, tree
 from compress_jax.export import inputs
 from compress_jax.export.extras import need
 from compress_jax.export.graph import filled
@@ -73,7 +73,7 @@ def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: A
       raise
     _model(program(fn, params, fixed), opset)  # What fails on x itself fails for that.
     raise inputs.refused(batch, error) from error
-  return artifact.write(path, model.SerializeToString())
+  return files.write(path, model.SerializeToString())
 
 
 def _model(traced: Program, opset: int) -> Any:

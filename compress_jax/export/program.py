@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.export
 
-from compress_jax import artifact, tree
+from compress_jax import files, tree
 from compress_jax.export import inputs
 from compress_jax.lift import lift
 
@@ -63,7 +63,7 @@ def stablehlo(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any,
       raise
     make(fixed)  # What fails on x itself fails for that reason.
     raise inputs.refused(batch, error) from error
-  return artifact.write(path, bytes(exported.serialize()))
+  return files.write(path, bytes(exported.serialize()))
 
 
 def _check_platforms(platforms: Any) -> None:

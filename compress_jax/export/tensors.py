@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax import artifact, manifest, tree
+from compress_jax import files, manifest, tree
 from compress_jax.export.extras import need
 from compress_jax.leaves import Node, is_leaf
 
@@ -56,7 +56,7 @@ def safetensors(path: str | os.PathLike[str], params: Any, *, dense: bool = Fals
     data = library.save(tensors, metadata={"compress_jax": described})
   except failures as error:
     raise ValueError(f"params: safetensors cannot store them ({error})") from None
-  return artifact.write(path, data)
+  return files.write(path, data)
 
 
 def _names(params: Any, arrays: dict[str, Any]) -> dict[str, str]:

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import pathlib
 import runpy
 
 import numpy as np
 import pytest
 
 import compress_jax as cj
-from experiments import grid, grid_report
+from experiments import comparison, grid
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +73,7 @@ def test_side_by_side_gives_the_same_accuracies(done, tmp_path):
 
 
 def test_paper_tables_are_complete():
-  assert len(json.loads(pathlib.Path(grid_report.PAPER).read_text())["table_2"]) == 18
+  assert len(comparison.paper("evaluation")["table_2"]) == 18
 
 
 @pytest.mark.parametrize("changes,message", [

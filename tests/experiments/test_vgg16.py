@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import compress_jax as cj
-from experiments import models, vgg16
+from experiments import combo, models, vgg16
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +44,20 @@ def test_tables_and_pages_stand_beside_the_papers(done):
   assert (done[0] / "figure6.png").stat().st_size > 10_000
   assert "finetuned" in (done[0] / "report.html").read_text()
   assert json.loads((done[0] / "results.json").read_text())["environment"]["jax"]
+
+
+def test_the_combinations_start_from_the_study_s_own_base_model(done):
+  workdir, rows = done
+  made = config().unlock()
+  made.combine.combos = "base,imp,imp+q"
+  combined = {r["combo"]: r for r in combo.run(combo.beside(made), workdir,
+                                               results=workdir / "combo")}
+  assert len(list(workdir.glob("stages/base-*"))) == 1
+  assert combined["base"]["artifact_bytes"] == rows["base"]["artifact_bytes"]
+  for row in combined.values():
+    assert (workdir / "combo" / row["artifact"]).stat().st_size == row["artifact_bytes"]
+  assert combined["imp+q"]["artifact_bytes"] < combined["imp"]["artifact_bytes"]
+  assert (workdir / "combo" / "report.html").exists() and (workdir / "tables.md").exists()
 
 
 def test_the_student_has_the_size_that_the_paper_gives():
