@@ -168,8 +168,9 @@ class Suggest(study.Study):
   def row(self, name: str) -> dict[str, Any]:
     """Returns a row: also how it was compressed, its accuracy then, and what it misses."""
     details = self.result(name).metrics
-    misses = "; ".join(f"{'max_accuracy_drop' if k == 'max_drop' else k} by {v:,.4g}"
-                       for k, v in self._misses(name).items())
+    shown = {"max_drop": "max_accuracy_drop by {:.4f}", "max_bytes": "max_bytes by {:,.0f}",
+             "max_latency_ms": "max_latency_ms by {:.3f}"}
+    misses = "; ".join(shown[k].format(v) for k, v in self._misses(name).items())
     return {**super().row(name), "what": details.get("what", ""), "misses": misses,
             "before_finetuning": details.get("before_finetuning", details["val_accuracy"]),
             "chosen": name == self.chosen}
