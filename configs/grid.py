@@ -58,6 +58,7 @@ def _short(config: ConfigDict) -> None:
   config.base_epochs, config.prune_epochs, config.round_epochs = 2, 1, 1
   if config.data.name == "cifar10":
     _few_steps(config)
+    config.base_epochs, config.prune_epochs = 6, 2
   _combine(config)
 
 
@@ -65,16 +66,14 @@ def _smoke(config: ConfigDict) -> None:
   _short(config)
   config.data.limit = config.images = 600
   config.steps_per_epoch, config.batch_size = 10, 32
-  if config.data.name == "cifar10":
-    _few_steps(config)
   _combine(config)
 
 
 def _few_steps(config: ConfigDict) -> None:
   """Fewer pixels and narrower hidden layers: the dense model is then 5 M, not 58 M."""
   config.model.arguments = ConfigDict({"side": 67, "width": 512})
-  config.data.limit = min(config.data.limit or 4000, 4000)
-  config.steps_per_epoch, config.batch_size, config.images = 20, 32, 256
+  config.data.limit, config.learning_rate = 2000, 1e-3
+  config.steps_per_epoch, config.batch_size, config.images = 40, 32, 256
 
 
 def _combine(config: ConfigDict) -> None:

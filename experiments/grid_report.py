@@ -81,7 +81,7 @@ def picture(rows: Sequence[Row], model: str, path: Path) -> None:
       axes.plot(*zip(*known, strict=True), "x--", color=f"C{i}", alpha=0.5,
                 label=f"{bits} bits, paper")
     axes.set(xlabel="pruned, %", ylabel="test accuracy, %")
-    axes.legend(loc="lower left")
+    axes.legend()
 
 
 def ways(model: Any, params: Any, grid: Sequence[tuple[float, int]], numbers: Any, data: Any,
