@@ -69,10 +69,11 @@ def _short(config: ConfigDict) -> None:
 
 def _smoke(config: ConfigDict) -> None:
   config.data.limit, config.calls = 128, 2
+  config.data.augment.update({"crop": 0, "flip": False})
   config.pruning.rounds = (7, 9, 20)
   _few(config, 3, 16, 32)
-  config.model.arguments = ConfigDict({"stages": (1, 1), "width": 4})
-  tiny = {"channels": (4, 6), "hidden": (8,), "pools": 2}
+  config.model.arguments = ConfigDict({"stages": (1,), "width": 4})
+  tiny = {"channels": (4,), "hidden": (8,), "pools": 1}
   config.students = {name: settings.model("student", **tiny)
                      for name in ("baseline", "model4", "model5", "model6", "combined")}
   config.combine.student = config.students.combined

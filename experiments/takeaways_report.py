@@ -54,6 +54,7 @@ TABLES = (
     ("takeaway 3", "Takeaways 3 and 4: compression", (TIMES, ACCURACY)),
     ("takeaway 5", "Takeaway 5: parameters", (ACCURACY, MILLIONS)),
     ("takeaway 6", "Takeaway 6: latency", (LATENCY,)),
+    ("table II", "Table II (takeaways 7 and 8)", ()),
     ("takeaway 11", "Takeaway 11: an ensemble", (
         ACCURACY, FILE, THOUSANDS, dataclasses.replace(TIME, field=None))),
     ("table III", "Table III (takeaway 12): combinations; parameters are those not zero", (
@@ -91,12 +92,12 @@ def tables(means: Sequence[Row], config: Any) -> str:
   base = next(r["milliseconds"] for r in means if r["combo"] == "base")
   ours = {r["combo"]: {**r, "latency": r["milliseconds"] / base} for r in means}
   seeds = means[0]["seeds"]
-  lines = [f"Mean of {seeds} seeds." if seeds > 1 else "A single seed.",
-           f"{len(config.pruning.rounds)} rounds of pruning."]
-  out = [" ".join(lines)]
-  out += [_table(title, _found(paper[key], ours, config), columns)
-          for key, title, columns in TABLES]
-  out.insert(7, table_2(_found(paper["table II"], ours, config), ours, config))
+  out = [f"{f'Mean of {seeds} seeds' if seeds > 1 else 'A single seed'}; "
+         f"{len(config.pruning.rounds)} rounds of pruning."]
+  for key, title, columns in TABLES:
+    rows = _found(paper[key], ours, config)
+    text = table_2(rows, ours, config) if key == "table II" else _table(rows, columns)
+    out += [f"### {title}", text]
   return "\n\n".join(out) + "\n"
 
 
@@ -124,13 +125,13 @@ def stage(name: str, config: Any) -> str | None:
   return None if far else name.replace(at[0], nearest)
 
 
-def _table(title: str, rows: Sequence[tuple[Row, Row]], columns: Sequence[Column]) -> str:
+def _table(rows: Sequence[tuple[Row, Row]], columns: Sequence[Column]) -> str:
   heading = ["model"]
   for c in columns:
     heading += [c.title] + ["paper", "difference"] * (c.field is not None)
   body = [[theirs["model"], *(cell for c in columns for cell in _cells(c, theirs, ours))]
           for theirs, ours in rows]
-  return f"### {title}\n\n{_markdown(heading, body)}"
+  return _markdown(heading, body)
 
 
 def _cells(column: Column, theirs: Row, ours: Row) -> list[str]:
@@ -156,19 +157,19 @@ def table_2(rows: Sequence[tuple[Row, Row]], ours: Mapping[str, Row], config: An
     ours: all rows.
     config: the study's configuration.
   """
-  stages = {"Q": ["static", "qat"], "P": [n for n in ours if re.fullmatch(r"pruned\d+", n)],
-            "K": [n for n in config.students if n in ours]}
+  pruning = [f"pruned{n:02d}" for n in config.pruning.rounds]
+  families = (["static"], ["qat"], pruning, [n for n in config.students if n in ours])
   heading = ["technique", "trainings", "paper", "seconds after the base's", "files, MB", "paper"]
   body = []
   for theirs, row in rows:
-    family = stages[theirs["model"][0]]
+    name = row["combo"]
+    family = next(f for f in families if name in f)
     sizes = sorted(ours[n]["artifact_bytes"] / 1e6 for n in family)
-    times = {"static": 0}.get(row["combo"], family.index(row["combo"]) + 1
-                              if row["combo"].startswith("pruned") else 1)
-    body.append([theirs["model"], str(times), theirs["retraining"],
-                 f"{row['seconds'] - ours['base']['seconds']:.0f}",
-                 f"{len(sizes)} from {sizes[0]:.2f} to {sizes[-1]:.2f}", theirs["decrement"]])
-  return f"### Table II (takeaways 7 and 8)\n\n{_markdown(heading, body)}"
+    trainings = pruning.index(name) + 1 if name in pruning else int(name != "static")
+    span = f"{len(sizes)}, {sizes[0]:.2f} to {sizes[-1]:.2f}" if sizes[1:] else f"{sizes[0]:.2f}"
+    body.append([theirs["model"], str(trainings), theirs["retraining"],
+                 f"{row['seconds'] - ours['base']['seconds']:.0f}", span, theirs["decrement"]])
+  return _markdown(heading, body)
 
 
 def figure6(means: Sequence[Row], config: Any, path: Path) -> None:
