@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 _LIMITS = {
@@ -21,6 +22,9 @@ def check(config: Any) -> None:
   rounds = list(config.pruning.rounds)
   if not rounds or rounds != sorted(set(rounds)) or rounds[0] < 1:
     raise ValueError(f"config.pruning.rounds={tuple(rounds)}: may be rising whole numbers from 1")
+  if (at_77 := pruned(config, 0.77)) not in [f"pruned{n:02d}" for n in rounds]:
+    raise ValueError(f"config.pruning.rounds={tuple(rounds)}: may not lack {int(at_77[6:])}, the "
+                     "round nearest to 77 %")
   if "combined" not in config.students:
     raise ValueError(f"config.students={', '.join(config.students)}: may not lack 'combined'")
   for name in config.ensemble:
@@ -34,12 +38,12 @@ def sparsity(config: Any, number: int) -> float:
 
 
 def pruned(config: Any, rate: float) -> str:
-  """Returns the stage whose round is nearest to a compression rate, 0 to 1.
+  """Returns the stage of the round that comes nearest to a compression rate, below 1.
 
   Example:
     >>> from ml_collections import ConfigDict
-    >>> pruned(ConfigDict({"pruning": {"fraction": 0.15, "rounds": (4, 9)}}), 0.77)
-    'pruned09'
+    >>> [pruned(ConfigDict({"pruning": {"fraction": 0.15}}), rate) for rate in (0.77, 0.93)]
+    ['pruned09', 'pruned16']
   """
-  nearest = min(config.pruning.rounds, key=lambda n: abs(sparsity(config, n) - rate))
-  return f"pruned{nearest:02d}"
+  rounds = math.log(1 - rate) / math.log(1 - config.pruning.fraction)
+  return f"pruned{max(1, round(rounds)):02d}"

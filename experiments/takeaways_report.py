@@ -107,22 +107,17 @@ def _found(theirs: Sequence[Row], ours: Mapping[str, Row], config: Any) -> list[
   return [(row, ours[name]) for row, name in names if name in ours]
 
 
-def stage(name: str, config: Any) -> str | None:
-  """Returns the stage that a row of the paper is about: "pruned@0.77" is the nearest round.
+def stage(name: str, config: Any) -> str:
+  """Returns the stage that a row of the paper is about.
 
   Args:
-    name: a stage's, or one with a rate, 0 to 1, after "@".
+    name: a stage's, or one with a compression rate: "kd+pruned@0.77".
     config: the study's configuration.
 
   Returns:
-    The name, or None where no round is within 0.03 of the rate.
+    The name; a rate is the round that comes nearest, which may not have been made.
   """
-  at = re.search(r"pruned@([\d.]+)", name)
-  if at is None:
-    return name
-  nearest = pruned(config, float(at[1]))
-  far = abs(sparsity(config, int(nearest.removeprefix("pruned"))) - float(at[1])) > 0.03
-  return None if far else name.replace(at[0], nearest)
+  return re.sub(r"pruned@([\d.]+)", lambda at: pruned(config, float(at[1])), name)
 
 
 def _table(rows: Sequence[tuple[Row, Row]], columns: Sequence[Column]) -> str:

@@ -91,7 +91,7 @@ def test_tables_and_pictures_stand_beside_the_papers(done):
     assert f"### {title}" in text, key
   ours = 100 * rows["pruned09"]["test_accuracy"]
   assert f"| Prune 77% | {ours:.2f} | 92.2 | {ours - 92.2:+.2f} |" in text
-  assert "Prune 15%" not in text  # no round is near
+  assert "Prune 15%" not in text and "Prune 97%" not in text  # those rounds are jumped over
   assert "| KD → Pruning 77% → Quantization |" in text
   for name in ("figure6.png", "figure10.png"):
     assert (workdir / name).stat().st_size > 10_000
@@ -132,6 +132,7 @@ def test_all_designs_of_the_paper_are_there():
     ({"calls": 0}, "config.calls=0: may be from 1"),
     ({"ensemble": ("model9",)}, "config.ensemble: 'model9' may be one of baseline, combined"),
     ({"pruning": {"rounds": (9, 4)}}, r"config.pruning.rounds=\(9, 4\): may be rising"),
+    ({"pruning": {"rounds": (4, 20)}}, r"rounds=\(4, 20\): may not lack 9, the round nearest"),
     ({"pruning": {"fraction": 1.0}}, "config.pruning.fraction=1.0: may be from"),
     ({"distil": {"alpha": 2.0}}, "config.distil.alpha=2.0: may be from 0 to 1")])
 def test_bad_configurations_are_named(changes, message):
