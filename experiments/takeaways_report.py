@@ -44,7 +44,7 @@ TIME = Column("ms an image", "milliseconds", lambda r: r["milliseconds"], 2)
 THOUSANDS = Column("parameters, K", "thousands", lambda r: r["nonzero_params"] / 1e3, 1)
 MILLIONS = Column("parameters, M", "millions", lambda r: r["nonzero_params"] / 1e6, 2)
 TIMES = Column("times smaller", "compression", lambda r: 1 / (1 - r["reduction"]), 1)
-LATENCY = Column("latency, of the base's", "latency", lambda r: r["latency"], 2)
+LATENCY = Column("latency, of the base's", "latency", lambda r: r["latency"], 3)
 
 # In the paper's order: key, title, columns.
 TABLES = (
