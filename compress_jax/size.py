@@ -35,11 +35,12 @@ class Size:
   artifact: int
 
 
-def size(params: Any) -> Size:
+def size(params: Any, *, artifact_bytes: int | None = None) -> Size:
   """Measures a model.
 
   Args:
     params: a parameter tree; trainable leaves are measured as deployed.
+    artifact_bytes: of the file, where it has been written; None encodes it here.
 
   Returns:
     Bytes by each convention.
@@ -59,8 +60,10 @@ def size(params: Any) -> Size:
              for name, p in shown.items())
   stored = sum(artifact.stored(name, everything).size * p.bits for name, p in everything.items())
   raw = b"".join(values[name].tobytes() for name in shown)
+  if artifact_bytes is None:
+    artifact_bytes = len(artifact.encode(params))
   return Size(dense=_dense_bytes(params), nonzero=-(-bits // 8), packed=-(-stored // 8),
-              gzip=len(zlib.compress(raw, 9, wbits=31)), artifact=len(artifact.encode(params)))
+              gzip=len(zlib.compress(raw, 9, wbits=31)), artifact=artifact_bytes)
 
 
 def _dense_bytes(params: Any) -> int:

@@ -146,7 +146,7 @@ class Study:
         arguments=about["arguments"], lifted=trained.lifted, num_classes=trained.num_classes,
         data=self.config.data.name, **metadata)
     params, nonzero = cj.count(trained.variables["params"])
-    measured = cj.size(trained.variables)
+    measured = cj.size(trained.variables, artifact_bytes=size)
     return {"val_accuracy": trained.accuracy(self.data.validation),
             "test_accuracy": trained.accuracy(self.data.test), "params": params,
             "nonzero_params": nonzero, "dense_bytes": measured.dense,

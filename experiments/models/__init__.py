@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flax import linen as nn
@@ -10,6 +11,7 @@ from experiments.models.alexnet import AlexNet
 from experiments.models.cnn import CNN
 from experiments.models.convnet import ConvNet
 from experiments.models.densenet import DenseNet
+from experiments.models.ensemble import Ensemble
 from experiments.models.resnet import ResNet, ResNet50
 from experiments.models.squeezenet import SqueezeNet
 from experiments.models.studentnet import StudentNet
@@ -17,8 +19,8 @@ from experiments.models.students import Student
 from experiments.models.vgg import VGG
 
 MODELS = {"alexnet": AlexNet, "cnn": CNN, "convnet": ConvNet, "densenet": DenseNet,
-          "resnet18": ResNet, "resnet50": ResNet50, "squeezenet": SqueezeNet, "student": Student,
-          "studentnet": StudentNet, "vgg": VGG}
+          "ensemble": Ensemble, "resnet18": ResNet, "resnet50": ResNet50,
+          "squeezenet": SqueezeNet, "student": Student, "studentnet": StudentNet, "vgg": VGG}
 
 
 def create(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
@@ -52,5 +54,7 @@ def create(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
 
 
 def _hashable(x: Any) -> Any:
-  """Returns lists as tuples, as they were before JSON."""
+  """Returns lists as tuples, as they were before JSON, and dicts as pairs."""
+  if isinstance(x, Mapping):
+    return tuple((k, _hashable(v)) for k, v in sorted(x.items()))
   return tuple(map(_hashable, x)) if isinstance(x, list | tuple) else x
