@@ -86,7 +86,11 @@ def markdown(pairs: Iterable[tuple[str, Row, Row]], columns: Sequence[Column], *
     | base | 90.0 | 92.8 | -2.8 |
   """
   heads = [first, *(title for c in columns for title in c.titles)]
-  lines = [heads] + [[name, *(text for c in columns for text in c.texts(ours, theirs))]
-                     for name, ours, theirs in pairs]
-  rows = ["| " + " | ".join(line) + " |" for line in lines]
-  return "\n".join([rows[0], "|" + "---|" * len(heads), *rows[1:]]) + "\n"
+  return lines([heads] + [[name, *(text for c in columns for text in c.texts(ours, theirs))]
+                          for name, ours, theirs in pairs])
+
+
+def lines(table: Sequence[Sequence[str]]) -> str:
+  """Returns a table in Markdown; its first row is the heading."""
+  rows = ["| " + " | ".join(row) + " |" for row in table]
+  return "\n".join([rows[0], "|" + "---|" * len(table[0]), *rows[1:]]) + "\n"

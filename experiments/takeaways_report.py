@@ -3,48 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments import report, report_page
+from compress_jax import files
+from experiments import comparison, report, report_page
+from experiments.comparison import ACCURACY, Column
 from experiments.progress import say
 from experiments.takeaways_config import pruned, sparsity
 
 Row = Mapping[str, Any]
-PAPER = Path(__file__).parent / "papers" / "analysis.json"
 
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-  """A measure of a table: ours, the paper's, the difference.
-
-  Attributes:
-    title: with the unit.
-    field: of the paper's rows; None where the paper has no such number.
-    value: of our row.
-    digits: after the point.
-  """
-
-  title: str
-  field: str | None
-  value: Callable[[Row], float]
-  digits: int
-
-
-ACCURACY = Column("accuracy, %", "accuracy", lambda r: 100 * r["test_accuracy"], 2)
-FILE = Column("file, MB", "megabytes", lambda r: r["artifact_bytes"] / 1e6, 2)
-NONZERO = Column("non-zero, MB", "megabytes", lambda r: r["nonzero_bytes"] / 1e6, 2)
-OUR_FILE = dataclasses.replace(FILE, field=None)
-TIME = Column("ms an image", "milliseconds", lambda r: r["milliseconds"], 2)
-THOUSANDS = Column("parameters, K", "thousands", lambda r: r["nonzero_params"] / 1e3, 1)
-MILLIONS = Column("parameters, M", "millions", lambda r: r["nonzero_params"] / 1e6, 2)
-TIMES = Column("times smaller", "compression", lambda r: 1 / (1 - r["reduction"]), 1)
-LATENCY = Column("latency, of the base's", "latency", lambda r: r["latency"], 3)
+FILE = Column("file, MB", "artifact_bytes", "megabytes", scale=1e-6)
+NONZERO = Column("non-zero, MB", "nonzero_bytes", "megabytes", scale=1e-6)
+OUR_FILE = dataclasses.replace(FILE, paper=None)
+TIME = Column("ms an image", "milliseconds", "milliseconds")
+THOUSANDS = Column("parameters, K", "nonzero_params", "thousands", ".1f", scale=1e-3)
+MILLIONS = Column("parameters, M", "nonzero_params", "millions", scale=1e-6)
+TIMES = Column("times smaller", "times", "compression", ".1f")
+LATENCY = Column("latency, of the base's", "latency", "latency", ".3f")
 
 # In the paper's order: key, title, columns.
 TABLES = (
@@ -56,7 +37,7 @@ TABLES = (
     ("takeaway 6", "Takeaway 6: latency", (LATENCY,)),
     ("table II", "Table II (takeaways 7 and 8)", ()),
     ("takeaway 11", "Takeaway 11: an ensemble", (
-        ACCURACY, FILE, THOUSANDS, dataclasses.replace(TIME, field=None))),
+        ACCURACY, FILE, THOUSANDS, dataclasses.replace(TIME, paper=None))),
     ("table III", "Table III (takeaway 12): combinations; parameters are those not zero", (
         ACCURACY, FILE, THOUSANDS)),
 )
@@ -73,7 +54,7 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
   made_with = report.keep(rows, workdir, config)
   means = report.means(rows)
   text = tables(means, config)
-  (workdir / "tables.md").write_text(text, "utf-8")
+  files.write(workdir / "tables.md", text)
   figure6(means, config, workdir / "figure6.png")
   figure10(means, workdir / "figure10.png")
   report_page.write(rows, means, workdir, config=config.to_dict(), environment=made_with)
@@ -88,9 +69,10 @@ def tables(means: Sequence[Row], config: Any) -> str:
     means: a row a stage, of `report.means`.
     config: the study's configuration.
   """
-  paper = json.loads(PAPER.read_text("utf-8"))
+  paper = comparison.paper("analysis")
   base = next(r["milliseconds"] for r in means if r["combo"] == "base")
-  ours = {r["combo"]: {**r, "latency": r["milliseconds"] / base} for r in means}
+  ours = {r["combo"]: {**r, "latency": r["milliseconds"] / base,
+                       "times": 1 / (1 - r["reduction"])} for r in means}
   seeds = means[0]["seeds"]
   out = [f"{f'Mean of {seeds} seeds' if seeds > 1 else 'A single seed'}; "
          f"{len(config.pruning.rounds)} rounds of pruning."]
@@ -98,7 +80,7 @@ def tables(means: Sequence[Row], config: Any) -> str:
     rows = _found(paper[key], ours, config)
     text = table_2(rows, ours, config) if key == "table II" else _table(rows, columns)
     out += [f"### {title}", text]
-  return "\n\n".join(out) + "\n"
+  return "\n\n".join(part.rstrip() for part in out) + "\n"
 
 
 def _found(theirs: Sequence[Row], ours: Mapping[str, Row], config: Any) -> list[tuple[Row, Row]]:
@@ -121,27 +103,7 @@ def stage(name: str, config: Any) -> str:
 
 
 def _table(rows: Sequence[tuple[Row, Row]], columns: Sequence[Column]) -> str:
-  heading = ["model"]
-  for c in columns:
-    heading += [c.title] + ["paper", "difference"] * (c.field is not None)
-  body = [[theirs["model"], *(cell for c in columns for cell in _cells(c, theirs, ours))]
-          for theirs, ours in rows]
-  return _markdown(heading, body)
-
-
-def _cells(column: Column, theirs: Row, ours: Row) -> list[str]:
-  value, digits = column.value(ours), column.digits
-  spread = ours["spread"] if column is ACCURACY else None
-  shown = f"{value:.{digits}f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
-  if column.field is None:
-    return [shown]
-  given = theirs[column.field]
-  return [shown, f"{given:g}", f"{value - given:+.{digits}f}"]
-
-
-def _markdown(heading: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-  lines = [heading, ["---"] * len(heading), *body]
-  return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+  return comparison.markdown([(theirs["model"], ours, theirs) for theirs, ours in rows], columns)
 
 
 def table_2(rows: Sequence[tuple[Row, Row]], ours: Mapping[str, Row], config: Any) -> str:
@@ -164,7 +126,7 @@ def table_2(rows: Sequence[tuple[Row, Row]], ours: Mapping[str, Row], config: An
     span = f"{len(sizes)}, {sizes[0]:.2f} to {sizes[-1]:.2f}" if sizes[1:] else f"{sizes[0]:.2f}"
     body.append([theirs["model"], str(trainings), theirs["retraining"],
                  f"{row['seconds'] - ours['base']['seconds']:.0f}", span, theirs["decrement"]])
-  return _markdown(heading, body)
+  return comparison.lines([heading, *body])
 
 
 def figure6(means: Sequence[Row], config: Any, path: Path) -> None:
@@ -173,7 +135,7 @@ def figure6(means: Sequence[Row], config: Any, path: Path) -> None:
   rounds = [0, *config.pruning.rounds]
   chosen = [ours["base" if n == 0 else f"pruned{n:02d}"] for n in rounds]
   theirs = [(float(row["stage"].partition("@")[2] or 0), row["accuracy"])
-            for row in json.loads(PAPER.read_text("utf-8"))["table I"]]
+            for row in comparison.paper("analysis")["table I"]]
   with report.figure(path) as axes:
     axes.errorbar([100 * sparsity(config, n) for n in rounds],
                   [100 * r["test_accuracy"] for r in chosen], _errors(chosen), fmt="o-",
@@ -187,7 +149,7 @@ def figure6(means: Sequence[Row], config: Any, path: Path) -> None:
 def figure10(means: Sequence[Row], path: Path) -> None:
   """Draws the accuracies of the ensemble, its members and the baseline student as bars."""
   ours = {r["combo"]: r for r in means}
-  paper = [row for row in json.loads(PAPER.read_text("utf-8"))["takeaway 11"]
+  paper = [row for row in comparison.paper("analysis")["takeaway 11"]
            if row["stage"] in ours]
   chosen, x = [ours[row["stage"]] for row in paper], np.arange(len(paper))
   with report.figure(path) as axes:
