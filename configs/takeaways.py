@@ -62,9 +62,10 @@ def _few(config: ConfigDict, steps: int, batch: int, images: int) -> None:
 
 def _short(config: ConfigDict) -> None:
   """Enough steps to see every part work; accuracies are far from the paper's."""
-  config.data.limit, config.calls = 256, 10
+  config.data.limit, config.calls = 640, 10
   config.pruning.rounds = (4, 7, 9, 14, 20, 24)
-  _few(config, 8, 32, 128)
+  _few(config, 10, 32, 128)
+  config.base.train.steps_per_epoch, config.distil.train.steps_per_epoch = 40, 80
 
 
 def _smoke(config: ConfigDict) -> None:
