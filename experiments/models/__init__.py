@@ -10,9 +10,15 @@ from experiments.models.alexnet import AlexNet
 from experiments.models.cnn import CNN
 from experiments.models.convnet import ConvNet
 from experiments.models.densenet import DenseNet
+from experiments.models.resnet import ResNet, ResNet50
+from experiments.models.squeezenet import SqueezeNet
+from experiments.models.studentnet import StudentNet
+from experiments.models.students import Student
 from experiments.models.vgg import VGG
 
-MODELS = {"alexnet": AlexNet, "cnn": CNN, "convnet": ConvNet, "densenet": DenseNet, "vgg": VGG}
+MODELS = {"alexnet": AlexNet, "cnn": CNN, "convnet": ConvNet, "densenet": DenseNet,
+          "resnet18": ResNet, "resnet50": ResNet50, "squeezenet": SqueezeNet, "student": Student,
+          "studentnet": StudentNet, "vgg": VGG}
 
 
 def create(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:

@@ -1,0 +1,102 @@
+"""ResNets, for small images and for large ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from experiments.models.layers import ConvNorm, standardized
+
+_BLOCKS, _STEMS = ("basic", "bottleneck"), ("small", "large")
+
+
+class ResNet(nn.Module):
+  """Stages of residual blocks (He et al. 2016); the default is ResNet-18 for CIFAR-10.
+
+  It has 11,173,962 parameters with ten classes: a 3 x 3 stem, no pooling in front of
+  the stages, projections with norms.
+
+  Attributes:
+    num_classes: length of the logits.
+    stages: blocks of each stage; all but the first stage start with stride 2.
+    block: "basic" (two 3 x 3 convolutions) or "bottleneck" (1 x 1, 3 x 3 and 1 x 1, which
+      widens four times; the stride is in the middle, as in torchvision).
+    stem: "small" (3 x 3) or "large" (7 x 7 and 3 x 3 max pooling, each with stride 2).
+    width: channels of the stem and the first stage; each later stage has twice as many.
+    standardize: whether images from -1 to 1 are brought to ImageNet's mean and
+      deviation first, as torchvision's weights expect.
+    folded: whether batch norms have been folded into biases.
+    dtype: of the computation.
+  """
+
+  num_classes: int
+  stages: tuple[int, ...] = (2, 2, 2, 2)
+  block: str = "basic"
+  stem: str = "small"
+  width: int = 64
+  standardize: bool = False
+  folded: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    for field, value, known in (("block", self.block, _BLOCKS), ("stem", self.stem, _STEMS)):
+      if value not in known:
+        raise ValueError(f"{field}={value!r}: may be one of {', '.join(known)}")
+    x = standardized(x) if self.standardize else x
+    large = self.stem == "large"
+    x = ConvNorm(self.width, 7 if large else 3, 2 if large else 1, folded=self.folded,
+                 dtype=self.dtype, name="stem")(x, train)
+    x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if large else x
+    for i, blocks in enumerate(self.stages):
+      for j in range(blocks):
+        x = Block(self.width * 2**i, 2 if i and not j else 1, self.block == "bottleneck",
+                  self.folded, self.dtype, name=f"stage{i}_block{j}")(x, train)
+    x = x.mean((1, 2))
+    return nn.Dense(self.num_classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)
+
+
+class ResNet50(ResNet):
+  """ResNet-50 for ImageNet's image sizes: 25,557,032 parameters with 1000 classes.
+
+  Attributes: see `ResNet`.
+  """
+
+  stages: tuple[int, ...] = (3, 4, 6, 3)
+  block: str = "bottleneck"
+  stem: str = "large"
+
+
+class Block(nn.Module):
+  """Convolutions beside a shortcut, which is a 1 x 1 convolution where shapes change.
+
+  Attributes:
+    features: of the convolutions but a bottleneck's last, which has four times as many.
+    stride: of the 3 x 3 convolution (a basic block's first), and of the shortcut.
+    bottleneck: whether the 3 x 3 convolution is between two of 1 x 1.
+    folded: whether batch norms have been folded into biases.
+    dtype: of the computation.
+  """
+
+  features: int
+  stride: int
+  bottleneck: bool
+  folded: bool
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    # (channels, kernel, stride) of each layer.
+    n, s = self.features, self.stride
+    layers = ((n, 1, 1), (n, 3, s), (4 * n, 1, 1)) if self.bottleneck else ((n, 3, s), (n, 3, 1))
+    layer = lambda shape, name, activate: ConvNorm(
+        *shape, activate=activate, folded=self.folded, dtype=self.dtype, name=name)
+    y, last = x, len(layers) - 1
+    for i, shape in enumerate(layers):
+      y = layer(shape, f"layer{i}", i < last)(y, train)
+    if x.shape != y.shape:
+      x = layer((y.shape[-1], 1, s), "shortcut", False)(x, train)
+    return nn.relu(x + y)
