@@ -36,7 +36,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None,
       message names it.
   """
   check(config)
-  builder = data.builder(config.data.name, data_dir)
+  builder = data.builder(config.data.name, data_dir, config.data.get("side"))
   check_models(config, builder)
   studies, rows = study.run(Combinations, config, workdir, builder, results)
   report.write(rows, results or workdir, config)
