@@ -54,6 +54,7 @@ def beside(config: Any) -> Any:
   made = ConfigDict({**{k: config[k] for k in shared}, "teacher": config.model,
                      "study": "experiments.combo.run"})
   made.base = config.combine.get("base") or config.base
+  made.weights = config.get("weights") or ""
   made.update(config.combine)
   return made.lock()
 
@@ -107,7 +108,7 @@ class Combinations(study.Study):
                            self.recipe(c.kd), work, log)
     if technique == "base":
       return recipes.teach(model.name, self.arguments(model), self.data, self.recipe(c.base), work,
-                           log)
+                           log, c.get("weights") or "")
     parent = self.trained(self.parent(name))
     if technique == "kd":
       return recipes.distil(parent, model.name, self.arguments(model), self.data,
