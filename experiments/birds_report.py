@@ -36,8 +36,9 @@ def write(rows: Sequence[Row], workdir: Path, config: Any,
   text = tables(means, config)
   (workdir / "tables.md").write_text(text)
   curves(histories["squeezenet"], "SqueezeNet, trained on the labels", workdir / "figure3.png")
+  # In training it is of labels and teacher, which is another scale.
   curves(histories["squeezenet-kd"], "SqueezeNet, distilled from ResNet-50",
-         workdir / "figure4.png")
+         workdir / "figure4.png", ("training (labels and teacher)", "validation (labels)"))
   pruning(means, config, workdir / "table3.png")
   report_page.write(rows, means, workdir, config=config.to_dict(), environment=made_with)
   say(text + f"written: {workdir / 'results.csv'}, results.json, tables.md, figure3.png, "
@@ -153,20 +154,23 @@ def _markdown(heading: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
   return "\n".join([lines[0], "|" + "---|" * len(heading), *lines[1:]])
 
 
-def curves(history: Sequence[Row], title: str, path: Path) -> None:
+def curves(history: Sequence[Row], title: str, path: Path,
+           losses: tuple[str, str] = ("training", "validation")) -> None:
   """Draws accuracy and loss of training and validation images by epoch (Figures 3, 4).
 
   Args:
     history: an epoch each: loss, val_loss, accuracy, val_accuracy.
     title: of the picture.
     path: a PNG file.
+    losses: what the two losses are called.
   """
   epochs = range(1, len(history) + 1)
   with report.figure(path, 1, 2, size=(9, 3.8)) as axes:
     axes[0].figure.suptitle(title)
-    for one, field, factor, label in ((axes[0], "accuracy", 100, "accuracy, %"),
-                                      (axes[1], "loss", 1, "loss")):
-      for start, name in (("", "training"), ("val_", "validation")):
+    for one, field, factor, label, names in (
+        (axes[0], "accuracy", 100, "accuracy, %", ("training", "validation")),
+        (axes[1], "loss", 1, "loss", losses)):
+      for start, name in zip(("", "val_"), names, strict=True):
         one.plot(epochs, [factor * h[start + field] for h in history], "o-", ms=3, label=name)
       one.set(xlabel="epoch", ylabel=label)
       one.xaxis.get_major_locator().set_params(integer=True)
