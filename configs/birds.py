@@ -28,11 +28,10 @@ def get_config(arg: str = "full") -> ConfigDict:
   """Returns the study's configuration for "full", "short" or "smoke"."""
   config = settings.common("experiments.birds.run", {
       "name": "folder", "side": 224, "augment": {"crop": 16, "flip": True}})
-  student = settings.model("squeezenet", standardize=True)
   config.update({
       "model": settings.model("resnet50", standardize=True),
       "weights": "",  # torchvision's resnet50, a .pth or .safetensors file
-      "squeezenet": student,
+      "squeezenet": settings.model("squeezenet", standardize=True),
       "studentnet": settings.model("studentnet"),
       "base": {"train": _train(30)},
       "students": {"train": _train(30, learning_rate=1e-3)},
@@ -43,8 +42,10 @@ def get_config(arg: str = "full") -> ConfigDict:
       "prune": {"train": _train(5, learning_rate=1e-4), "fraction": 0.2, "rounds": 4,
                 "grid": ("layer-l1", "layer-l2", "global-l1", "global-l2"),
                 "l1": 1e-7, "l2": 1e-5},
-      "combine": settings.combinations(student, kd=_train(30, learning_rate=1e-3),
-                                       imp=_train(5, learning_rate=1e-4)),
+      # SqueezeNet has no linear layer to factorize.
+      "combine": settings.combinations(
+          settings.model("studentnet"), kd=_train(30, learning_rate=1e-3),
+          imp=_train(5, learning_rate=1e-4)),
   })
   return settings.spend("configs/birds.py", arg, {
       "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
@@ -76,5 +77,5 @@ def _smoke(config: ConfigDict) -> None:
   _few(config, 2, 3, 8)
   config.model.arguments.update({"stages": (1,), "width": 4})
   config.squeezenet.arguments.update({"stem": 8, "groups": (((2, 4),),)})
-  config.studentnet.arguments = ConfigDict({"channels": (4,)})
-  config.combine.student = config.squeezenet
+  config.studentnet.arguments = ConfigDict({"channels": (8,)})
+  config.combine.student = config.studentnet

@@ -10,7 +10,17 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 import compress_jax as cj
-from experiments import birds, birds_report, combo, data, evaluate, models, pretrained, train
+from experiments import (
+  birds,
+  birds_report,
+  combo,
+  combo_config,
+  data,
+  evaluate,
+  models,
+  pretrained,
+  train,
+)
 from tests import pictures
 
 CLASSES = 3
@@ -113,7 +123,10 @@ def test_the_combinations_share_the_teacher_and_weights_change_it(root, weights,
   ids = []
   for made in (config(), config(weights=str(weights[0]))):
     ours = birds.Birds(made, tmp_path, builder, 0)
-    theirs = combo.Combinations(combo.beside(made), tmp_path, builder, 0)
+    combined = combo.beside(made)
+    combo_config.check(combined)
+    combo_config.check_models(combined, builder)
+    theirs = combo.Combinations(combined, tmp_path, builder, 0)
     assert ours.stage("base").digest == theirs.stage("base").digest
     ids.append(ours.stage("base").digest)
   assert ids[0] != ids[1]
