@@ -8,7 +8,8 @@ from jax import lax
 from experiments.conv import conv_general_dilated
 
 CASES = [(1, "SAME", 3, 2), (1, "SAME", 3, 8), (2, "SAME", 3, 9), (2, "VALID", 3, 8),
-         (1, "SAME", 1, 6), (2, "SAME", 1, 7), (3, ((0, 2), (1, 4)), 4, 11)]
+         (1, "SAME", 1, 6), (2, "SAME", 1, 7), (3, ((0, 2), (1, 4)), 4, 11),
+         (2, ((3, 3), (3, 3)), 7, 12)]
 
 
 @pytest.mark.parametrize("stride,padding,kernel,side", CASES)

@@ -60,10 +60,11 @@ def test_the_analysis_papers_students():
       (4, 1), (4, 0), (4, 1), (6, 0), (4, 1), (5, 0), (6, 0), (3, 1)]
 
 
+# Few different shapes: each is compiled for.
 TINY = {
     "resnet18": {"stages": (1, 1), "width": 4, "stem": "large"},
     "resnet50": {"stages": (1, 1), "width": 4, "stem": "small"},
-    "squeezenet": {"stem": 4, "groups": (((2, 4),), ((3, 4),))},
+    "squeezenet": {"stem": 4, "groups": (((4, 4),), ((4, 4),))},
     "student": {"channels": (4, 6), "hidden": (8,), "pools": 2},
     "studentnet": {"channels": (4, 6, 6)}}
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 3)).astype(np.float32)
@@ -107,7 +108,8 @@ def test_folded_and_quantized_they_run_in_integers(name):
     np.testing.assert_allclose(jax.jit(model.apply)({"params": params}, IMAGES), expected,
                                rtol=1e-4, atol=1e-4)
   apply = lambda params, x: model.apply({"params": params}, x, train=False)
-  fake = cj.quantize.calibrate(apply, cj.quantize.affine(params, 8), [jnp.asarray(IMAGES)])
+  fake = jax.jit(lambda params: cj.quantize.affine(params, 8))(params)
+  fake = cj.quantize.calibrate(apply, fake, [jnp.asarray(IMAGES)])
   lifted = jax.jit(cj.lift(apply))
   logits = lifted(cj.freeze(fake), IMAGES)
   assert len(np.unique(logits)) > 10
