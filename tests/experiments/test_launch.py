@@ -13,9 +13,9 @@ COMBO, BIRDS = "--config=configs/combo.py", "--config=configs/birds.py:smoke"
 CASES = {
     "no_config": ([], "--config is missing"),
     "unknown_config": (["--config=configs/nothing.py"],
-                       r"nothing.py: no such file; it may be one of configs/combo.py"),
+                       r"nothing.py: no such file; it may be one of configs/birds.py"),
     "unknown_variant": ([f"{COMBO}:imagenet"], "imagenet: may be one of digits, mnist, cifar10"),
-    "unknown_budget": ([f"{COMBO}:digits,hours=2"], "'hours=2' may be epochs="),
+    "unknown_budget": ([f"{COMBO}:digits,hours=2"], "'hours=2' may be .*epochs="),
     "unknown_field": ([COMBO, "--config.imp.fractoin=0.2"],
                       r"--config.imp.fractoin: no such field; it may be one of fraction, rounds"),
     "wrong_type": ([COMBO, "--config.q.bits=many"], "bits"),
