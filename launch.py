@@ -15,7 +15,8 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The study: a file in 
                                           "with `:argument`; its docstring says which.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where stages and results go; a study whose "
                                "stages are there goes on. Default: runs/<config and argument>.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps prepared data.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps prepared data, "
+                                "or the folder of images.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 

@@ -37,7 +37,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None,
       message names it.
   """
   check(config)
-  builder = data.builder(config.data.name, data_dir)
+  builder = data.builder(config.data.name, data_dir, config.data.get("side"))
   check_models(config, builder)
   folder = results or workdir
   folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +57,7 @@ def beside(config: Any) -> Any:
   made = ConfigDict({**{k: config[k] for k in shared}, "teacher": config.model,
                      "study": "experiments.combo.run"})
   made.base = config.combine.get("base") or config.base
+  made.weights = config.get("weights") or ""
   made.update(config.combine)
   return made.lock()
 
@@ -110,7 +111,7 @@ class Combinations(study.Study):
                            self.recipe(c.kd), work, log)
     if technique == "base":
       return recipes.teach(model.name, self.arguments(model), self.data, self.recipe(c.base), work,
-                           log)
+                           log, c.get("weights") or "")
     parent = self.trained(self.parent(name))
     if technique == "kd":
       return recipes.distil(parent, model.name, self.arguments(model), self.data,

@@ -1,4 +1,4 @@
-"""Image classification data through TensorFlow Datasets, held as uint8 arrays."""
+"""Image classification data through TensorFlow Datasets, held as uint8 arrays or streamed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-DATASETS = ("cifar10", "digits", "mnist")
+DATASETS = ("cifar10", "digits", "folder", "mnist")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,14 @@ class Data:
   num_classes: int
 
 
-def builder(name: str, data_dir: str | None = None) -> Any:
+def builder(name: str, data_dir: str | None = None, side: int | None = None) -> Any:
   """Returns the TFDS builder of a data set, prepared.
 
   Args:
     name: one of `DATASETS`.
-    data_dir: where TFDS keeps prepared data; None is its default folder.
+    data_dir: where TFDS keeps prepared data, None is its default folder; for "folder"
+      the folder of images.
+    side: pixels that a folder's images are resized to; None is 224.
 
   Returns:
     A `tfds.core.DatasetBuilder`.
@@ -76,6 +78,12 @@ def builder(name: str, data_dir: str | None = None) -> Any:
   """
   if name not in DATASETS:
     raise ValueError(f"data.name={name!r}: may be one of {', '.join(DATASETS)}")
+  if name == "folder" and not data_dir:
+    raise ValueError("data.name='folder': --data_dir is missing; it may be a folder with "
+                     "train/<class> and test/<class> of images")
+  if name == "folder":
+    from experiments.folder import Folder
+    return Folder(data_dir, side or 224)
   if data_dir and not os.path.isdir(data_dir):
     raise ValueError(f"data_dir={data_dir!r}: is no directory; it may be one that holds "
                      f"prepared TensorFlow Datasets")
@@ -107,6 +115,8 @@ def _prepare(made: Any, name: str, data_dir: str | None) -> None:
 
 def fingerprint(made: Any) -> str:
   """Returns a short text that identifies a prepared data set without reading it."""
+  if made.name == "folder":
+    return made.fingerprint()
   splits = {k: [v.num_examples, v.num_bytes] for k, v in sorted(made.info.splits.items())}
   return hashlib.sha256(json.dumps([made.info.full_name, splits]).encode()).hexdigest()[:12]
 
@@ -123,7 +133,7 @@ def image_shape(made: Any) -> tuple[int, ...]:
 
 
 def load(made: Any, *, validation: float, seed: int, limit: int | None = None) -> Data:
-  """Reads a data set into memory.
+  """Reads a data set into memory, but a folder of images, which is streamed (`folder.load`).
 
   Args:
     made: a prepared builder.
@@ -137,6 +147,9 @@ def load(made: Any, *, validation: float, seed: int, limit: int | None = None) -
   Raises:
     ValueError: validation leaves one side empty.
   """
+  if made.name == "folder":
+    from experiments import folder
+    return folder.load(made, validation=validation, seed=seed, limit=limit)
   train, test = (_read(made, split) for split in ("train", "test"))
   order = np.random.default_rng(seed).permutation(len(train))[:limit]
   held = round(validation * len(order))

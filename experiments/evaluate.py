@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -64,5 +65,12 @@ _dense = jax.jit(cj.dense)
 
 def accuracy(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -> float:
   """Returns the fraction of a split's images whose largest logit is the label's."""
-  predicted = logits(model, variables, split, lifted).argmax(-1)
-  return float((predicted == split.labels).mean())
+  return loss_and_accuracy(model, variables, split, lifted)[1]
+
+
+def loss_and_accuracy(model: nn.Module, variables: Any, split: Any,
+                      lifted: bool = False) -> tuple[float, float]:
+  """Returns the mean cross-entropy on a split's labels, and the accuracy."""
+  out = logits(model, variables, split, lifted)
+  loss = cj.distill.cross_entropy(jnp.asarray(out), jnp.asarray(split.labels))
+  return float(loss), float((out.argmax(-1) == split.labels).mean())

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import compress_jax as cj
-from experiments import evaluate, models, train
+from experiments import evaluate, models, pretrained, train
 from experiments.augment import normalize
 from experiments.data import Data
 from experiments.progress import Log
@@ -56,8 +56,8 @@ def fresh(name: str, arguments: Mapping[str, Any], data: Data, seed: int) -> Tra
 
 
 def teach(name: str, arguments: Mapping[str, Any], data: Data, recipe: train.Recipe,
-          directory: Path, log: Log) -> Outcome:
-  """Trains a model on the labels, from scratch.
+          directory: Path, log: Log, weights: str = "") -> Outcome:
+  """Trains a model on the labels, from scratch or from weights in a file.
 
   Args:
     name: in the zoo.
@@ -66,11 +66,16 @@ def teach(name: str, arguments: Mapping[str, Any], data: Data, recipe: train.Rec
     recipe: how to train.
     directory: where training keeps its state.
     log: of the stage.
+    weights: a file that `pretrained.load` reads, or "".
 
   Returns:
     The best epoch's model, and {"history"}.
   """
   empty = fresh(name, arguments, data, recipe.seed)
+  if weights:
+    loaded = pretrained.load(weights, empty.model, head_key=train.random_key(recipe.seed))
+    log.say(f"starts from {weights}; newly initialised: {', '.join(loaded.fresh) or 'nothing'}")
+    empty = dataclasses.replace(empty, variables=loaded.variables)
   fit = train.fit(empty.model, empty.variables, data, recipe, directory=directory, log=log)
   return dataclasses.replace(empty, variables=fit.variables), {"history": fit.history}
 

@@ -99,6 +99,8 @@ def _forward(model: nn.Module, aware: bool) -> Any:
 def _compressed(state: Any, at: Any, numbers: Any, aware: bool,
                 schedule: str | None) -> dict[str, Any]:
   """Returns the parameters with the step's sparsity, on grids that span them now."""
+  if not (schedule or aware):
+    return {}
   params = cj.merge(state["trainable"], state["rest"])
   if schedule:
     rises = functools.partial(getattr(cj.schedules, schedule), final=numbers["sparsity"],

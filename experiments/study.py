@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +86,14 @@ class Study:
 
   def base_spec(self, model: Any, part: Any) -> dict[str, Any]:
     """Returns what a base model depends on, which is the same in every study."""
-    return {"technique": "base", "model": model.to_dict(), "recipe": part.to_dict()}
+    start = {"weights": self.weights} if self.weights else {}
+    return {"technique": "base", "model": model.to_dict(), "recipe": part.to_dict(), **start}
+
+  @functools.cached_property
+  def weights(self) -> str:
+    """Hash of the file that the base model starts from, or "": it starts from scratch."""
+    path = self.config.get("weights") or ""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] if path else ""
 
   def stage(self, name: str) -> cj.stages.Stage:
     """Returns a stage."""

@@ -61,6 +61,8 @@ class Recipe:
     l2: weight of half the sum of squared weights.
     seed: of the order of the images and of the augmentation.
     augment: what is done to training images.
+    only: name of the one layer that is trained, at the top of the parameters; "" is
+      all. Statistics of batch norms follow the data all the same.
     aware: whether layers' inputs are rounded while training, and grids follow
       the weights; parameters hold the leaves that do so (`cj.quantize`).
     joint: pruning and quantization on the way, or None.
@@ -75,6 +77,7 @@ class Recipe:
   l2: float = 0.0
   seed: int = 0
   augment: Augment = dataclasses.field(default_factory=Augment)
+  only: str = ""
   aware: bool = False
   joint: Joint | None = None
 
@@ -112,7 +115,7 @@ class Fit:
   Attributes:
     variables: of the best epoch.
     accuracy: its validation accuracy.
-    history: a dict an epoch: loss, accuracy, val_accuracy, images_per_second.
+    history: a dict an epoch: loss, accuracy, val_loss, val_accuracy, images_per_second.
   """
 
   variables: Any
@@ -150,16 +153,16 @@ def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directo
     The best epoch's variables and the history.
   """
   trainer = _Trainer(model, data, recipe, teacher)
-  state, best, history = _resume(directory, start_state(variables), recipe)
+  state, best, history = _resume(directory, start_state(variables, recipe.only), recipe)
   state = devices.everywhere(state, trainer.mesh)
   for epoch in range(len(history), recipe.epochs):
     if _best(history, recipe) >= target:
       break
     state, sums = trainer.epoch(state, epoch, f"{log.label} {epoch + 1}/{recipe.epochs}")
-    val = evaluate.accuracy(model, trainer.variables(state), data.validation)
+    val_loss, val = evaluate.loss_and_accuracy(model, trainer.variables(state), data.validation)
     if val > _best(history, recipe):
       best = {k: jax.tree.map(jnp.copy, state[k]) for k in _KEPT}
-    history.append({**sums, "val_accuracy": val})
+    history.append({**sums, "val_loss": val_loss, "val_accuracy": val})
     log.say(f"epoch {epoch + 1}/{recipe.epochs}  loss {sums['loss']:.4f}  accuracy "
             f"{sums['accuracy']:.4f}  validation {val:.4f}  "
             f"{sums['images_per_second']:,.0f} images/s")
@@ -227,13 +230,33 @@ def _joint_numbers(recipe: Recipe, steps: int) -> dict[str, Any]:
           "prune_from": joint.start * total, "prune_to": joint.stop * total}
 
 
-def start_state(variables: Any) -> Any:
-  """Returns the state of training at its first step: trainable, rest, stats, adam."""
-  trainable, rest = cj.partition(variables["params"])
+def start_state(variables: Any, only: str = "") -> Any:
+  """Returns the state of training at its first step: trainable, rest, stats, adam.
+
+  Args:
+    variables: {"params", maybe "batch_stats"}.
+    only: see `Recipe`.
+
+  Raises:
+    ValueError: there is no such layer.
+  """
+  trainable, rest = _frozen(*cj.partition(variables["params"]), only)
   # Copies, because the compiled steps take their state's memory over.
   copy = functools.partial(jax.tree.map, lambda x: jnp.array(x, copy=True))
   return {"trainable": copy(trainable), "rest": copy(rest),
           "stats": copy(variables.get("batch_stats", {})), "adam": ADAM.init(trainable)}
+
+
+def _frozen(trainable: Any, rest: Any, only: str) -> tuple[Any, Any]:
+  """Returns what trains and the rest, where one layer trains only."""
+  if not only:
+    return trainable, rest
+  if only not in trainable:
+    raise ValueError(f"only={only!r}: may be one of {', '.join(trainable)}")
+  whole = cj.merge(trainable, rest)
+  nothing = lambda layer: jax.tree.map(lambda x: None, layer)
+  return ({k: v if k == only else nothing(v) for k, v in trainable.items()},
+          {k: rest[k] if k == only else v for k, v in whole.items()})
 
 
 def _keep(directory: Path, tree: Any, history: list[Any]) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-COMBO = "--config=configs/combo.py"
+COMBO, BIRDS = "--config=configs/combo.py", "--config=configs/birds.py:smoke"
 CASES = {
     "no_config": ([], "--config is missing"),
     "unknown_config": (["--config=configs/nothing.py"],
-                       r"nothing.py: no such file; it may be one of configs/.*combo.py"),
+                       r"nothing.py: no such file; it may be one of configs/birds.py"),
     "unknown_variant": ([f"{COMBO}:imagenet"], "imagenet: may be one of digits, mnist, cifar10"),
-    "unknown_budget": ([f"{COMBO}:digits,hours=2"], "'hours=2' may be full, short, smoke"),
+    "unknown_budget": ([f"{COMBO}:digits,hours=2"], "'hours=2' may be .*epochs="),
     "unknown_field": ([COMBO, "--config.imp.fractoin=0.2"],
                       r"--config.imp.fractoin: no such field; it may be one of fraction, rounds"),
     "wrong_type": ([COMBO, "--config.q.bits=many"], "bits"),
@@ -27,6 +27,8 @@ CASES = {
     "rank": ([COMBO, "--config.lrtf.rank=-1"], "lrtf.rank=-1: may be from 0"),
     "delta": ([COMBO, "--config.lrtf.delta=50"], "config.lrtf: teacher: head/kernel: delta=50"),
     "data_dir": ([COMBO, "--data_dir=/nowhere"], "data_dir='/nowhere': is no directory"),
+    "no_folder": ([BIRDS], "--data_dir is missing; it may be a folder with train/<class>"),
+    "empty_folder": ([BIRDS, "--data_dir=configs"], "data_dir='configs': no images in train/"),
     "workdir": ([COMBO, "--workdir=/proc/nowhere"], "workdir='/proc/nowhere': cannot be written"),
 }
 
