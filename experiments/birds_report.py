@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments import models, report, report_page
+from compress_jax import files
+from experiments import comparison, models, report, report_page
+from experiments.comparison import ACCURACY, Column
 from experiments.progress import say
 
 Row = Mapping[str, Any]
-PAPER = json.loads((Path(__file__).parent / "papers" / "comparative.json").read_text())
+VALIDATION = Column("validation accuracy, %", "val_accuracy", "accuracy", scale=100,
+                    spread="val_spread")
 STRATEGIES = {"head": "last layer only, pretrained", "base": "all layers, pretrained",
               "scratch": "all layers, from scratch"}
 LABELS = {"layer": "layer by layer", "global": "globally", "l1": "L1", "l2": "L2"}
@@ -34,11 +37,12 @@ def write(rows: Sequence[Row], workdir: Path, config: Any,
   made_with = report.keep(rows, workdir, config)
   means = report.means(rows)
   text = tables(means, config)
-  (workdir / "tables.md").write_text(text)
-  curves(histories["squeezenet"], "SqueezeNet, trained on the labels", workdir / "figure3.png")
+  files.write(workdir / "tables.md", text)
+  report.curves(histories["squeezenet"], "SqueezeNet, trained on the labels",
+                workdir / "figure3.png")
   # In training it is of labels and teacher, which is another scale.
-  curves(histories["squeezenet-kd"], "SqueezeNet, distilled from ResNet-50",
-         workdir / "figure4.png", ("training (labels and teacher)", "validation (labels)"))
+  report.curves(histories["squeezenet-kd"], "SqueezeNet, distilled from ResNet-50",
+                workdir / "figure4.png", ("training (labels and teacher)", "validation (labels)"))
   pruning(means, config, workdir / "table3.png")
   report_page.write(rows, means, workdir, config=config.to_dict(), environment=made_with)
   say(text + f"written: {workdir / 'results.csv'}, results.json, tables.md, figure3.png, "
@@ -51,46 +55,49 @@ def tables(means: Sequence[Row], config: Any) -> str:
   parts = [("Training the teacher (section III.B)", _strategies(by_name)),
            ("Table I", _table_1(by_name)), ("Table II", _table_2(by_name, config)),
            ("Figures 3 and 4", _students(by_name)), ("Table III", _table_3(by_name, config))]
-  return "\n\n".join(f"{title}\n\n{text}" for title, text in parts) + "\n"
+  return "\n".join(f"### {title}\n\n{text}" for title, text in parts)
 
 
 def _strategies(by_name: Mapping[str, Row]) -> str:
-  named = STRATEGIES
-  if "scratch" not in by_name:
-    named = {"base": STRATEGIES["scratch"]}
-  theirs = {t["model"]: t["accuracy"] for t in PAPER["section_3_b"]}
+  theirs = {t["model"]: t for t in comparison.paper("comparative")["section_3_b"]}
+  if "scratch" in by_name:
+    return comparison.markdown([(text, by_name[name], theirs[name])
+                                for name, text in STRATEGIES.items()], [ACCURACY], first="trained")
   # Without weights the base model is not the paper's.
-  cells = [[text, *_compared(_percent(by_name[name]), theirs[name] if len(named) > 1 else None)]
-           for name, text in named.items()]
-  text = _markdown(["trained", "test accuracy, %", "paper", "difference"], cells)
-  missing = "\n\nNo config.weights: the two ways that start from ImageNet's weights were not run."
-  return text + missing * (len(named) == 1)
+  text = comparison.markdown([(STRATEGIES["scratch"], by_name["base"], {})], [ACCURACY],
+                             first="trained")
+  return text + ("\nNo config.weights: the two ways that start from ImageNet's weights were "
+                 "not run.\n")
 
 
 def _table_1(by_name: Mapping[str, Row]) -> str:
-  first, cells = PAPER["table_1"][0]["seconds"], []
-  for t in PAPER["table_1"]:
-    r = by_name[t["model"]]
-    faster = by_name["base"]["milliseconds"] / r["milliseconds"]
-    cells.append([t["model"], *_compared(_percent(r), t["accuracy"]),
-                  f"{r['artifact_bytes'] / 1e6:.2f}", f"{r['milliseconds']:.2f}",
-                  f"{1000 * t['seconds']:.1f}", f"{faster:.2f}", f"{first / t['seconds']:.2f}"])
-  return _markdown(["model", "test accuracy, %", "paper", "difference", "file, MB", "ms an image",
-                    "paper (of what: not said)", "times faster", "paper"], cells)
+  theirs, slow = comparison.paper("comparative")["table_1"], by_name["base"]["milliseconds"]
+  ours = {name: {**r, "faster": slow / r["milliseconds"]} for name, r in by_name.items()
+          if name in ("base", "quantized")}
+  pairs = [(t["model"], ours[t["model"]],
+            {**t, "milliseconds": 1000 * t["seconds"],
+             "faster": theirs[0]["seconds"] / t["seconds"]}) for t in theirs]
+  # The paper does not say of how many images its time is.
+  return comparison.markdown(pairs, [
+      ACCURACY, Column("file, MB", "artifact_bytes", None, scale=1e-6),
+      Column("ms an image", "milliseconds", "milliseconds", difference=False),
+      Column("times faster", "faster", "faster")])
 
 
 def _table_2(by_name: Mapping[str, Row], config: Any) -> str:
+  paper = comparison.paper("comparative")
   parts = {"base": config.model, "squeezenet": config.squeezenet, "studentnet": config.studentnet}
   cells = []
-  for t in PAPER["table_2"]:
-    r, (params, size) = by_name[t["model"]], counted(parts[t["model"]], config, PAPER["classes"])
+  for t in paper["table_2"]:
+    r, (params, size) = by_name[t["model"]], counted(parts[t["model"]], config, paper["classes"])
     cells.append([parts[t["model"]].name, f"{r['params']:,.0f}",
                   f"{r['dense_bytes'] / 2**20:.2f}", f"{params:,}", f"{t['parameters']:,}",
                   f"{params - t['parameters']:,}", f"{size / 2**20:.2f}",
                   f"{t['megabytes']:.2f}", f"{size / 2**20 - t['megabytes']:+.2f}"])
-  many = f"parameters, {PAPER['classes']} classes"
-  return _markdown(["model", "parameters, this data", "MiB", many, "paper", "difference", "MiB",
-                    "paper (Mb)", "difference"], cells)
+  many = f"parameters, {paper['classes']} classes"
+  return comparison.lines([["model", "parameters, this data", "MiB", many,
+                            "paper", "difference", "MiB",
+                    "paper (Mb)", "difference"], *cells])
 
 
 def counted(part: Any, config: Any, classes: int) -> tuple[int, int]:
@@ -103,22 +110,18 @@ def counted(part: Any, config: Any, classes: int) -> tuple[int, int]:
 
 
 def _students(by_name: Mapping[str, Row]) -> str:
-  cells = [[t["model"], *_compared(_percent(by_name[t["model"]], "val"), t["accuracy"]),
-            _percent(by_name[t["model"]])[0]] for t in PAPER["figures_3_and_4"]]
-  return _markdown(["student", "validation accuracy, %", "paper", "difference",
-                    "test accuracy, %"], cells)
+  theirs = comparison.paper("comparative")["figures_3_and_4"]
+  pairs = [(t["model"], by_name[t["model"]], t) for t in theirs]
+  return comparison.markdown(pairs, [VALIDATION, dataclasses.replace(ACCURACY, paper=None)],
+                             first="student")
 
 
 def _table_3(by_name: Mapping[str, Row], config: Any) -> str:
-  theirs, cells = {t["iteration"]: t for t in PAPER["table_3"]}, []
-  for kind in config.prune.grid:
-    for i, r in enumerate(_rounds(by_name, kind, config)):
-      t = theirs.get(i, {"sparsity": None, "accuracy": None})
-      sparsity = _sparsity(r)
-      cells.append([_named(kind), str(i), *_compared((f"{sparsity:.2f}", sparsity), t["sparsity"]),
-                    *_compared(_percent(r, "val"), t["accuracy"])])
-  return _markdown(["pruned, penalty", "iteration", "global sparsity, %", "paper", "difference",
-                    "validation accuracy, %", "paper", "difference"], cells)
+  theirs = {t["iteration"]: t for t in comparison.paper("comparative")["table_3"]}
+  pairs = [(f"{_named(kind)}, {i}", {**r, "sparsity": _sparsity(r)}, theirs.get(i, {}))
+           for kind in config.prune.grid for i, r in enumerate(_rounds(by_name, kind, config))]
+  return comparison.markdown(pairs, [Column("global sparsity, %", "sparsity", "sparsity"),
+                                     VALIDATION], first="pruned, penalty, iteration")
 
 
 def _rounds(by_name: Mapping[str, Row], kind: str, config: Any) -> list[Row]:
@@ -135,48 +138,6 @@ def _sparsity(row: Row) -> float:
   return 100 * (1 - row["nonzero_params"] / row["params"])
 
 
-def _percent(row: Row, split: str = "test") -> tuple[str, float]:
-  """Returns an accuracy as text, with its deviation over seeds, and as a number."""
-  spread = row["spread" if split == "test" else "val_spread"]
-  value = 100 * row[f"{split}_accuracy"]
-  return f"{value:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}"), value
-
-
-def _compared(ours: tuple[str, float], theirs: float | None) -> list[str]:
-  """Returns three cells: ours, theirs, the difference."""
-  if theirs is None:
-    return [ours[0], "–", "–"]
-  return [ours[0], f"{theirs:.2f}", f"{ours[1] - theirs:+.2f}"]
-
-
-def _markdown(heading: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-  lines = ["| " + " | ".join(row) + " |" for row in (heading, *cells)]
-  return "\n".join([lines[0], "|" + "---|" * len(heading), *lines[1:]])
-
-
-def curves(history: Sequence[Row], title: str, path: Path,
-           losses: tuple[str, str] = ("training", "validation")) -> None:
-  """Draws accuracy and loss of training and validation images by epoch (Figures 3, 4).
-
-  Args:
-    history: an epoch each: loss, val_loss, accuracy, val_accuracy.
-    title: of the picture.
-    path: a PNG file.
-    losses: what the two losses are called.
-  """
-  epochs = range(1, len(history) + 1)
-  with report.figure(path, 1, 2, size=(9, 3.8)) as axes:
-    axes[0].figure.suptitle(title)
-    for one, field, factor, label, names in (
-        (axes[0], "accuracy", 100, "accuracy, %", ("training", "validation")),
-        (axes[1], "loss", 1, "loss", losses)):
-      for start, name in zip(("", "val_"), names, strict=True):
-        one.plot(epochs, [factor * h[start + field] for h in history], "o-", ms=3, label=name)
-      one.set(xlabel="epoch", ylabel=label)
-      one.xaxis.get_major_locator().set_params(integer=True)
-      one.legend()
-
-
 def pruning(means: Sequence[Row], config: Any, path: Path) -> None:
   """Draws validation accuracy against global sparsity (Table III).
 
@@ -185,13 +146,13 @@ def pruning(means: Sequence[Row], config: Any, path: Path) -> None:
     config: the study's configuration.
     path: a PNG file.
   """
-  by_name = {r["combo"]: r for r in means}
+  by_name, paper = {r["combo"]: r for r in means}, comparison.paper("comparative")["table_3"]
   with report.figure(path) as axes:
     for i, kind in enumerate(config.prune.grid):
       rows = _rounds(by_name, kind, config)
       axes.plot([_sparsity(r) for r in rows], [100 * r["val_accuracy"] for r in rows],
                 "os^v"[i % 4] + "-", ms=5, label=_named(kind), alpha=0.8)
-    axes.plot([t["sparsity"] for t in PAPER["table_3"]], [t["accuracy"] for t in PAPER["table_3"]],
+    axes.plot([t["sparsity"] for t in paper], [t["accuracy"] for t in paper],
               "x--", color="0.5", label="paper")
     axes.set(xlabel="global sparsity, %", ylabel="validation accuracy, %")
     axes.legend()

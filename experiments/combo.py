@@ -67,8 +67,11 @@ def figures(studies: Sequence[Combinations], rows: list[dict[str, Any]], folder:
   config, more = studies[0].config, []
   if config.get("conventional"):
     more = [one.row("conventional") for one in studies]
-    histories = [studies[0].result(n).metrics["history"] for n in ("conventional", "kd")]
-    combo_report.curves(*histories, folder / "figures3and4.png")
+    alone, taught = (studies[0].result(n).metrics["history"] for n in ("conventional", "kd"))
+    report.curves(alone, "student, trained on the labels", folder / "figure3.png")
+    # In training it is of labels and teacher, which is another scale.
+    report.curves(taught, "student, distilled", folder / "figure4.png",
+                  ("training (labels and teacher)", "validation (labels)"))
   if config.get("deltas"):
     names = [f"{start}lrtf-delta{d}" for start in ("", "kd+") for d in config.deltas]
     combo_report.deltas([one.row(n) for one in studies for n in names], folder / "figure5.png")

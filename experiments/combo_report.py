@@ -1,4 +1,4 @@
-"""The combinations beside the paper's numbers, and Figures 3 to 5 redrawn."""
+"""The combinations beside the paper's numbers, and Figure 5 redrawn."""
 
 from __future__ import annotations
 
@@ -26,26 +26,6 @@ def tables(rows: Sequence[Row]) -> str:
   known = [r for r in (*paper["section_5"], *paper["section_3_3"]) if r["combo"] in ours]
   return comparison.markdown([(r["combo"], ours[r["combo"]], r) for r in known], _COLUMNS,
                              first="combination")
-
-
-def curves(conventional: Sequence[Row], distilled: Sequence[Row], path: Path) -> None:
-  """Draws loss and accuracy of the student by epoch, without and with a teacher (Figures 3, 4).
-
-  Args:
-    conventional: an epoch each: loss, accuracy, val_accuracy.
-    distilled: the same.
-    path: a PNG file.
-  """
-  with report.figure(path, 2, 2, size=(9, 6)) as axes:
-    for row, name, history in zip(axes, ("conventional", "distilled"), (conventional, distilled),
-                                  strict=True):
-      epochs = range(1, len(history) + 1)
-      row[0].plot(epochs, [h["loss"] for h in history], "o-", ms=3)
-      row[0].set(title=f"{name} student", xlabel="epoch", ylabel="training loss")
-      for key, label in (("accuracy", "training"), ("val_accuracy", "validation")):
-        row[1].plot(epochs, [100 * h[key] for h in history], "o-", ms=3, label=label)
-      row[1].set(title=f"{name} student", xlabel="epoch", ylabel="accuracy, %")
-      row[1].legend()
 
 
 def deltas(rows: Sequence[Row], path: Path) -> None:

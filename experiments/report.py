@@ -161,6 +161,29 @@ def figure(path: Path, rows: int = 1, columns: int = 1, *,
   files.write(path, png.getvalue())
 
 
+def curves(history: Sequence[Row], title: str, path: Path,
+           losses: tuple[str, str] = ("training", "validation")) -> None:
+  """Draws accuracy and loss of training and validation images by epoch.
+
+  Args:
+    history: an epoch each: loss, val_loss, accuracy, val_accuracy.
+    title: of the picture.
+    path: a PNG file.
+    losses: what the two losses are called.
+  """
+  epochs = range(1, len(history) + 1)
+  with figure(path, 1, 2, size=(9, 3.8)) as axes:
+    axes[0].figure.suptitle(title)
+    for one, field, factor, label, names in (
+        (axes[0], "accuracy", 100, "accuracy, %", ("training", "validation")),
+        (axes[1], "loss", 1, "loss", losses)):
+      for start, name in zip(("", "val_"), names, strict=True):
+        one.plot(epochs, [factor * h[start + field] for h in history], "o-", ms=3, label=name)
+      one.set(xlabel="epoch", ylabel=label)
+      one.xaxis.get_major_locator().set_params(integer=True)
+      one.legend()
+
+
 def _name_points(figure: Any, axes: Any, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
   """Writes each name at the nearest place around its point that is free."""
   figure.canvas.draw()

@@ -15,6 +15,7 @@ from experiments import (
   birds_report,
   combo,
   combo_config,
+  comparison,
   data,
   evaluate,
   models,
@@ -111,9 +112,9 @@ def test_tables_and_pictures_stand_beside_the_papers(done):
 
 def test_the_full_models_have_the_papers_parameters():
   made = config("full")
-  for theirs in birds_report.PAPER["table_2"]:
+  for theirs in comparison.paper("comparative")["table_2"]:
     part = made.model if theirs["model"] == "base" else made[theirs["model"]]
-    params, size = birds_report.counted(part, made, birds_report.PAPER["classes"])
+    params, size = birds_report.counted(part, made, comparison.paper("comparative")["classes"])
     assert params == theirs["parameters"]
     assert abs(size / 2**20 - theirs["megabytes"]) < 0.01
 
