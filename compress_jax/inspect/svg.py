@@ -106,7 +106,9 @@ def scatter(points: Sequence[Point], *, x_label: str, y_label: str, label: str,
     out.append(_text(left - 6, y_of(value) + 4, f"{value:g}", "end"))
   for value in x_ticks:
     out.append(f'<path class="axis" d="M{x_of(value):.1f} {top}V{bottom}"/>')
-    out.append(_text(x_of(value), bottom + 16, f"{value:,g}", "middle"))
+    # A number in the middle of the right edge would be cut.
+    place = (width - 2, "end") if x_of(value) > width - 24 else (x_of(value), "middle")
+    out.append(_text(place[0], bottom + 16, f"{value:,g}", place[1]))
   out += [_text((left + width) / 2, height - 8, x_label, "middle"), _text(left, 12, y_label)]
   front = sorted((p for p in points if p.best), key=lambda p: p.x)
   out.append('<path class="front" d="M' + "L".join(
@@ -151,7 +153,8 @@ def lines(curves: Sequence[Line], label: str) -> str:
     spots = [(x_of(i), y_of(v)) for i, v in enumerate(curve.values, 1) if math.isfinite(v)]
     drawn = "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
     # One epoch is a dot: a line without length would not be seen.
-    out.append(f'<path class="line {curve.css}" stroke-linecap="round" d="M{drawn}h.01">'
+    dot = ' style="stroke-width: 6"' * (len(spots) == 1)
+    out.append(f'<path class="line {curve.css}" stroke-linecap="round"{dot} d="M{drawn}h.01">'
                f"<title>{escape(curve.name)}</title></path>" if spots else "")
   return "".join(out) + "</svg>"
 
