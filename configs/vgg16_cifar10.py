@@ -58,7 +58,7 @@ def _few(config: ConfigDict, steps: int, batch: int) -> None:
 
 def _short(config: ConfigDict) -> None:
   """Enough steps to see every part work; accuracies are far from the paper's."""
-  config.data.limit, config.images, config.calls = 2000, 256, 10
+  config.data.limit, config.images, config.calls = 1000, 256, 10
   config.ratios = (0.3, 0.5, 0.7, 0.9)
   _few(config, 60, 32)
 
