@@ -45,7 +45,14 @@ def get_config(arg: str = "digits") -> ConfigDict:
   })
   made[name](config)
   return settings.spend("configs/suggest.py", budget, {
-      "short": _short, "full": lambda config: None, "smoke": _smoke}, config)
+      "short": _short, "full": _combine, "smoke": _smoke}, config)
+
+
+def _combine(config: ConfigDict) -> None:
+  config.combine = settings.combinations(
+      settings.model("convnet", widths=(4, 8, 12), hidden=(24, 16)),
+      kd=config.base.train.copy_and_resolve_references(),
+      imp=config.finetune.train.copy_and_resolve_references(), rounds=10)
 
 
 def _digits(config: ConfigDict) -> None:
@@ -81,6 +88,7 @@ def _short(config: ConfigDict) -> None:
     config.model = settings.model("vgg", groups=((16, 16), (32, 32), (64, 64)))
     config.data.limit = 10000
     settings.few((config.base, config.finetune), 100, 64, epochs=2)
+  _combine(config)
 
 
 def _smoke(config: ConfigDict) -> None:
@@ -90,3 +98,4 @@ def _smoke(config: ConfigDict) -> None:
   config.data.limit = 300
   settings.few((config.finetune,), 20, 32)
   settings.few((config.base,), 50, 32, epochs=3)
+  _combine(config)
