@@ -33,7 +33,7 @@ def get_config(arg: str = "digits") -> ConfigDict:
 
 def _spend(config: ConfigDict, item: str) -> None:
   """Applies one word or "field=number" of a budget."""
-  sizes = {"full": [], "short": ["epochs=1", "steps=60", "images=1000", "rounds=2"],
+  sizes = {"full": [], "short": ["epochs=4", "steps=15", "images=1000", "rounds=2"],
            "smoke": ["epochs=1", "steps=3", "images=200", "rounds=1"]}
   if item in sizes:
     for one in sizes[item]:
