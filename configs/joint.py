@@ -42,8 +42,8 @@ def get_config(arg: str = "digits") -> ConfigDict:
       "base": {"train": train(100 if large else 16, learning_rate=rate)},
       # Of the serial pipeline; the joint training has their sum.
       "kd": {"train": train(100 if large else 12, learning_rate=rate)},
-      "imp": {"train": train(60 if large else 6, learning_rate=rate / 3)},
-      "q": {"train": train(40 if large else 6, learning_rate=rate / 10)},
+      "imp": {"train": train(60 if large else 6, learning_rate=rate)},
+      "q": {"train": train(40 if large else 6, learning_rate=rate / 3)},
       "joint": {"learning_rate": rate, "schedule": "cubic", "start": 0.1, "stop": 0.6,
                 "every": 10},
       "temperature": 5.0,

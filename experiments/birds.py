@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from experiments import birds_report, data, recipes, study
+from experiments import birds_report, recipes, study
 from experiments.progress import Log
 
 GRID = ("layer-l1", "layer-l2", "global-l1", "global-l2")
@@ -17,23 +17,9 @@ STUDENTS = ("squeezenet", "squeezenet-kd", "studentnet", "studentnet-kd")
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it, and writes its tables.
-
-  Args:
-    config: from `configs/birds.py`.
-    workdir: where stages and results go.
-    data_dir: the folder of images; see `folder.Folder`.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration or the folder cannot be used; the
-      message names it.
-  """
+  """Runs the study, or what is missing of it; writes its tables. See `study.run`."""
   check(config)
-  builder = data.builder(config.data.name, data_dir, config.data.side)
-  studies, rows = study.run(Birds, config, workdir, builder)
+  studies, rows = study.run(Birds, config, workdir, data_dir)
   histories = {name: studies[0].result(name).metrics["history"] for name in STUDENTS}
   birds_report.write(rows, workdir, config, histories)
   return rows

@@ -14,34 +14,18 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from compress_jax import files
-from experiments import combo_report, data, recipes, report, study
+from experiments import combo_report, recipes, report, study
 from experiments.combo_config import check, check_models, selected
 from experiments.progress import Log, say
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None,
         results: Path | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it, and writes its report.
-
-  Args:
-    config: from `configs/combo.py`.
-    workdir: where stages go.
-    data_dir: see `data.builder`.
-    results: where the report goes; None is the workdir.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration or a file cannot be used; the
-      message names it.
-  """
+  """Runs the study, or what is missing of it; writes its report. See `study.run`."""
   check(config)
-  builder = data.builder(config.data.name, data_dir, config.data.get("side"))
-  check_models(config, builder)
   folder = results or workdir
   folder.mkdir(parents=True, exist_ok=True)
-  studies, rows = study.run(Combinations, config, workdir, builder, folder)
+  studies, rows = study.run(Combinations, config, workdir, data_dir, folder)
   report.write(rows, folder, config)
   figures(studies, rows, folder)
   return rows
@@ -82,6 +66,10 @@ def figures(studies: Sequence[Combinations], rows: list[dict[str, Any]], folder:
 
 class Combinations(study.Study):
   """One seed of the study: the tree of stages."""
+
+  def __init__(self, config: Any, workdir: Path, builder: Any, *more: Any):
+    check_models(config, builder)
+    super().__init__(config, workdir, builder, *more)
 
   @property
   def names(self) -> Sequence[str]:

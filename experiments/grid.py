@@ -19,22 +19,9 @@ from experiments.progress import Log
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it, and writes its tables.
-
-  Args:
-    config: from `configs/grid.py`.
-    workdir: where stages and results go.
-    data_dir: see `data.builder`.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration cannot be used; the message names it.
-  """
+  """Runs the study, or what is missing of it; writes its tables. See `study.run`."""
   check(config)
-  builder = data_lib.builder(config.data.name, data_dir)
-  grids, rows = study.run(Grid, config, workdir, builder)
+  grids, rows = study.run(Grid, config, workdir, data_dir)
   if config.compare_steps:
     grid_report.compared(grids[0].compare(config.compare_steps), workdir)
   grid_report.write(rows, workdir, config)

@@ -9,7 +9,7 @@ from typing import Any
 
 import compress_jax as cj
 from compress_jax import files
-from experiments import data, recipes, report, study, train
+from experiments import recipes, report, study, train
 from experiments.progress import Log, say
 
 PARENTS = {"base": None, "kd": "base", "kd+imp": "kd", "kd+imp+q": "kd+imp", "joint": "base"}
@@ -17,22 +17,9 @@ _SERIAL = ("kd", "imp", "q")
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it, and writes its report.
-
-  Args:
-    config: from `configs/joint.py`.
-    workdir: where stages and results go.
-    data_dir: see `data.builder`.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration cannot be used; the message names it.
-  """
+  """Runs the study, or what is missing of it; writes its report. See `study.run`."""
   check(config)
-  builder = data.builder(config.data.name, data_dir)
-  _, rows = study.run(Both, config, workdir, builder)
+  _, rows = study.run(Both, config, workdir, data_dir)
   report.write(rows, workdir, config)
   text = table(rows)
   files.write(workdir / "joint.md", text)

@@ -154,6 +154,7 @@ def figure(path: Path, rows: int = 1, columns: int = 1, *,
   drawn, axes = plt.subplots(rows, columns, figsize=size, dpi=120, layout="constrained")
   for one in np.ravel(axes):
     one.grid(alpha=0.3)
+    one.set_axisbelow(True)
   yield axes
   png = io.BytesIO()
   drawn.savefig(png, dpi=drawn.dpi, format="png")

@@ -162,7 +162,7 @@ class Study:
             "artifact_bytes": size, "trained": about}
 
 
-def run(kind: Callable[..., Study], config: Any, workdir: Path, builder: Any,
+def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,
         results: Path | None = None) -> tuple[list[Study], list[dict[str, Any]]]:
   """Runs a study for every seed, or what is missing of it.
 
@@ -170,12 +170,17 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, builder: Any,
     kind: a subclass of `Study`.
     config: from a file in `configs/`; has seed and seeds.
     workdir: where stages go.
-    builder: of the data, prepared.
+    data_dir: see `data.builder`.
     results: where the report will be; None is the workdir.
 
   Returns:
     The studies, one a seed, and the rows of results.csv.
+
+  Raises:
+    ValueError: something in the configuration, the data or a file cannot be used;
+      the message names it.
   """
+  builder = data_lib.builder(config.data.name, data_dir, config.data.get("side"))
   studies = [kind(config, workdir, builder, seed, results)
              for seed in range(config.seed, config.seed + config.seeds)]
   rows = [study.row(name) for study in studies for name in study.names]

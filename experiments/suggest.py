@@ -15,7 +15,7 @@ import numpy as np
 
 import compress_jax as cj
 from compress_jax.search import Choice, Limits, Point, Table
-from experiments import baselines, data, recipes, scoring, study, suggest_report
+from experiments import baselines, recipes, scoring, study, suggest_report
 from experiments.progress import Log
 
 LIMITS = ("max_bytes", "max_latency_ms", "max_accuracy_drop")
@@ -23,25 +23,14 @@ SCOPES = {"uniform": "layer", "global": "global"}
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it, and writes its report.
+  """Runs the study, or what is missing of it, and writes its report; see `study.run`.
 
-  Args:
-    config: from `configs/suggest.py`.
-    workdir: where stages go; results go into a folder of it that the limits name.
-    data_dir: see `data.builder`.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration cannot be used, or no limit is
-      given; the message names it.
+  Results go into a folder of the workdir that the limits name.
   """
   check(config)
   results = workdir / "-".join(f"{k}={config[k]:g}" for k in LIMITS if config[k] is not None)
   results.mkdir(exist_ok=True)
-  builder = data.builder(config.data.name, data_dir)
-  studies, rows = study.run(Suggest, config, workdir, builder, results)
+  studies, rows = study.run(Suggest, config, workdir, data_dir, results)
   suggest_report.write(studies, rows, results, config)
   return rows
 

@@ -12,28 +12,15 @@ import jax
 import jax.numpy as jnp
 
 import compress_jax as cj
-from experiments import data, recipes, study, takeaways_report
+from experiments import recipes, study, takeaways_report
 from experiments.progress import Log
 from experiments.takeaways_config import check, pruned, sparsity
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it, and writes its tables.
-
-  Args:
-    config: from `configs/takeaways.py`.
-    workdir: where stages and results go.
-    data_dir: see `data.builder`.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration cannot be used; the message names it.
-  """
+  """Runs the study, or what is missing of it; writes its tables. See `study.run`."""
   check(config)
-  builder = data.builder(config.data.name, data_dir)
-  _, rows = study.run(Takeaways, config, workdir, builder)
+  _, rows = study.run(Takeaways, config, workdir, data_dir)
   takeaways_report.write(rows, workdir, config)
   return rows
 

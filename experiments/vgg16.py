@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from experiments import data, recipes, study, vgg16_report
+from experiments import recipes, study, vgg16_report
 from experiments.progress import Log
 
 PARENTS = {"base": None, "sparse": "base", "pruned": "sparse", "finetuned": "pruned",
@@ -16,22 +16,9 @@ PARENTS = {"base": None, "sparse": "base", "pruned": "sparse", "finetuned": "pru
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it, and writes its tables.
-
-  Args:
-    config: from `configs/vgg16_cifar10.py`.
-    workdir: where stages and results go.
-    data_dir: see `data.builder`.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration cannot be used; the message names it.
-  """
+  """Runs the study, or what is missing of it; writes its tables. See `study.run`."""
   check(config)
-  builder = data.builder(config.data.name, data_dir)
-  _, rows = study.run(VGG16, config, workdir, builder)
+  _, rows = study.run(VGG16, config, workdir, data_dir)
   vgg16_report.write(rows, workdir, config)
   return rows
 
