@@ -21,7 +21,7 @@ from hypothesis import settings
 
 # Compiling takes most of an example's time, and differs from run to run.
 settings.register_profile("compiled", deadline=None, derandomize=True,
-                          max_examples=20 if os.environ.get("ALL") else 6)
+                          max_examples=20 if os.environ.get("ALL") else 4)
 settings.load_profile("compiled")
 
 
