@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -147,11 +148,13 @@ class Study:
 
   def deploy(self, trained: recipes.Trained, directory: Path, **metadata: Any) -> dict[str, Any]:
     """Writes a stage's artifact, and returns its accuracies, sizes and what it is."""
-    about = {"name": trained.name, "arguments": dict(trained.arguments),
+    # As a resumed study reads it from metrics.json: the same bytes in the artifact.
+    arguments = json.loads(json.dumps(dict(trained.arguments), sort_keys=True))
+    about = {"name": trained.name, "arguments": arguments,
              "num_classes": trained.num_classes, "lifted": trained.lifted}
     size = cj.artifact.save(
         directory / "model.cjx", trained.variables, model=trained.name,
-        arguments=about["arguments"], lifted=trained.lifted, num_classes=trained.num_classes,
+        arguments=arguments, lifted=trained.lifted, num_classes=trained.num_classes,
         data=self.config.data.name, **metadata)
     params, nonzero = cj.count(trained.variables["params"])
     measured = cj.size(trained.variables, artifact_bytes=size)
