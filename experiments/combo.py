@@ -59,7 +59,8 @@ def figures(studies: Sequence[Combinations], rows: list[dict[str, Any]], folder:
   if config.get("deltas"):
     names = [f"{start}lrtf-delta{d}" for start in ("", "kd+") for d in config.deltas]
     combo_report.deltas([one.row(n) for one in studies for n in names], folder / "figure5.png")
-  text = combo_report.tables([*rows, *more])
+  text = (f"Ours on {config.data.name}, the paper's on CIFAR-10.\n\n"
+          + combo_report.tables([*rows, *more]))
   files.write(folder / "tables.md", text)
   say(text)
 
