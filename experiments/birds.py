@@ -30,11 +30,7 @@ def check(config: Any) -> None:
   limits = {"alpha": (0, 1), "temperature": (1e-3, 1e3), "data.side": (32, 4096),
             "prune.fraction": (0.001, 0.999), "prune.rounds": (1, 1000), "prune.l1": (0, 1),
             "prune.l2": (0, 1), **dict.fromkeys(("images", "calls", "seeds"), (1, 10**9))}
-  for field, (low, high) in limits.items():
-    part, _, name = field.rpartition(".")
-    value = (config[part] if part else config)[name]
-    if not low <= value <= high:
-      raise ValueError(f"config.{field}={value}: may be from {low} to {high}")
+  study.check(config, limits)
   for kind in config.prune.grid:
     if kind not in GRID:
       raise ValueError(f"config.prune.grid: {kind!r} may be one of {', '.join(GRID)}")

@@ -99,11 +99,9 @@ class Combinations(study.Study):
     c, technique = self.config, name.split("+")[-1]
     model = c[self._model(name)]
     if name == "conventional":
-      return recipes.teach(c.student.name, self.arguments(c.student), self.data,
-                           self.recipe(c.kd), work, log)
+      return self.teach(c.student, c.kd, work, log)
     if technique == "base":
-      return recipes.teach(model.name, self.arguments(model), self.data, self.recipe(c.base), work,
-                           log, c.get("weights") or "")
+      return self.teach(model, c.base, work, log, c.get("weights") or "")
     parent = self.trained(self.parent(name))
     if technique == "kd":
       return recipes.distil(parent, model.name, self.arguments(model), self.data,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import compress_jax as cj
 from experiments import data as data_lib
-from experiments import models
+from experiments import models, study
 
 TECHNIQUES = ("kd", "imp", "lrtf", "q")
 COMBOS = tuple("+".join(chosen) or "base" for count in range(len(TECHNIQUES) + 1)
@@ -31,12 +31,7 @@ _LIMITS = {
 
 def check(config: Any) -> None:
   """Raises a ValueError that names the first number or name that cannot be used."""
-  for field, (low, high) in _LIMITS.items():
-    value = config
-    for key in field.split("."):
-      value = value[key]
-    if not low <= value <= high:
-      raise ValueError(f"config.{field}={value}: may be from {low} to {high}")
+  study.check(config, _LIMITS)
   _check_choice("compute_dtype", config.compute_dtype, ("float32", "bfloat16"))
   for combo in selected(config):
     _check_choice("combos", combo, ("all", *COMBOS))

@@ -33,9 +33,7 @@ def check(config: Any) -> None:
   limits = {"base_epochs": (1, 10**4), "prune_epochs": (1, 10**4), "round_epochs": (1, 10**4),
             "batch_size": (1, 10**6), "steps_per_epoch": (0, 10**9), "learning_rate": (0, 10),
             "images": (1, 10**9), "compare_steps": (0, 10**6), "seeds": (1, 10**4)}
-  for field, (low, high) in limits.items():
-    if not low <= config[field] <= high:
-      raise ValueError(f"config.{field}={config[field]}: may be from {low} to {high}")
+  study.check(config, limits)
   for bits in config.bits:
     if bits not in cells.ROUNDED:
       raise ValueError(f"config.bits: {bits} may be one of {', '.join(map(str, cells.ROUNDED))}")

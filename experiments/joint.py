@@ -31,9 +31,7 @@ def check(config: Any) -> None:
   """Raises a ValueError that names the first field that cannot be used."""
   limits = {"sparsity": (0, 0.999), "bits": (2, 8), "activation_bits": (2, 8), "alpha": (0, 1),
             "temperature": (1e-3, 1e3), "images": (1, 10**9), "seeds": (1, 10**4)}
-  for field, (low, high) in limits.items():
-    if not low <= config[field] <= high:
-      raise ValueError(f"config.{field}={config[field]}: may be from {low} to {high}")
+  study.check(config, limits)
   steps = {config[part].train.steps_per_epoch for part in _SERIAL}
   batches = {config[part].train.batch_size for part in _SERIAL}
   if len(steps) > 1 or len(batches) > 1:
@@ -60,13 +58,12 @@ class Both(study.Study):
               "joint": ("joint", "kd", "imp", "q", "sparsity", "bits", "activation_bits",
                         "images")}[name]
     fields += ("student", "temperature", "alpha")
-    return {k: c[k].to_dict() if hasattr(c[k], "to_dict") else c[k] for k in fields}
+    return self.fields(*fields)
 
   def make(self, name: str, work: Path, log: Log) -> recipes.Outcome:
     c = self.config
     if name == "base":
-      return recipes.teach(c.model.name, self.arguments(c.model), self.data,
-                           self.recipe(c.base), work, log)
+      return self.teach(c.model, c.base, work, log)
     parent = self.trained(PARENTS[name])
     guided = {"temperature": c.temperature, "alpha": c.alpha}
     if name == "kd":

@@ -90,6 +90,16 @@ class Study:
     start = {"weights": self.weights} if self.weights else {}
     return {"technique": "base", "model": model.to_dict(), "recipe": part.to_dict(), **start}
 
+  def fields(self, *names: str) -> dict[str, Any]:
+    """Returns fields of the configuration, as a stage's specification has them."""
+    values = {name: self.config[name] for name in names}
+    return {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in values.items()}
+
+  def teach(self, model: Any, part: Any, work: Path, log: Log, weights: str = "") -> Any:
+    """Trains a model of the configuration as a part of it says; see `recipes.teach`."""
+    return recipes.teach(model.name, self.arguments(model), self.data, self.recipe(part), work,
+                         log, weights)
+
   @functools.cached_property
   def weights(self) -> str:
     """Hash of the file that the base model starts from, or "": it starts from scratch."""
@@ -163,6 +173,19 @@ class Study:
             "nonzero_params": nonzero, "dense_bytes": measured.dense,
             "nonzero_bytes": measured.nonzero, "gzip_bytes": measured.gzip,
             "artifact_bytes": size, "trained": about}
+
+
+def check(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:
+  """Raises a ValueError that names the first number outside its limits.
+
+  Args:
+    config: a study's configuration.
+    limits: {field: (lowest, highest)}; a field within a part is "part.field".
+  """
+  for field, (low, high) in limits.items():
+    value = functools.reduce(lambda part, key: part[key], field.split("."), config)
+    if not low <= value <= high:
+      raise ValueError(f"config.{field}={value}: may be from {low} to {high}")
 
 
 def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,

@@ -144,8 +144,7 @@ class Suggest(study.Study):
   def make(self, name: str, work: Path, log: Log) -> recipes.Outcome:
     c = self.config
     if name == "base":
-      return recipes.teach(c.model.name, self.arguments(c.model), self.data, self.recipe(c.base),
-                           work, log)
+      return self.teach(c.model, c.base, work, log)
     if name == "sensitivity":
       return self._sensitivity(log)
     return self._search(log) if name == "search" else self._deployed(name, work, log)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compress_jax.files import write_json
+from compress_jax import files
 from compress_jax.search import Choice, Table
 from experiments import report, report_page, suggest_figures
 from experiments.progress import say
@@ -32,8 +32,8 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
         kind: one.table(kind) for kind in ("accuracy", "bytes")}
     layers = plan_rows(one.plan(one.chosen), tables["accuracy"], tables["bytes"])
     text = plan_text(own, layers, found, config)
-    (folder / f"plan{name}.md").write_text(text)
-    write_json(folder / f"plan{name}.json", {
+    files.write(folder / f"plan{name}.md", text)
+    files.write_json(folder / f"plan{name}.json", {
         "chosen": [r for r in own if r["chosen"]], "layers": layers})
     suggest_figures.front(own, found, config, folder / f"front{name}.png")
     suggest_figures.sensitivity(tables["accuracy"], folder / f"sensitivity{name}.png")

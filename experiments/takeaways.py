@@ -71,8 +71,7 @@ class Takeaways(study.Study):
   def make(self, name: str, work: Path, log: Log) -> recipes.Outcome:
     c, last = self.config, name.split("+")[-1]
     if name == "base":
-      return recipes.teach(c.model.name, self.arguments(c.model), self.data,
-                           self.recipe(c.base), work, log)
+      return self.teach(c.model, c.base, work, log)
     if name == "ensemble":
       return ensemble([self.trained(member) for member in c.ensemble]), {}
     parent = self.trained(self.parent(name))

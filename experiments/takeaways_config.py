@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
+
+from experiments import study
 
 _LIMITS = {
     "distil.temperature": (1e-3, 1e3), "distil.alpha": (0, 1), "pruning.fraction": (0.001, 0.999),
@@ -15,10 +16,7 @@ _LIMITS = {
 
 def check(config: Any) -> None:
   """Raises a ValueError that names the first field that cannot be used."""
-  for field, (low, high) in _LIMITS.items():
-    value = functools.reduce(lambda part, key: part[key], field.split("."), config)
-    if not low <= value <= high:
-      raise ValueError(f"config.{field}={value}: may be from {low} to {high}")
+  study.check(config, _LIMITS)
   rounds = list(config.pruning.rounds)
   if not rounds or rounds != sorted(set(rounds)) or rounds[0] < 1:
     raise ValueError(f"config.pruning.rounds={tuple(rounds)}: may be rising whole numbers from 1")

@@ -28,10 +28,8 @@ def check(config: Any) -> None:
   for ratio in (config.ratio, *config.ratios):
     if not 0 <= ratio < 1:
       raise ValueError(f"config.ratios: {ratio} may be from 0 to below 1")
-  for field in ("temperature", "alpha", "images", "calls", "seeds"):
-    low, high = {"alpha": (0, 1), "temperature": (1e-3, 1e3)}.get(field, (1, 10**9))
-    if not low <= config[field] <= high:
-      raise ValueError(f"config.{field}={config[field]}: may be from {low} to {high}")
+  study.check(config, {"temperature": (1e-3, 1e3), "alpha": (0, 1),
+                       **dict.fromkeys(("images", "calls", "seeds"), (1, 10**9))})
 
 
 class VGG16(study.Study):
@@ -52,13 +50,12 @@ class VGG16(study.Study):
     fields = {"sparse": ("sparse",), "pruned": ("ratio",), "finetuned": ("finetune",),
               "distilled": ("distil", "temperature", "alpha", "student"),
               "quantized8": ("images",)}.get(name, ())
-    return {k: c[k].to_dict() if hasattr(c[k], "to_dict") else c[k] for k in fields}
+    return self.fields(*fields)
 
   def make(self, name: str, work: Path, log: Log) -> recipes.Outcome:
     c = self.config
     if name == "base":
-      return recipes.teach(c.model.name, self.arguments(c.model), self.data,
-                           self.recipe(c.base), work, log)
+      return self.teach(c.model, c.base, work, log)
     parent = self.trained(self.parent(name))
     if name in ("sparse", "finetuned"):
       part = c.sparse if name == "sparse" else c.finetune
