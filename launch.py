@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
   module, _, function = config.study.rpartition(".")
   getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
   if config.get("combo") and "combine" in config:
-    from experiments import combo
+    from experiments.studies.combo import study as combo
     combo.run(combo.beside(config), workdir, _DATA_DIR.value, workdir / "combo")
 
 

@@ -1,40 +1,28 @@
 """compress_jax: neural-network compression as pure functions over parameter trees."""
 
-from compress_jax import (
-  artifact,
-  checkpoint,
-  distill,
-  export,
-  factorize,
-  fold,
-  kernels,
-  metrics,
-  penalties,
-  prune,
-  quantize,
-  schedules,
-  search,
-  stages,
-)
+from compress_jax import distill, export, factorize, kernels, metrics, prune, quantize, search
+from compress_jax.io import artifact, checkpoint, stages
 from compress_jax.leaves import (
-  Activation,
-  BlockSparse,
-  Clustered,
-  Dynamic,
-  FakeFloat,
-  FakeQuant,
-  Float,
-  Leaf,
-  LowRank,
-  Masked,
-  Quantized,
-  Spatial,
-  Tucker2,
-  is_leaf,
+    Activation,
+    BlockSparse,
+    Clustered,
+    Dynamic,
+    FakeFloat,
+    FakeQuant,
+    Float,
+    Leaf,
+    LowRank,
+    Masked,
+    Quantized,
+    Spatial,
+    Tucker2,
+    is_leaf,
 )
-from compress_jax.lift import capture, lift
-from compress_jax.rules import Captured, NoRule
-from compress_jax.size import Size, count, size
+from compress_jax.lift.interpreter import capture, lift
+from compress_jax.lift.registry import Captured, NoRule
+from compress_jax.metrics.size import Size, count, size
+from compress_jax.prune import penalties, schedules
+from compress_jax.quantize import fold
 from compress_jax.tree import dense, entries, freeze, merge, partition
 from compress_jax.version import __version__
 

@@ -21,18 +21,18 @@ rate, batch size, temperature, alpha, penalty or epochs of a round.
 
 from ml_collections import ConfigDict
 
-from experiments import settings
+from configs import common
 
 
 def get_config(arg: str = "full") -> ConfigDict:
   """Returns the study's configuration for "full", "short" or "smoke"."""
-  config = settings.common("experiments.birds.run", {
+  config = common.common("experiments.studies.birds.study.run", {
       "name": "folder", "side": 224, "augment": {"crop": 16, "flip": True}})
   config.update({
-      "model": settings.model("resnet50", standardize=True),
+      "model": common.model("resnet50", standardize=True),
       "weights": "",  # torchvision's resnet50, a .pth or .safetensors file
-      "squeezenet": settings.model("squeezenet", standardize=True),
-      "studentnet": settings.model("studentnet"),
+      "squeezenet": common.model("squeezenet", standardize=True),
+      "studentnet": common.model("studentnet"),
       "base": {"train": _train(30)},
       "students": {"train": _train(30, learning_rate=1e-3)},
       "temperature": 5.0,
@@ -43,21 +43,21 @@ def get_config(arg: str = "full") -> ConfigDict:
                 "grid": ("layer-l1", "layer-l2", "global-l1", "global-l2"),
                 "l1": 1e-7, "l2": 1e-5},
       # SqueezeNet has no linear layer to factorize.
-      "combine": settings.combinations(
-          settings.model("studentnet"), kd=_train(30, learning_rate=1e-3),
+      "combine": common.combinations(
+          common.model("studentnet"), kd=_train(30, learning_rate=1e-3),
           imp=_train(5, learning_rate=1e-4)),
   })
-  return settings.spend("configs/birds.py", arg, {
+  return common.spend("configs/birds.py", arg, {
       "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
 
 
 def _train(epochs: int, **changes: float) -> ConfigDict:
-  return settings.train(epochs, **{"batch_size": 64, "learning_rate": 3e-4, **changes})
+  return common.train(epochs, **{"batch_size": 64, "learning_rate": 3e-4, **changes})
 
 
 def _few(config: ConfigDict, epochs: int, steps: int, batch: int) -> None:
-  settings.few((config.base, config.students, config.combine.kd), steps, batch, epochs)
-  settings.few((config.prune, config.combine.imp), steps, batch)
+  common.few((config.base, config.students, config.combine.kd), steps, batch, epochs)
+  common.few((config.prune, config.combine.imp), steps, batch)
   config.combine.imp.rounds = 1
   config.combine.q.images = config.images
 

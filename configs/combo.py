@@ -16,7 +16,7 @@ file that loses little is that of imp+q.
 
 from ml_collections import ConfigDict
 
-from experiments import settings
+from configs import common
 
 
 def get_config(arg: str = "digits") -> ConfigDict:
@@ -39,7 +39,7 @@ def _spend(config: ConfigDict, item: str) -> None:
     for one in sizes[item]:
       _spend(config, one)
     if sizes[item]:
-      settings.few((config.base, config.kd, config.imp), config.base.train.steps_per_epoch, 32)
+      common.few((config.base, config.kd, config.imp), config.base.train.steps_per_epoch, 32)
     return
   key, _, value = item.partition("=")
   if key not in ("epochs", "steps", "images", "rounds") or not value.isdigit() or int(value) < 1:
@@ -57,16 +57,16 @@ def _spend(config: ConfigDict, item: str) -> None:
 
 def _cifar10() -> ConfigDict:
   """The paper's full recipe."""
-  config = settings.common("experiments.combo.run", {
+  config = common.common("experiments.studies.combo.study.run", {
       "name": "cifar10", "augment": {"crop": 4, "flip": True, "rotate": 10.0, "jitter": 0.2}})
   config.update({
-      "teacher": settings.model("densenet", depth=40, growth=12, stem=16),
-      "base": {"train": settings.train(100)},
+      "teacher": common.model("densenet", depth=40, growth=12, stem=16),
+      "base": {"train": common.train(100)},
       "conventional": True,  # also the student without a teacher (Figure 3)
       "deltas": (1, 2, 3, 4, 5, 6, 7),  # r_max - rank, for Figure 5
-      **settings.combinations(
-          settings.model("convnet", widths=(16, 32, 64), hidden=(128, 64)),
-          kd=settings.train(500), imp=settings.train(100)),
+      **common.combinations(
+          common.model("convnet", widths=(16, 32, 64), hidden=(128, 64)),
+          kd=common.train(500), imp=common.train(100)),
   })
   return config
 
@@ -78,9 +78,9 @@ def _mnist() -> ConfigDict:
   config.data.augment.update({"crop": 2, "flip": False, "jitter": 0.0})
   config.teacher.arguments.update({"depth": 10})
   config.student.arguments.update({"widths": (8, 16, 24), "hidden": (32, 24)})
-  config.base.train = settings.train(4, learning_rate=3e-3)
-  config.kd.train = settings.train(6, learning_rate=3e-3)
-  config.imp.update({"train": settings.train(3, steps_per_epoch=200), "tolerance": 0.003,
+  config.base.train = common.train(4, learning_rate=3e-3)
+  config.kd.train = common.train(6, learning_rate=3e-3)
+  config.imp.update({"train": common.train(3, steps_per_epoch=200), "tolerance": 0.003,
                      "rounds": 12})
   config.deltas = (1, 2, 3, 4, 5, 6)
   return config
@@ -93,9 +93,9 @@ def _digits() -> ConfigDict:
   config.data.augment.update({"crop": 1, "flip": False, "jitter": 0.0})
   config.teacher.arguments.update({"depth": 10})
   config.student.arguments.update({"widths": (12, 24, 32), "hidden": (48, 32)})
-  config.base.train = settings.train(16, steps_per_epoch=50, learning_rate=3e-3)
-  config.kd.train = settings.train(16, steps_per_epoch=50, learning_rate=3e-3)
-  config.imp.update({"train": settings.train(4, steps_per_epoch=50), "rounds": 10})
+  config.base.train = common.train(16, steps_per_epoch=50, learning_rate=3e-3)
+  config.kd.train = common.train(16, steps_per_epoch=50, learning_rate=3e-3)
+  config.imp.update({"train": common.train(4, steps_per_epoch=50), "rounds": 10})
   config.q.images = 512
   config.conventional, config.deltas = False, ()
   return config

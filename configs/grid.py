@@ -16,17 +16,17 @@ Expected (paper, CNN): 98.17 % dense; 97.80 % at 8 bits; 95.95 % at 90 % sparsit
 
 from ml_collections import ConfigDict
 
-from experiments import settings
+from configs import common
 
 
 def get_config(arg: str = "mnist") -> ConfigDict:
   """Returns the study's configuration for "DATA[,full|short|smoke]"."""
   name, _, budget = (arg or "mnist").partition(",")
-  models = {"mnist": settings.model("cnn"), "cifar10": settings.model("alexnet", side=227)}
+  models = {"mnist": common.model("cnn"), "cifar10": common.model("alexnet", side=227)}
   if name not in models:
     raise ValueError(f"configs/grid.py:{name}: may be one of {', '.join(models)}")
   rate = 1e-3 if name == "mnist" else 1e-4
-  config = settings.common("experiments.grid.run", {"name": name, "validation": 0.3})
+  config = common.common("experiments.studies.grid.study.run", {"name": name, "validation": 0.3})
   config.update({
       "model": models[name],
       "sparsities": (0.0, 0.5, 0.75, 0.9, 0.95, 0.99),
@@ -41,12 +41,12 @@ def get_config(arg: str = "mnist") -> ConfigDict:
       "vmap": False,
       "compare_steps": 0,
       # The paper has no student: a small one of ours.
-      "combine": {**settings.combinations(
-          settings.model("convnet", widths=(8, 16, 24), hidden=(32, 24)),
-          kd=settings.train(12), imp=settings.train(12, learning_rate=rate)),
-          "base": {"train": settings.train(12, learning_rate=rate)}},
+      "combine": {**common.combinations(
+          common.model("convnet", widths=(8, 16, 24), hidden=(32, 24)),
+          kd=common.train(12), imp=common.train(12, learning_rate=rate)),
+          "base": {"train": common.train(12, learning_rate=rate)}},
   })
-  return settings.spend("configs/grid.py", budget,
+  return common.spend("configs/grid.py", budget,
                         {"full": _full, "short": _short, "smoke": _smoke}, config)
 
 
@@ -78,5 +78,5 @@ def _few_steps(config: ConfigDict) -> None:
 
 def _combine(config: ConfigDict) -> None:
   parts = config.combine
-  settings.few((parts.base, parts.kd, parts.imp), config.steps_per_epoch, config.batch_size)
+  common.few((parts.base, parts.kd, parts.imp), config.steps_per_epoch, config.batch_size)
   parts.imp.rounds, parts.q.images = 2, config.images

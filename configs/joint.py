@@ -15,16 +15,16 @@ import functools
 
 from ml_collections import ConfigDict
 
-from experiments import settings
+from configs import common
 
 _AUGMENT = {"digits": {"crop": 1, "rotate": 10.0}, "mnist": {"crop": 2, "rotate": 10.0},
             "cifar10": {"crop": 4, "flip": True}}
-_TEACHERS = {"digits": settings.model("densenet", depth=10, growth=12, stem=16),
-             "mnist": settings.model("densenet", depth=10, growth=12, stem=16),
-             "cifar10": settings.model("resnet18")}
-_STUDENTS = {"digits": settings.model("convnet", widths=(12, 24, 32), hidden=(48, 32)),
-             "mnist": settings.model("convnet", widths=(8, 16, 24), hidden=(32, 24)),
-             "cifar10": settings.model("convnet", widths=(32, 64, 128), hidden=(128, 64))}
+_TEACHERS = {"digits": common.model("densenet", depth=10, growth=12, stem=16),
+             "mnist": common.model("densenet", depth=10, growth=12, stem=16),
+             "cifar10": common.model("resnet18")}
+_STUDENTS = {"digits": common.model("convnet", widths=(12, 24, 32), hidden=(48, 32)),
+             "mnist": common.model("convnet", widths=(8, 16, 24), hidden=(32, 24)),
+             "cifar10": common.model("convnet", widths=(32, 64, 128), hidden=(128, 64))}
 
 
 def get_config(arg: str = "digits") -> ConfigDict:
@@ -32,10 +32,11 @@ def get_config(arg: str = "digits") -> ConfigDict:
   name, _, budget = (arg or "digits").partition(",")
   if name not in _STUDENTS:
     raise ValueError(f"configs/joint.py:{name}: may be one of {', '.join(_STUDENTS)}")
-  config = settings.common("experiments.joint.run", {"name": name, "augment": _AUGMENT[name]})
+  config = common.common("experiments.studies.joint.study.run",
+                         {"name": name, "augment": _AUGMENT[name]})
   large = name == "cifar10"
   rate = 1e-3 if large else 3e-3
-  train = functools.partial(settings.train, steps_per_epoch=50 if name == "digits" else 0)
+  train = functools.partial(common.train, steps_per_epoch=50 if name == "digits" else 0)
   config.update({
       "model": _TEACHERS[name],
       "student": _STUDENTS[name],
@@ -52,11 +53,11 @@ def get_config(arg: str = "digits") -> ConfigDict:
       "bits": 8,
       "activation_bits": 8,
       "images": 2048 if large else 512,
-      "combine": settings.combinations(
+      "combine": common.combinations(
           _STUDENTS[name], kd=train(100 if large else 16, learning_rate=rate),
           imp=train(40 if large else 4)),
   })
-  return settings.spend("configs/joint.py", budget, {
+  return common.spend("configs/joint.py", budget, {
       "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
 
 
@@ -65,14 +66,14 @@ def _parts(config: ConfigDict) -> list[ConfigDict]:
 
 
 def _short(config: ConfigDict) -> None:
-  settings.few(_parts(config), 50, 32, epochs=3)
+  common.few(_parts(config), 50, 32, epochs=3)
   config.data.limit = config.data.limit or 4000
   config.combine.imp.rounds = 2
 
 
 def _smoke(config: ConfigDict) -> None:
-  settings.few(_parts(config), 8, 16, epochs=2)
+  common.few(_parts(config), 8, 16, epochs=2)
   config.data.limit, config.images, config.joint.every = 300, 64, 2
   config.combine.imp.rounds = 1
-  config.model = settings.model("convnet", widths=(6, 8, 8), hidden=(16, 12))
-  config.student = settings.model("convnet", widths=(4, 4, 4), hidden=(8, 8))
+  config.model = common.model("convnet", widths=(6, 8, 8), hidden=(16, 12))
+  config.student = common.model("convnet", widths=(4, 4, 4), hidden=(8, 8))

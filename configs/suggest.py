@@ -18,7 +18,7 @@ The future work of "An analysis of compression methods", section VIII.
 
 from ml_collections import ConfigDict, config_dict
 
-from experiments import settings
+from configs import common
 
 
 def get_config(arg: str = "digits") -> ConfigDict:
@@ -27,7 +27,7 @@ def get_config(arg: str = "digits") -> ConfigDict:
   made = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
   if name not in made:
     raise ValueError(f"configs/suggest.py:{name}: may be one of {', '.join(made)}")
-  config = settings.common("experiments.suggest.run", {"name": name})
+  config = common.common("experiments.studies.suggest.study.run", {"name": name})
   config.update({
       "max_bytes": config_dict.placeholder(int),
       "max_latency_ms": config_dict.placeholder(float),
@@ -44,36 +44,36 @@ def get_config(arg: str = "digits") -> ConfigDict:
       "deploy": 4,  # points of the front that are fine-tuned and deployed beside the best
   })
   made[name](config)
-  return settings.spend("configs/suggest.py", budget, {
+  return common.spend("configs/suggest.py", budget, {
       "short": _short, "full": _combine, "smoke": _smoke}, config)
 
 
 def _combine(config: ConfigDict) -> None:
-  config.combine = settings.combinations(
-      settings.model("convnet", widths=(4, 8, 12), hidden=(24, 16)),
+  config.combine = common.combinations(
+      common.model("convnet", widths=(4, 8, 12), hidden=(24, 16)),
       kd=config.base.train.copy_and_resolve_references(),
       imp=config.finetune.train.copy_and_resolve_references(), rounds=10)
 
 
 def _digits(config: ConfigDict) -> None:
   config.data.validation, config.data.augment.crop = 0.3, 1
-  config.model = settings.model("convnet")
-  config.base = ConfigDict({"train": settings.train(20, steps_per_epoch=50, learning_rate=3e-3)})
-  config.finetune = ConfigDict({"train": settings.train(4, steps_per_epoch=50)})
+  config.model = common.model("convnet")
+  config.base = ConfigDict({"train": common.train(20, steps_per_epoch=50, learning_rate=3e-3)})
+  config.finetune = ConfigDict({"train": common.train(4, steps_per_epoch=50)})
 
 
 def _mnist(config: ConfigDict) -> None:
   config.data.augment.crop = 2
-  config.model = settings.model("convnet")
-  config.base = ConfigDict({"train": settings.train(8, learning_rate=3e-3)})
-  config.finetune = ConfigDict({"train": settings.train(2)})
+  config.model = common.model("convnet")
+  config.base = ConfigDict({"train": common.train(8, learning_rate=3e-3)})
+  config.finetune = ConfigDict({"train": common.train(2)})
 
 
 def _cifar10(config: ConfigDict) -> None:
   config.data.augment.update({"crop": 4, "flip": True})
-  config.model = settings.model("vgg")
-  config.base = ConfigDict({"train": settings.train(100)})
-  config.finetune = ConfigDict({"train": settings.train(20, learning_rate=1e-4)})
+  config.model = common.model("vgg")
+  config.base = ConfigDict({"train": common.train(100)})
+  config.finetune = ConfigDict({"train": common.train(20, learning_rate=1e-4)})
 
 
 def _short(config: ConfigDict) -> None:
@@ -81,21 +81,21 @@ def _short(config: ConfigDict) -> None:
                          "ranks": (None, 0.5)})
   config.search.evaluations, config.search.images = 100, 1000
   if config.data.name == "mnist":
-    config.model = settings.model("convnet", widths=(8, 16, 32), hidden=(64, 32))
+    config.model = common.model("convnet", widths=(8, 16, 32), hidden=(64, 32))
     config.base.train.update({"epochs": 3, "steps_per_epoch": 200})
     config.finetune.train.update({"epochs": 1, "steps_per_epoch": 100})
   if config.data.name == "cifar10":
-    config.model = settings.model("vgg", groups=((16, 16), (32, 32), (64, 64)))
+    config.model = common.model("vgg", groups=((16, 16), (32, 32), (64, 64)))
     config.data.limit = 10000
-    settings.few((config.base, config.finetune), 100, 64, epochs=2)
+    common.few((config.base, config.finetune), 100, 64, epochs=2)
   _combine(config)
 
 
 def _smoke(config: ConfigDict) -> None:
-  config.model = settings.model("cnn", features=4)
+  config.model = common.model("cnn", features=4)
   config.choices.update({"sparsities": (0.0, 0.8), "bits": (None, 4), "ranks": (None,)})
   config.search.evaluations, config.deploy, config.calls = 12, 1, 3
   config.data.limit = 300
-  settings.few((config.finetune,), 20, 32)
-  settings.few((config.base,), 50, 32, epochs=3)
+  common.few((config.finetune,), 20, 32)
+  common.few((config.base,), 50, 32, epochs=3)
   _combine(config)

@@ -20,17 +20,17 @@ last layer and the norms alone: by Table I's sizes about 185 K parameters are ne
 
 from ml_collections import ConfigDict
 
-from experiments import settings
+from configs import common
 from experiments.models.students import STUDENTS
 
 
 def get_config(arg: str = "full") -> ConfigDict:
   """Returns the study's configuration for "full", "short" or "smoke"."""
-  config = settings.common("experiments.takeaways.run", {
+  config = common.common("experiments.studies.takeaways.study.run", {
       "name": "cifar10", "augment": {"crop": 4, "flip": True}})
-  students = {name: settings.model("student", **fields) for name, fields in STUDENTS.items()}
+  students = {name: common.model("student", **fields) for name, fields in STUDENTS.items()}
   config.update({
-      "model": settings.model("resnet18"),
+      "model": common.model("resnet18"),
       "students": students,  # "combined" is the one of Table III
       "ensemble": ("model4", "model5", "model6"),
       "base": {"train": _train(100)},
@@ -42,18 +42,18 @@ def get_config(arg: str = "full") -> ConfigDict:
       "qat": {"train": _train(20, learning_rate=1e-4), "bits": 8, "activation_bits": 8,
               "images": 2048},
       "calls": 50,
-      "combine": settings.combinations(students["combined"], kd=_train(100), imp=_train(15)),
+      "combine": common.combinations(students["combined"], kd=_train(100), imp=_train(15)),
   })
-  return settings.spend("configs/takeaways.py", arg, {
+  return common.spend("configs/takeaways.py", arg, {
       "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
 
 
 def _train(epochs: int, **changes: float) -> ConfigDict:
-  return settings.train(epochs, **{"final_learning_rate": 1e-6, **changes})
+  return common.train(epochs, **{"final_learning_rate": 1e-6, **changes})
 
 
 def _few(config: ConfigDict, steps: int, batch: int, images: int) -> None:
-  settings.few((config.base, config.distil, config.pruning, config.qat, config.combine.kd,
+  common.few((config.base, config.distil, config.pruning, config.qat, config.combine.kd,
                 config.combine.imp), steps, batch)
   config.combine.imp.rounds = 2
   for part in (config.static, config.qat, config.combine.q):
@@ -75,6 +75,6 @@ def _smoke(config: ConfigDict) -> None:
   _few(config, 3, 16, 32)
   config.model.arguments = ConfigDict({"stages": (1,), "width": 4})
   tiny = {"channels": (4,), "hidden": (8,), "pools": 1}
-  config.students = {name: settings.model("student", **tiny)
+  config.students = {name: common.model("student", **tiny)
                      for name in ("baseline", "model4", "model5", "model6", "combined")}
   config.combine.student = config.students.combined

@@ -15,7 +15,7 @@ is more than VGG-16 for CIFAR-10 has, 58.9 MB), its student, nor epochs or lambd
 
 from ml_collections import ConfigDict
 
-from experiments import settings
+from configs import common
 
 # 4.5 M parameters, 18 MB.
 _STUDENT = ((36, 36), (72, 72), (142,) * 3, (284,) * 3, (284,) * 3)
@@ -23,11 +23,11 @@ _STUDENT = ((36, 36), (72, 72), (142,) * 3, (284,) * 3, (284,) * 3)
 
 def get_config(arg: str = "full") -> ConfigDict:
   """Returns the study's configuration for "full", "short" or "smoke"."""
-  config = settings.common("experiments.vgg16.run", {
+  config = common.common("experiments.studies.vgg16_cifar10.study.run", {
       "name": "cifar10", "augment": {"crop": 4, "flip": True}})
   config.update({
-      "model": settings.model("vgg"),
-      "student": settings.model("vgg", groups=_STUDENT),
+      "model": common.model("vgg"),
+      "student": common.model("vgg", groups=_STUDENT),
       "base": {"train": _train(100)},
       "sparse": {"train": _train(20, l1=1e-6, learning_rate=1e-4)},
       "finetune": {"train": _train(40, learning_rate=1e-4)},
@@ -38,19 +38,19 @@ def get_config(arg: str = "full") -> ConfigDict:
       "ratios": (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9),
       "images": 2048,
       "calls": 50,
-      "combine": settings.combinations(settings.model("vgg", groups=_STUDENT), kd=_train(100),
+      "combine": common.combinations(common.model("vgg", groups=_STUDENT), kd=_train(100),
                                        imp=_train(40, learning_rate=1e-4)),
   })
-  return settings.spend("configs/vgg16_cifar10.py", arg, {
+  return common.spend("configs/vgg16_cifar10.py", arg, {
       "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
 
 
 def _train(epochs: int, **changes: float) -> ConfigDict:
-  return settings.train(epochs, **{"final_learning_rate": 1e-6, "l1": 0.0, **changes})
+  return common.train(epochs, **{"final_learning_rate": 1e-6, "l1": 0.0, **changes})
 
 
 def _few(config: ConfigDict, steps: int, batch: int) -> None:
-  settings.few((config.base, config.sparse, config.finetune, config.distil, config.combine.kd,
+  common.few((config.base, config.sparse, config.finetune, config.distil, config.combine.kd,
                 config.combine.imp), steps, batch)
   config.combine.imp.rounds = 2
   config.combine.q.images = config.images

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.export
 
-from compress_jax import files, tree
+from compress_jax import tree
 from compress_jax.export import inputs
-from compress_jax.lift import lift
+from compress_jax.io import files
+from compress_jax.lift.interpreter import lift
 
 _SYMBOLIC_FAILS = (TypeError, ValueError, NotImplementedError)
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax import files, manifest, tree
+from compress_jax import tree
 from compress_jax.export.extras import need
+from compress_jax.io import files
+from compress_jax.io.structure import describe
 from compress_jax.leaves import Node, is_leaf
 
 
@@ -48,7 +50,7 @@ def safetensors(path: str | os.PathLike[str], params: Any, *, dense: bool = Fals
   failures = (TypeError, ValueError, KeyError, need("safetensors", "safetensors").SafetensorError)
   params = tree.freeze(params)
   params = tree.dense(params) if dense else params
-  structure, arrays = manifest.describe(params)
+  structure, arrays = describe(params)
   names = _names(params, arrays)
   tensors = {names[old]: np.ascontiguousarray(x).reshape(x.shape) for old, x in arrays.items()}
   described = json.dumps(_renamed(structure, names), separators=(",", ":"))

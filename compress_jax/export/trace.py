@@ -20,9 +20,10 @@ from jax.extend.core import primitives
 from compress_jax import tree
 from compress_jax.leaves import Activation, Dynamic, Leaf, base, is_leaf
 from compress_jax.leaves.base import Array
-from compress_jax.lift import Interpreter, interpret
-from compress_jax.rules import RULES, Ref, control_flow
-from compress_jax.rules.contraction import Contraction, Conv
+from compress_jax.lift.contraction import Contraction, Conv
+from compress_jax.lift.interpreter import Interpreter, interpret
+from compress_jax.lift.registry import RULES, Ref
+from compress_jax.lift.rules import control_flow
 
 # Programs in programs whose own name no graph keeps.
 _INLINED = {primitives.jit_p: "jaxpr", primitives.remat_p: "jaxpr",

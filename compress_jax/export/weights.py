@@ -12,7 +12,7 @@ import numpy as np
 from compress_jax.export.extras import need
 from compress_jax.leaves import BlockSparse, Clustered, Float, Quantized, dense_of, is_leaf
 from compress_jax.leaves.grid import spread
-from compress_jax.rules.structure import transposed
+from compress_jax.lift.rules.transpose import transposed
 
 # (tensors that are stored, nodes)
 Piece = tuple[list[Any], list[Any]]

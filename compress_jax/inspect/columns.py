@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compress_jax import summary
 from compress_jax.inspect.lineage import Stage
 from compress_jax.inspect.reader import Inspection
+from compress_jax.io import leaf_summary
 
 Row = Mapping[str, Any]
 
@@ -63,7 +63,7 @@ def leaf_rows(found: Inspection) -> list[dict[str, Any]]:
   rows = []
   for leaf in found.leaves:
     share = getattr(leaf, measure) / whole if whole else None
-    rows.append({**dict.fromkeys(LEAF), **summary.to_json(leaf), "share": share})
+    rows.append({**dict.fromkeys(LEAF), **leaf_summary.to_json(leaf), "share": share})
   return rows
 
 

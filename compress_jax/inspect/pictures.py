@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax import summary
 from compress_jax.inspect.svg import Histogram
+from compress_jax.io import leaf_summary
 from compress_jax.leaves import BlockSparse, Masked, dense_of
 
 LARGEST = 128  # pixels a side
@@ -68,8 +68,8 @@ def masks_of(x: Any) -> dict[str, np.ndarray]:
   """
   names = [f"{name}: " for name in getattr(x, "parts", ())] or [""]
   found = {}
-  for name, part in zip(names, summary.parts(x), strict=True):
-    masks = [n.mask for n in summary.nodes(part) if isinstance(n, Masked)]
+  for name, part in zip(names, leaf_summary.parts(x), strict=True):
+    masks = [n.mask for n in leaf_summary.nodes(part) if isinstance(n, Masked)]
     if masks:
       found[f"{name}mask"] = np.asarray(masks[0])
     elif part.ndim >= 2 and part.size:

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from compress_jax import arrays, artifact, checkpoint, manifest, summary
 from compress_jax.inspect.lineage import Stage, ancestors, depth_first, is_stage, read_stage
-from compress_jax.summary import LeafSummary
+from compress_jax.io import artifact, checkpoint, leaf_summary, orbax_arrays
+from compress_jax.io.leaf_summary import LeafSummary
+from compress_jax.io.structure import describe
 
 KINDS = "a stage's directory, a checkpoint, a workdir (with stages/ in it) or an artifact (.cjx)"
 
@@ -61,11 +62,11 @@ class Inspection:
   def totals(self) -> dict[str, float | None]:
     """Sums over the leaves; gzip and artifact are of the whole model where known."""
     params = sum(leaf.params for leaf in self.leaves)
-    nonzero = summary.total([leaf.nonzero for leaf in self.leaves])
+    nonzero = leaf_summary.total([leaf.nonzero for leaf in self.leaves])
     found = {"params": params, "nonzero": nonzero,
              "sparsity": 1 - nonzero / params if params and nonzero is not None else None}
     for field in ("dense_bytes", "nonzero_bytes", "packed_bytes", "gzip_bytes"):
-      found[field] = summary.total([getattr(leaf, field) for leaf in self.leaves])
+      found[field] = leaf_summary.total([getattr(leaf, field) for leaf in self.leaves])
     numbers = self.stage.numbers if self.stage else {}
     found = {k: numbers.get(k) if v is None else v for k, v in found.items()}
     size = self.path.stat().st_size if self.what == "artifact" else (
@@ -109,7 +110,7 @@ def read(path: str | os.PathLike[str], *,
     return _checkpoint(path)
   if (path / "stages").is_dir():
     return _workdir(path)
-  if arrays.looks_like(path):
+  if orbax_arrays.looks_like(path):
     return _bare(path)
   raise InspectError(f"{path}: is none of these: {KINDS}")
 
@@ -121,7 +122,7 @@ def _lineage(directory: Path) -> tuple[Stage, ...]:
 def _artifact(path: Path, progress: artifact.Progress | None) -> Inspection:
   params, metadata = _loaded_artifact(path, progress)
   return Inspection(path=path, what="artifact", metadata=metadata, lineage=_lineage(path.parent),
-                    leaves=tuple(summary.summarize(params, gzip=True)))
+                    leaves=tuple(leaf_summary.summarize(params, gzip=True)))
 
 
 def _loaded_artifact(path: Path, progress: artifact.Progress | None = None
@@ -152,9 +153,9 @@ def _with_manifest(made: Inspection, path: Path) -> Inspection:
   try:
     known = checkpoint.read_manifest(path)
     if "summary" in known:
-      leaves = tuple(map(summary.from_json, known["summary"]))
+      leaves = tuple(map(leaf_summary.from_json, known["summary"]))
     else:  # an older version's
-      leaves = tuple(summary.outline(known["structure"]))
+      leaves = tuple(leaf_summary.outline(known["structure"]))
   except (checkpoint.CheckpointError, TypeError, ValueError, AttributeError) as error:
     return dataclasses.replace(made, failures=(*made.failures, str(error)))
   return dataclasses.replace(
@@ -171,10 +172,10 @@ def _workdir(path: Path) -> Inspection:
 
 def _bare(path: Path) -> Inspection:
   try:
-    structure, _ = manifest.describe(jax.tree.map(_hollow, arrays.shapes(path)))
+    structure, _ = describe(jax.tree.map(_hollow, orbax_arrays.shapes(path)))
   except ValueError as error:
     raise InspectError(f"{path}: an Orbax checkpoint that cannot be read ({error})") from None
-  return Inspection(path=path, what="orbax", leaves=tuple(summary.outline(structure)))
+  return Inspection(path=path, what="orbax", leaves=tuple(leaf_summary.outline(structure)))
 
 
 def _hollow(entry: Any) -> Any:
@@ -207,7 +208,7 @@ def tree_of(found: Inspection) -> Any:
 
 def _bare_tree(path: Path) -> Any:
   try:
-    return arrays.load(path)
+    return orbax_arrays.load(path)
   except ValueError as error:
     raise InspectError(f"{path}: cannot be read ({error})") from None
 
@@ -223,7 +224,7 @@ def _arrays_of(found: Inspection) -> Path:
 
 def measured(found: Inspection, params: Any) -> Inspection:
   """Returns the inspection with all that the weights tell, sizes by gzip too."""
-  return dataclasses.replace(found, leaves=tuple(summary.summarize(params, gzip=True)))
+  return dataclasses.replace(found, leaves=tuple(leaf_summary.summarize(params, gzip=True)))
 
 
 def check(found: Inspection) -> Inspection:
@@ -246,7 +247,7 @@ def _failures(found: Inspection) -> list[str]:
   problems = list(found.stage.problems) if found.what == "stage" and found.stage else []
   if found.what == "orbax":
     try:
-      unread = arrays.load_each(found.path)[1]
+      unread = orbax_arrays.load_each(found.path)[1]
       return [f"{name} cannot be read ({why})" for name, why in unread.items()]
     except ValueError as error:
       return [f"{found.path}: {error}"]

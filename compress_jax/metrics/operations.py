@@ -23,7 +23,7 @@ from compress_jax.leaves import (
   is_leaf,
 )
 from compress_jax.leaves.base import Array, bits_of
-from compress_jax.lift import capture
+from compress_jax.lift.interpreter import capture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

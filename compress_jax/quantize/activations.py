@@ -13,7 +13,7 @@ import numpy as np
 from compress_jax import tree
 from compress_jax.leaves import Activation, BlockSparse, Dynamic, FakeQuant, Quantized, grid
 from compress_jax.leaves.base import Array
-from compress_jax.lift import Captured, capture
+from compress_jax.lift.interpreter import Captured, capture
 from compress_jax.quantize.observers import MinMax, Seen, see
 from compress_jax.quantize.weights import checked_bits
 

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from compress_jax import artifact, tree
+from compress_jax import tree
+from compress_jax.io import artifact
 from compress_jax.search.choices import Choice, Options, applier, compressed
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax import artifact
+from compress_jax.io import artifact
 from compress_jax.search.choices import Choice, applier
 from compress_jax.search.front import front
 from compress_jax.search.knapsack import cheapest

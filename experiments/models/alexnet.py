@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.conv import conv_general_dilated
+from experiments.models.convolution import conv_general_dilated
 
 
 class AlexNet(nn.Module):

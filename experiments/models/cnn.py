@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.conv import conv_general_dilated
-from experiments.pool import max_pool
+from experiments.models.convolution import conv_general_dilated
+from experiments.models.pooling import max_pool
 
 
 class CNN(nn.Module):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.conv import conv_general_dilated
+from experiments.models.convolution import conv_general_dilated
 
 # Of red, green and blue from 0 to 1, over ImageNet: torchvision's weights expect images so.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

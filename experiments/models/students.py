@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from experiments.models.layers import ConvNorm
-from experiments.pool import max_pool
+from experiments.models.pooling import max_pool
 
 
 class Student(nn.Module):

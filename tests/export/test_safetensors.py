@@ -12,7 +12,7 @@ from safetensors.flax import load_file as load_bfloat16
 from safetensors.numpy import load_file
 
 import compress_jax as cj
-from compress_jax import manifest
+from compress_jax.io.structure import rebuild
 from tests import transforms
 
 
@@ -24,7 +24,7 @@ def structure_of(path):
 def rebuilt(path, load=load_file):
   """Returns the tree that a file's metadata and arrays describe."""
   arrays = load(path)
-  return manifest.rebuild(structure_of(path), lambda entry: jnp.asarray(arrays[entry["array"]]))
+  return rebuild(structure_of(path), lambda entry: jnp.asarray(arrays[entry["array"]]))
 
 
 def every_leaf():

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import compress_jax as cj
-from compress_jax import arrays, inspect
+from compress_jax import inspect
 from compress_jax.inspect.lineage import ancestors, read_stage
+from compress_jax.io import orbax_arrays
 from tests.inspect.conftest import poison
 
 
@@ -102,7 +103,8 @@ def test_a_manifest_of_an_older_version(workdir):
 
 def test_a_bare_orbax_checkpoint(tmp_path):
   path = tmp_path / "bare"
-  arrays.save(path, {"a": {"w": np.ones((3, 2), np.float32)}, "b": [np.zeros(2), np.arange(3)]})
+  orbax_arrays.save(path, {"a": {"w": np.ones((3, 2), np.float32)},
+                           "b": [np.zeros(2), np.arange(3)]})
   found = inspect.read(path)
   assert found.what == "orbax"
   assert [(x.path, x.shape, x.dtype) for x in found.leaves] == [
@@ -113,7 +115,7 @@ def test_a_bare_orbax_checkpoint(tmp_path):
 
 def test_a_damaged_orbax_checkpoint(tmp_path):
   path = tmp_path / "bare"
-  arrays.save(path, {"w": np.random.default_rng(0).normal(size=(64, 64))})
+  orbax_arrays.save(path, {"w": np.random.default_rng(0).normal(size=(64, 64))})
   largest = max(path.rglob("d/*"), key=lambda p: p.stat().st_size)
   largest.write_bytes(b"")
   found = inspect.read(path)

@@ -9,7 +9,7 @@ import pytest
 import compress_jax as cj
 
 ROOT = Path(__file__).parents[2]
-PAPER = json.loads((ROOT / "experiments/papers/evaluation.json").read_text())
+PAPER = json.loads((ROOT / "experiments/studies/grid/paper.json").read_text())
 
 
 @pytest.mark.parametrize("model,table", [("cnn", "table_1"), ("alexnet", "table_2")])

@@ -4,7 +4,7 @@ For every column of blocks, the pieces of x that its blocks meet are gathered, a
 one matrix product sums them. What is gathered must stay small: buffers past some
 tens of megabytes are new pages in every call, which costs more than the products.
 So little is gathered at once; of more, groups of columns follow each other; and
-many columns run in a loop (measured: `experiments/bench_block_sparse.py`).
+many columns run in a loop (measured: `benchmarks/bench_block_sparse.py`).
 """
 
 from __future__ import annotations

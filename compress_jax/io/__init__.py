@@ -1,0 +1,1 @@
+"""What is written and read: the artifact, checkpoints, stages; README.md says how."""

@@ -1,0 +1,228 @@
+"""Checkpoints: Orbax for the arrays, a checked manifest for everything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress_jax.io import leaf_summary, orbax_arrays
+from compress_jax.io.structure import describe, on_device, paths, rebuild
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+  """A checkpoint is missing, cut short, or not what its manifest says."""
+
+
+def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
+  """Writes a tree, all or nothing.
+
+  Args:
+    path: a directory that is made, or replaced once the new one is complete.
+    tree: nested dicts, lists, tuples, leaves, None and arrays.
+    **metadata: JSON-able values kept in the manifest.
+
+  Raises:
+    ValueError: something in the tree cannot be stored.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> save(path, {"w": np.ones(2, np.float32)}, epoch=3)
+    >>> load(path)[1]
+    {'epoch': 3}
+  """
+  path = Path(path).absolute()
+  structure, arrays = describe(tree)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:8]}")
+  partial.mkdir()
+  try:
+    # Orbax refuses arrays without elements, and trees without arrays.
+    filled = {name: np.asarray(x) for name, x in arrays.items() if x.size}
+    if filled:
+      orbax_arrays.save(partial / "arrays", filled)
+    sums = {name: _checksum(x) for name, x in arrays.items()}
+    # Zeros and bytes of each leaf, so that inspecting a study reads no arrays.
+    leaves = [leaf_summary.to_json(leaf) for leaf in leaf_summary.summarize(tree)]
+    text = json.dumps({"format": FORMAT, "structure": structure, "checksums": sums,
+                       "files": _file_sizes(partial / "arrays"), "summary": leaves,
+                       "metadata": metadata})
+    (partial / "manifest.json").write_text(text)
+    _replace(partial, path)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
+  """Reads a tree and checks it against its manifest.
+
+  Args:
+    path: a directory that `save` wrote.
+
+  Returns:
+    (tree, metadata); arrays are on JAX's default device.
+
+  Raises:
+    CheckpointError: missing, cut short, or changed; the message names the file.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> save(path, {"w": np.ones(2, np.float32)})
+    >>> load(path)[0]["w"].tolist()
+    [1.0, 1.0]
+  """
+  path = Path(path).absolute()
+  if not path.exists() and _old(path).exists():
+    path = _old(path)  # a save was interrupted between its two renames
+  known = read_manifest(path)
+  # Before Orbax: its error for a damaged file is long, and differs by release.
+  for problem in damaged_files(path, known):
+    raise CheckpointError(problem)
+  arrays = {}
+  if not all(map(_empty, paths(known["structure"]))):
+    try:
+      arrays = orbax_arrays.load(path / "arrays")
+    except ValueError as error:
+      raise CheckpointError(f"{path / 'arrays'}: cannot be read, maybe cut short ({error})"
+                            ) from error
+
+  def checked(entry: dict[str, Any]) -> Any:
+    if _empty(entry):
+      return on_device(np.zeros(entry["shape"], entry["dtype"]))
+    problem = _problem(entry, arrays, known)
+    if problem:
+      raise CheckpointError(f"{path / 'arrays'}: {entry['array']} {problem}")
+    return on_device(arrays[entry["array"]])
+
+  return rebuild(known["structure"], checked), known["metadata"]
+
+
+def check(path: str | os.PathLike[str]) -> list[str]:
+  """Reads every array and says what is wrong, where `load` would stop at the first.
+
+  Args:
+    path: a directory that `save` wrote.
+
+  Returns:
+    A line an array or file that is not as its manifest says; empty if all is well.
+
+  Raises:
+    CheckpointError: the manifest itself cannot be read.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> save(path, {"w": np.ones(2, np.float32)})
+    >>> check(path)
+    []
+  """
+  path = Path(path).absolute()
+  known = read_manifest(path)
+  entries = [e for e in paths(known["structure"]) if not _empty(e)]
+  found = list(damaged_files(path, known))
+  if not entries:
+    return found
+  try:
+    arrays, unread = orbax_arrays.load(path / "arrays"), {}
+  except ValueError as error:
+    try:
+      arrays, unread = orbax_arrays.load_each(path / "arrays")
+    except ValueError:
+      return [*found, f"no array can be read ({error})"]
+  for entry in entries:
+    reason = unread.get(entry["array"])
+    problem = f"cannot be read ({reason})" if reason else _problem(entry, arrays, known)
+    found += [f"{entry['array']} {problem}"] * bool(problem)
+  return found
+
+
+def damaged_files(path: Path, known: dict[str, Any]) -> Iterator[str]:
+  """Yields what is wrong with the files' sizes, without reading them.
+
+  Args:
+    path: the checkpoint.
+    known: from `read_manifest`.
+  """
+  for name, size in known["files"].items():
+    file = path / "arrays" / name
+    if not file.is_file() or file.stat().st_size != size:
+      found = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
+      yield f"{file}: {found}; it must have {size} bytes"
+
+
+def _empty(entry: dict[str, Any]) -> bool:
+  return 0 in entry["shape"]
+
+
+def _problem(entry: dict[str, Any], arrays: dict[str, Any], known: dict[str, Any]) -> str:
+  """Returns what is wrong with an array that was read, or ""."""
+  x = arrays.get(entry["array"])
+  if x is None or list(x.shape) != entry["shape"] or np.dtype(x.dtype).name != entry["dtype"]:
+    return "is missing or not as in the manifest"
+  return "" if _checksum(x) == known["checksums"][entry["array"]] else "fails its checksum"
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """Reads what a checkpoint holds, without its arrays.
+
+  Args:
+    path: a directory that `save` wrote.
+
+  Returns:
+    {"format", "structure", "checksums", "files" (sizes in bytes), "metadata"}, and
+    "summary" (`leaf_summary.to_json` of every leaf) unless an older version wrote it.
+
+  Raises:
+    CheckpointError: missing, cut short, or of another format.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> save(path, {"w": np.ones(2, np.float32)})
+    >>> read_manifest(path)["structure"]
+    {'dict': {'w': {'array': 'w', 'shape': [2], 'dtype': 'float32'}}}
+  """
+  file = Path(path) / "manifest.json"
+  try:
+    known = json.loads(file.read_text())
+    if known["format"] != FORMAT:
+      raise CheckpointError(f"{file}: format {known['format']}; this version reads {FORMAT}")
+    paths(known["structure"])
+    return {**known, "checksums": dict(known["checksums"]), "files": dict(known["files"])}
+  except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
+
+
+def _file_sizes(directory: Path) -> dict[str, int]:
+  return {str(p.relative_to(directory)): p.stat().st_size for p in sorted(directory.rglob("*"))
+          if p.is_file()}
+
+
+def _replace(new: Path, path: Path) -> None:
+  """Puts a complete directory in place; `load` finds the old or the new one at any moment."""
+  old = _old(path)
+  if path.exists():
+    shutil.rmtree(old, ignore_errors=True)
+    os.rename(path, old)
+  os.rename(new, path)
+  shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+  """Returns where a checkpoint is while it is being replaced."""
+  return path.with_name(f"{path.name}.old")
+
+
+def _checksum(x: Any) -> int:
+  return zlib.crc32(np.ascontiguousarray(x).tobytes())

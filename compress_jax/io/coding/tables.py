@@ -1,0 +1,235 @@
+"""Frequency tables: smooth where that is cheaper than a number a symbol.
+
+A table is a curve of log2 frequencies: levels at knots 2**shift symbols apart,
+straight lines between them. Gaussians, Laplacians and what quantizers make of them
+take a handful of knots; shift 0 is a plain histogram. Weights follow from levels in
+integer arithmetic, so that every machine computes the same ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from compress_jax.io.coding.stream import LARGEST_SIZE, CodingError, Reader, Writer
+
+RANGE = 22  # bits between the most and the least frequent symbol
+STEPS = (1, 2, 3, 4)  # a level counts 2**-step bits
+_SHIFTS = 17
+_KNOTS = 65  # fitted at most; beyond, only the plain histogram is tried
+
+
+def _powers() -> np.ndarray:
+  """Returns floor(2**(12 + i / 256)), i = 0 to 255: roots of whole numbers, not `exp2`."""
+  root, out = 1 << 200, []  # 2**(1/256), with 200 binary places
+  root *= 2
+  for _ in range(8):
+    root = math.isqrt(root << 200)
+  power = 1 << 200
+  for _ in range(256):
+    out.append(power >> 188)
+    power = power * root >> 200
+  return np.array(out, np.int64)
+
+
+_POWERS = _powers()
+
+
+def _exp2(x: np.ndarray) -> np.ndarray:
+  """Returns about 2**(12 + x / 256) as whole float64; x is int64, 0 to 256 * RANGE."""
+  return (_POWERS[x & 255] << (x >> 8)).astype(np.float64)
+
+
+# A difference of neighbouring levels falls off by half every so many levels.
+_HALVINGS = (0.25, 0.5, 1, 2, 4, 8, 16, 64)
+
+
+def _difference_weights(choice: int, step: int) -> np.ndarray:
+  top = RANGE << step
+  fall = np.abs(np.arange(-top, top + 1)) * int(256 / _HALVINGS[choice])
+  return _exp2(np.maximum(256 * RANGE - fall, 0))
+
+
+_DIFFERENCES = {(c, s): _difference_weights(c, s) for c in range(len(_HALVINGS)) for s in STEPS}
+_DIFFERENCE_BITS = {k: -np.log2(w / w.sum()) for k, w in _DIFFERENCES.items()}
+
+
+def _knots(low: int, high: int, shift: int) -> int:
+  """Returns how many knots symbols `low` to `high` need; knots are multiples of 2**shift."""
+  return -(-high >> shift) - (low >> shift) + 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+  """Frequencies of the symbols `low` to `high`.
+
+  Attributes:
+    low: smallest symbol.
+    high: largest symbol.
+    shift: knots are 2**shift symbols apart.
+    step: a level counts 2**-step bits.
+    levels: int64, one a knot, 0 to RANGE << step.
+
+  Example:
+    >>> table = fit(np.array([1, 2, 1]), -1)
+    >>> table.weights() / table.weights().sum()
+    array([0.25, 0.5 , 0.25])
+  """
+
+  low: int
+  high: int
+  shift: int
+  step: int
+  levels: np.ndarray
+
+  def weights(self) -> np.ndarray:
+    """Returns whole numbers (float64) proportional to the symbols' frequencies."""
+    if self.low == self.high:
+      return np.ones(1)
+    knot, fraction = _placed(self.low, self.high, self.shift)
+    size, levels = 1 << self.shift, self.levels
+    # At shift 0, and on the last knot, the fraction is 0 and there is no next knot.
+    after = levels[np.minimum(knot + 1, len(levels) - 1)]
+    line = levels[knot] * (size - fraction) + after * fraction
+    return _exp2((line << (8 - self.step)) >> self.shift)
+
+  def bits(self, counts: np.ndarray, bounds: tuple[int, int]) -> float:
+    """Returns the bits of the table and of symbols that occur so often."""
+    size = math.log2(bounds[1] - bounds[0] + 1) + math.log2(bounds[1] - self.low + 1)
+    if self.low == self.high:
+      return size
+    weights = self.weights()
+    body = float(counts @ (math.log2(weights.sum()) - np.log2(weights)))
+    return size + body + math.log2(_SHIFTS * len(STEPS) * len(_HALVINGS)) + self._side()[1]
+
+  def _side(self) -> tuple[int, float]:
+    """Returns how differences of levels are best coded, and the bits of all levels."""
+    top, moves = RANGE << self.step, np.diff(self.levels)
+    costs = [_DIFFERENCE_BITS[c, self.step][moves + top].sum() for c in range(len(_HALVINGS))]
+    best = int(np.argmin(costs))
+    return best, float(costs[best]) + math.log2(top + 1)
+
+  def write(self, writer: Writer, bounds: tuple[int, int]) -> None:
+    """Writes the table; every symbol lies within bounds, which the reader knows."""
+    writer.uniform(self.low - bounds[0], bounds[1] - bounds[0] + 1)
+    writer.uniform(self.high - self.low, bounds[1] - self.low + 1)
+    if self.low == self.high:
+      return
+    choice, top = self._side()[0], RANGE << self.step
+    writer.uniform(self.shift, _SHIFTS)
+    writer.uniform(self.step - STEPS[0], len(STEPS))
+    writer.uniform(choice, len(_HALVINGS))
+    writer.uniform(self.levels[0], top + 1)
+    writer.symbols(np.diff(self.levels) + top, _DIFFERENCES[choice, self.step])
+
+
+def read(reader: Reader, bounds: tuple[int, int]) -> Table:
+  """Reads what `Table.write` wrote.
+
+  Args:
+    reader: the stream.
+    bounds: as given to `Table.write`.
+
+  Returns:
+    The table.
+
+  Raises:
+    CodingError: no table.
+  """
+  low = bounds[0] + reader.uniform(bounds[1] - bounds[0] + 1)
+  high = low + reader.uniform(bounds[1] - low + 1)
+  if low == high:
+    return Table(low, high, 0, STEPS[0], np.zeros(1, np.int64))
+  shift, step = reader.uniform(_SHIFTS), STEPS[0] + reader.uniform(len(STEPS))
+  choice, top = reader.uniform(len(_HALVINGS)), RANGE << step
+  first = reader.uniform(top + 1)
+  moves = reader.symbols(_DIFFERENCES[choice, step], _knots(low, high, shift) - 1) - top
+  levels = np.cumsum(np.concatenate([[first], moves]), dtype=np.int64)
+  if levels.min() < 0 or levels.max() > top:
+    raise CodingError(f"a table's level {levels.max()}; may be 0 to {top}")
+  return Table(low, high, shift, step, levels)
+
+
+def fit(counts: np.ndarray, low: int, bounds: tuple[int, int] | None = None) -> Table:
+  """Returns the table that codes symbols in the fewest bits, itself included.
+
+  Args:
+    counts: whole numbers, how often `low`, `low + 1`, ... occur; some do.
+    low: the first symbol.
+    bounds: as for `Table.write`; by default the symbols that occur.
+
+  Returns:
+    The table, of the symbols that occur and those between them.
+
+  Raises:
+    ValueError: more than 65536 symbols.
+
+  Example:
+    >>> fit(np.array([0, 7, 0]), 0).low
+    1
+  """
+  used = np.flatnonzero(counts)
+  counts, low = counts[used[0]:used[-1] + 1].astype(np.float64), low + int(used[0])
+  high = low + len(counts) - 1
+  if len(counts) > LARGEST_SIZE:
+    raise ValueError(f"counts of {len(counts)} symbols; may be 1 to {LARGEST_SIZE}")
+  if low == high:
+    return Table(low, high, 0, STEPS[0], np.zeros(1, np.int64))
+  bounds = bounds or (low, high)
+  candidates = _rounded(np.log2(np.maximum(counts, 0.3)), low, high, 0)
+  if len(counts) > 4:
+    candidates += _smooth(counts, low, high, bounds)
+  return min(candidates, key=lambda table: table.bits(counts, bounds))
+
+
+def _smooth(counts: np.ndarray, low: int, high: int, bounds: tuple[int, int]) -> list[Table]:
+  """Returns tables of ever more knots, until more do not pay."""
+  found, best, worse = [], math.inf, 0
+  for shift in range((high - low).bit_length(), 0, -1):
+    if worse == 2 or _knots(low, high, shift) > _KNOTS:
+      break
+    tables = _rounded(_curve(counts, low, high, shift), low, high, shift)
+    cost = min(table.bits(counts, bounds) for table in tables)
+    best, worse = (cost, 0) if cost < best else (best, worse + 1)
+    found += tables
+  return found
+
+
+def _rounded(log2s: np.ndarray, low: int, high: int, shift: int) -> list[Table]:
+  """Returns a table for every step."""
+  log2s = np.maximum(log2s - max(log2s.max() - RANGE, log2s.min()), 0)
+  return [Table(low, high, shift, step,
+                np.clip(np.rint(log2s * 2**step), 0, RANGE << step).astype(np.int64))
+          for step in STEPS]
+
+
+def _placed(low: int, high: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns each symbol's knot and its distance from it."""
+  offset = np.arange(low, high + 1) - ((low >> shift) << shift)
+  return offset >> shift, offset & ((1 << shift) - 1)
+
+
+def _curve(counts: np.ndarray, low: int, high: int, shift: int) -> np.ndarray:
+  """Returns log2 frequencies at the knots: the likeliest curve, by Newton's method."""
+  n = _knots(low, high, shift)
+  knot, part = _placed(low, high, shift)
+  part = part / (1 << shift)
+  after = np.minimum(knot + 1, n - 1)
+  spread = lambda x, y: (np.bincount(knot, x, n) + np.bincount(after, y, n))
+  counts = counts + 0.3 * n / len(counts)  # keeps curves finite where nothing occurs
+  total, target = counts.sum(), spread(counts * (1 - part), counts * part)
+  curve = np.log(target / spread(1 - part, part))
+  for _ in range(8):
+    p = np.exp(np.minimum(curve[knot] * (1 - part) + curve[after] * part, 700) - curve.max())
+    p /= p.sum()
+    mean = spread(p * (1 - part), p * part)
+    hessian = np.diag(spread(p * (1 - part)**2, p * part**2) + 1e-9) - np.outer(mean, mean)
+    beside = np.bincount(knot, p * part * (1 - part), n)[:-1]
+    hessian += np.diag(beside, 1) + np.diag(beside, -1)
+    move = np.linalg.lstsq(hessian, target / total - mean, rcond=1e-10)[0]
+    curve += np.clip(move, -2, 2)
+    if np.abs(move).max() < 0.01:
+      break
+  return (curve - curve.max()) / math.log(2)

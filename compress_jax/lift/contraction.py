@@ -1,0 +1,167 @@
+"""A bilinear primitive seen from its weight: what dot and convolution have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from compress_jax.leaves.base import Array
+from compress_jax.lift.registry import NoRule
+
+
+@dataclasses.dataclass(frozen=True)
+class Contraction:
+  """One application of a weight.
+
+  Attributes:
+    primitive: dot_general or conv_general_dilated.
+    params: its parameters.
+    on_left: whether the weight is the first operand.
+    ndim: dimensions of the weight.
+    dtype: dtype of the result.
+    outer: how the program itself binds it (a custom derivative, say), as a
+      function of both operands; None binds the primitive.
+  """
+
+  primitive: Any
+  params: dict[str, Any]
+  on_left: bool
+  ndim: int
+  dtype: Any
+  outer: Callable[..., Array] | None = None
+
+  def bind(self, x: Array, w: Array, **params: Any) -> Array:
+    """Returns the primitive's result, with some of its parameters changed."""
+    operands = (w, x) if self.on_left else (x, w)
+    return self.primitive.bind(*operands, **(self.params | params))
+
+  def __call__(self, x: Array, w: Array) -> Array:
+    """Returns the result as the program computes it, its own gradient included."""
+    if self.outer is None:
+      return self.bind(x, w)
+    return self.outer(*((w, x) if self.on_left else (x, w)))
+
+  def exact(self, x: Array, w: Array, dtype: Any) -> Array:
+    """Returns the result accumulated in `dtype`, at full precision."""
+    return self.bind(x, w, preferred_element_type=jnp.dtype(dtype),
+                     precision=(lax.Precision.HIGHEST,) * 2)
+
+  def contracted(self) -> tuple[int, ...]:
+    """Returns the weight's axes that are summed over."""
+    raise NotImplementedError
+
+  def per_output(self, s: Array, path: str, ndim: int) -> Array:
+    """Lays an array over the weight's axes out as the result's axes.
+
+    Args:
+      s: array that broadcasts to the weight, of size 1 along every summed axis.
+      path: the weight's path, for the error.
+      ndim: dimensions of the result.
+
+    Returns:
+      An array that broadcasts to the result.
+
+    Raises:
+      NoRule: s varies along a summed axis: no single rescaling can follow.
+    """
+    if s.ndim == 0:
+      return s
+    summed, places = self.contracted(), self.output_axes(ndim)
+    if any(s.shape[a] != 1 for a in summed):
+      raise NoRule(self.primitive.name, path, "its scale varies along the summed axis")
+    shape = [1] * ndim
+    for axis, out in places.items():
+      shape[out] = s.shape[axis]
+    return jnp.transpose(s, (*sorted(places, key=places.get), *summed)).reshape(shape)
+
+  def output_axes(self, ndim: int) -> dict[int, int]:
+    """Returns {weight axis: result axis} of the axes that are not summed."""
+    raise NotImplementedError
+
+  def x_axis(self, axis: int) -> int | None:
+    """Returns the other operand's axis that a summed axis of the weight meets.
+
+    None is none: a window slides along it, or groups share it.
+    """
+    raise NotImplementedError
+
+  def terms(self, shape: tuple[int, ...]) -> int:
+    """Returns how many products each result element sums, for a weight of `shape`."""
+    return math.prod(shape[a] for a in self.contracted())
+
+  def pad(self, x: Array, value: Array) -> tuple[Array, Contraction]:
+    """Returns x padded explicitly with `value`, and the contraction without padding."""
+    return x, self
+
+
+class Dot(Contraction):
+  """`dot_general` seen from its weight."""
+
+  def _sides(self) -> tuple[Any, Any, Any, Any]:
+    (left, right), (batch_left, batch_right) = self.params["dimension_numbers"]
+    if self.on_left:
+      return left, batch_left, right, batch_right
+    return right, batch_right, left, batch_left
+
+  def contracted(self) -> tuple[int, ...]:
+    return tuple(self._sides()[0])
+
+  def output_axes(self, ndim: int) -> dict[int, int]:
+    summed, batch, _, _ = self._sides()
+    free = [a for a in range(self.ndim) if a not in summed and a not in batch]
+    start = len(batch) if self.on_left else ndim - len(free)
+    return {a: i for i, a in enumerate(batch)} | {a: start + i for i, a in enumerate(free)}
+
+  def over(self, x_axes: tuple[int, ...], w_axes: tuple[int, ...]) -> Dot:
+    """Returns the product of x with a matrix on its right, over other axes."""
+    numbers = ((x_axes, w_axes), ((), ()))
+    return Dot(self.primitive, self.params | {"dimension_numbers": numbers}, False, 2, self.dtype)
+
+  def x_axes(self) -> tuple[int, ...]:
+    """Returns the axes of the other operand that are summed over."""
+    return tuple(self._sides()[2])
+
+  def x_axis(self, axis: int) -> int | None:
+    summed, _, x_axes, _ = self._sides()
+    return x_axes[tuple(summed).index(axis)]
+
+  def is_matrix(self) -> bool:
+    """Returns whether the weight is a matrix, summed over one axis."""
+    summed, batch, _, _ = self._sides()
+    return self.ndim == 2 and len(summed) == 1 and not batch
+
+
+class Conv(Contraction):
+  """`conv_general_dilated` seen from its kernel, the second operand."""
+
+  def _spec(self) -> Any:
+    return self.params["dimension_numbers"]
+
+  def contracted(self) -> tuple[int, ...]:
+    return tuple(self._spec().rhs_spec[1:])
+
+  def output_axes(self, ndim: int) -> dict[int, int]:
+    return {self._spec().rhs_spec[0]: self._spec().out_spec[1]}
+
+  def grouped(self) -> bool:
+    """Returns whether channels, or images, are in groups."""
+    return self.params["feature_group_count"] != 1 or self.params["batch_group_count"] != 1
+
+  def x_axis(self, axis: int) -> int | None:
+    channels = axis == self._spec().rhs_spec[1] and not self.grouped()
+    return self._spec().lhs_spec[1] if channels else None
+
+  def pad(self, x: Array, value: Array) -> tuple[Array, Conv]:
+    config = [(0, 0, 0)] * x.ndim
+    spatial = self._spec().lhs_spec[2:]
+    for axis, (low, high), dilation in zip(spatial, self.params["padding"],
+                                           self.params["lhs_dilation"], strict=True):
+      config[axis] = (low, high, dilation - 1)
+    params = self.params | {"padding": ((0, 0),) * len(spatial),
+                            "lhs_dilation": (1,) * len(spatial)}
+    return lax.pad(x, value.astype(x.dtype), config), dataclasses.replace(self, params=params)

@@ -1,0 +1,224 @@
+"""`lift`: any JAX function, run on trees with compressed leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+
+from compress_jax import tree
+from compress_jax.leaves import Leaf, is_leaf
+from compress_jax.lift.contraction import Contraction
+from compress_jax.lift.registry import PRODUCTS, RULES, Captured, NoRule, Ref, bind
+from compress_jax.lift.rules.products import product
+
+
+def lift(fn: Callable[..., Any], densify: bool = False,
+         exact: bool = True) -> Callable[..., Any]:
+  """Makes a function run on compressed leaves, by the rules of its primitives.
+
+  The function is traced on arrays of the leaves' shapes and dtypes, and its
+  program is interpreted: each product runs as the leaf can do it (integers for
+  `Quantized`, two thin products for `LowRank`). jit, grad and vmap work outside;
+  inside too, as far as there are rules for the programs that they make. Python
+  scalars among the arguments stay python scalars.
+
+  Args:
+    fn: any JAX function.
+    densify: whether a primitive without a rule runs on the dense array. If not,
+      it raises: nothing is densified unasked.
+    exact: whether products of `FakeQuant` leaves add up to the last bit what the
+      integers will, which takes several products where sums are long. False
+      takes one product of rounded floats: the way to train.
+
+  Returns:
+    A function like `fn`, whose arguments may hold compressed leaves.
+
+  Raises:
+    NoRule: (when called) a primitive has no rule for a leaf.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> params = cj.freeze(cj.quantize.affine({"w": jnp.eye(2)}, bits=8))
+    >>> apply = lambda params, x: x @ params["w"]
+    >>> cj.lift(apply)(params, jnp.array([[1.0, 2.0]])).tolist()
+    [[1.0, 2.0]]
+  """
+  def lifted(*args: Any, **kwargs: Any) -> Any:
+    return interpret(Interpreter(densify, exact=exact), fn, args, kwargs)
+  return lifted
+
+
+def capture(fn: Callable[..., Any], where: tree.Where = None,
+            densify: bool = False) -> Callable[..., Any]:
+  """Makes a function also return what went into and came out of its products.
+
+  Args:
+    fn: any JAX function whose first argument is the parameter tree.
+    where: which plain weights to watch, by path in the first argument (regular
+      expression or predicate; by default every one with two or more
+      dimensions). Compressed leaves are always watched.
+    densify: see `lift`.
+
+  Returns:
+    A function of the same arguments that returns (result, {path: [Captured]}),
+    one `Captured(input, output, terms)` a use. Inside `scan` they are stacked; of a
+    `cond` come those that all branches have; inside `while` there are none.
+
+  Raises:
+    NoRule: (when called) see `lift`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> apply = lambda params, x: x @ params["w"] + 1
+    >>> _, seen = cj.capture(apply)({"w": jnp.eye(2)}, jnp.ones((1, 2)))
+    >>> seen["w"][0].output.tolist()
+    [[1.0, 1.0]]
+  """
+  def captured(*args: Any, **kwargs: Any) -> Any:
+    match = tree.matcher(where)
+    interpreter = Interpreter(densify, watching=True)
+    watched = {path for path, x in tree.entries(args[0])[0] if tree.is_float(x) and match(path, x)}
+    out = interpret(interpreter, fn, args, kwargs, watched)
+    return out, interpreter.records
+  return captured
+
+
+def interpret(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwargs: Any,
+              watched: Collection[str] = frozenset()) -> Any:
+  """Traces `fn` on stand-ins for its leaves and interprets the program.
+
+  Args:
+    interpreter: runs it.
+    fn: any JAX function.
+    args: its arguments, in which leaves may be.
+    kwargs: its arguments by name.
+    watched: paths of the plain arrays that become references too.
+
+  Returns:
+    What `fn` returns.
+  """
+  flat, structure = tree.entries((args, kwargs))
+  flat = [(_short(path), x) for path, x in flat]
+  dynamic = [i for i, (_, x) in enumerate(flat) if isinstance(x, Leaf | jax.Array | np.ndarray)]
+
+  def call(*arrays: Any) -> Any:
+    values = [x for _, x in flat]
+    for i, x in zip(dynamic, arrays, strict=True):
+      values[i] = x
+    new_args, new_kwargs = jax.tree_util.tree_unflatten(structure, values)
+    return fn(*new_args, **new_kwargs)
+
+  stand_ins = [_stand_in(flat[i][1]) for i in dynamic]
+  closed, shape = jax.make_jaxpr(call, return_shape=True)(*stand_ins)
+  inputs = [Ref(x, path, x.dtype) if is_leaf(x) or path in watched else x
+            for path, x in (flat[i] for i in dynamic)]
+  outs = interpreter.run(closed.jaxpr, closed.consts, inputs)
+  outs = [x.whole() if isinstance(x, Ref) else x for x in outs]
+  return jax.tree.unflatten(jax.tree.structure(shape), outs)
+
+
+def _short(path: str) -> str:
+  """Names "0/0/a/b" (first argument) a/b, "0/1/a" args[1]/a, and "1/key/a" key=/a."""
+  kind, _, path = path.partition("/")
+  which, _, rest = path.partition("/")
+  if kind == "0" and which == "0":
+    return rest
+  return "/".join(filter(None, [f"args[{which}]" if kind == "0" else f"{which}=", rest]))
+
+
+def _stand_in(x: Any) -> Any:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype) if is_leaf(x) else x
+
+
+class Interpreter:
+  """Evaluates a jaxpr whose inputs may be references to leaves.
+
+  Attributes:
+    densify: whether a primitive without a rule gets the dense array.
+    watching: whether products are recorded.
+    exact: whether fake-quantized sums are the integers'; see `lift`.
+    records: {path: [Captured]} so far, of the program at this level.
+  """
+
+  def __init__(self, densify: bool, watching: bool = False, exact: bool = True):
+    self.densify, self.watching, self.exact = densify, watching, exact
+    self.records: dict[str, list[Captured]] = {}
+
+  def run(self, jaxpr: Any, consts: Any, inputs: Any) -> list[Any]:
+    """Returns the outputs (arrays or `Ref`s) of an open jaxpr."""
+    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
+    read = lambda v: v.val if isinstance(v, Literal) else env[v]
+    for equation in jaxpr.eqns:
+      outs = self.step(equation, [read(v) for v in equation.invars])
+      env.update(zip(equation.outvars, outs, strict=True))
+    return [read(v) for v in jaxpr.outvars]
+
+  def step(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    """Returns the outputs of one equation."""
+    refs = [x for x in inputs if isinstance(x, Ref)]
+    if not refs:
+      return bind(equation, inputs)
+    if len(refs) > 1 and equation.primitive in PRODUCTS:
+      # A watched array beside a compressed leaf, or beside another: it is the other operand.
+      inputs = [x.dense() if isinstance(x, Ref) and not x.compressed else x for x in inputs]
+      refs = [x for x in inputs if isinstance(x, Ref)]
+    for kind in (None, *(x.kind() for x in refs)):
+      rule = RULES.get((equation.primitive, kind))
+      if rule is not None:
+        try:
+          return list(rule(self, equation, *inputs))
+        except NoRule:
+          if not self.densify and any(x.compressed for x in refs):
+            raise
+          break
+    return bind(equation, [self.plain(x, equation, "none is registered") for x in inputs])
+
+  def plain(self, x: Any, equation: Any, why: str) -> Any:
+    """Returns `x` as an array where that is allowed.
+
+    Raises:
+      NoRule: x is compressed and `densify` is off.
+    """
+    if not isinstance(x, Ref):
+      return x
+    if x.compressed and not self.densify:
+      kind = f"{type(x.leaf).__name__} leaf"
+      raise NoRule(equation.primitive.name, x.path, f"{kind}, {why}")
+    return x.dense()
+
+  def product(self, op: Contraction, x: Any, w: Ref) -> Any:
+    """Applies the weight `w` to `x`; see `rules.product`."""
+    return product(self, op, x, w)
+
+  def record(self, path: str, x: Any, out: Any, terms: int) -> None:
+    """Notes one use of the weight at `path`; see `Captured`."""
+    if self.watching:
+      self.records.setdefault(path, []).append(Captured(x, out, terms))
+
+  def sub(self, jaxpr: Any, consts: Any) -> Callable[..., tuple[list[Any], Any]]:
+    """Returns a function of the jaxpr's inputs that gives (outputs, records)."""
+    def fn(*inputs: Any) -> tuple[list[Any], Any]:
+      inner = type(self)(self.densify, self.watching, self.exact)
+      outs = inner.run(jaxpr, consts, inputs)
+      return [x if not isinstance(x, Ref) else inner.plain(x, _Returned, "it is returned")
+              for x in outs], inner.records
+    return fn
+
+  def absorb(self, outs: list[Any], records: dict[str, list[Captured]]) -> list[Any]:
+    """Takes over the records of a program inside, and returns its outputs."""
+    for path, uses in records.items():
+      self.records.setdefault(path, []).extend(uses)
+    return list(outs)
+
+
+class _Returned:
+  """Stands for the end of an inner program in an error."""
+
+  class primitive:
+    name = "return"

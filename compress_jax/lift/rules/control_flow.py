@@ -1,0 +1,163 @@
+"""Rules of primitives that hold programs: the interpreter goes inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import primitives
+
+from compress_jax.leaves import BlockSparse
+from compress_jax.lift.contraction import Conv, Dot
+from compress_jax.lift.registry import NoRule, Ref, bind, register
+from compress_jax.lift.rules.products import _operands
+from compress_jax.lift.surrogate import with_gradient_of
+
+
+def open_jaxpr(jaxpr: Any) -> tuple[Any, Any]:
+  """Returns (jaxpr, constants) of an open or closed jaxpr of any JAX version."""
+  return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+
+
+def _inline(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
+  return interpreter.run(*open_jaxpr(equation.params["jaxpr"]), inputs)
+
+
+register(primitives.jit_p, None)(_inline)
+
+
+def _remat(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
+  fn = interpreter.sub(*open_jaxpr(equation.params["jaxpr"]))
+  fn = jax.checkpoint(fn, prevent_cse=equation.params["prevent_cse"],
+                      policy=equation.params["policy"])
+  return interpreter.absorb(*fn(*inputs))
+
+
+register(primitives.remat_p, None)(_remat)
+
+
+def _cond(interpreter: Any, equation: Any, index: Any, *operands: Any) -> list[Any]:
+  branches = [interpreter.sub(*open_jaxpr(b)) for b in equation.params["branches"]]
+  if interpreter.watching:
+    # Branches use weights differently: only what is alike in all of them comes out.
+    seen = [jax.eval_shape(b, *operands)[1] for b in branches]
+    shapes = [{path: str(uses) for path, uses in records.items()} for records in seen]
+    common = {path for path, uses in shapes[0].items() if all(s.get(path) == uses for s in shapes)}
+    branches = [_only(b, common) for b in branches]
+  return interpreter.absorb(*lax.switch(index, branches, *operands))
+
+
+def _only(branch: Any, names: set[str]) -> Any:
+  def fn(*operands: Any) -> Any:
+    outs, records = branch(*operands)
+    return outs, {name: records[name] for name in sorted(names)}
+  return fn
+
+
+register(primitives.cond_p, None)(_cond)
+
+
+def _scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
+  """Returns how many inputs are constants and how many are carried."""
+  if "num_consts" in params:
+    return params["num_consts"], params["num_carry"]
+  consts, carry, _ = params["ft_in"].unpack()  # JAX 0.12
+  return len(consts), len(carry)
+
+
+def _scan(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
+  p = equation.params
+  n_consts, n_carry = _scan_sizes(p)
+  consts, carry = inputs[:n_consts], inputs[n_consts:n_consts + n_carry]
+  carry = [interpreter.plain(x, equation, "it is carried from step to step") for x in carry]
+  xs = [_stacked(x, p["length"]) for x in inputs[n_consts + n_carry:]]
+  fn = interpreter.sub(*open_jaxpr(p["jaxpr"]))
+
+  def body(carry: Any, xs: Any) -> Any:
+    outs, records = fn(*consts, *carry, *xs)
+    return outs[:n_carry], (outs[n_carry:], records)
+
+  carry, (ys, records) = lax.scan(body, carry, xs, length=p["length"], reverse=p["reverse"],
+                                  unroll=p["unroll"])
+  return interpreter.absorb([*carry, *ys], records)
+
+
+def _stacked(x: Any, length: int) -> Any:
+  """Gives every field of a leaf the leading axis that the scan slices."""
+  if not isinstance(x, Ref):
+    return x
+  ndim = x.leaf.ndim
+  if isinstance(x.leaf, BlockSparse):
+    raise NoRule("scan", x.path, "blocks cannot be sliced layer by layer")
+
+  def stacked(a: Any) -> Any:
+    tail = a.shape[1:] if a.ndim == ndim else a.shape
+    if a.ndim == ndim and 1 < a.shape[0] < length:
+      return jnp.repeat(a, length // a.shape[0], 0)
+    return jnp.broadcast_to(a, (length, *tail))
+
+  return dataclasses.replace(x, leaf=jax.tree.map(stacked, x.leaf))
+
+
+register(primitives.scan_p, None)(_scan)
+
+
+def _while(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
+  p = equation.params
+  n_cond, n_body = p["cond_nconsts"], p["body_nconsts"]
+  cond_consts, body_consts = inputs[:n_cond], inputs[n_cond:n_cond + n_body]
+  init = [interpreter.plain(x, equation, "it is carried from step to step")
+          for x in inputs[n_cond + n_body:]]
+  cond, body = (interpreter.sub(*open_jaxpr(p[k])) for k in ("cond_jaxpr", "body_jaxpr"))
+  # The number of steps is unknown, so what happens inside cannot be captured.
+  return lax.while_loop(lambda c: cond(*cond_consts, *c)[0][0],
+                        lambda c: body(*body_consts, *c)[0], init)
+
+
+register(primitives.while_p, None)(_while)
+
+
+def _custom_derivative(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
+  """Runs the function on leaves, and differentiates it as its author said."""
+  jaxpr, consts = open_jaxpr(equation.params["call_jaxpr"])
+  original = functools.partial(bind, equation)
+
+  single = _single_product(jaxpr)
+  if single is not None:
+    inner, cls, places = single
+    def outer(left: Any, right: Any) -> Any:
+      args = [x.dense() if isinstance(x, Ref) else x for x in inputs]
+      args[places[0]], args[places[1]] = left, right
+      return original(args)[0]
+    return _operands(cls, interpreter, inner, *(inputs[i] for i in places), outer)
+  values = interpreter.run(jaxpr, consts, inputs)
+  values = [interpreter.plain(v, equation, "it leaves a custom derivative") for v in values]
+  surrogates = original([x.dense() if isinstance(x, Ref) else x for x in inputs])
+  return [with_gradient_of(lax.stop_gradient(value), surrogate)
+          if jnp.issubdtype(value.dtype, jnp.inexact) else value
+          for value, surrogate in zip(values, surrogates, strict=True)]
+
+
+def _single_product(jaxpr: Any) -> tuple[Any, Any, tuple[int, int]] | None:
+  """Returns the one product that a jaxpr consists of, and which inputs it takes."""
+  while len(jaxpr.eqns) == 1 and jaxpr.eqns[0].primitive is primitives.jit_p:
+    equation = jaxpr.eqns[0]
+    if list(equation.invars) != list(jaxpr.invars):
+      return None
+    jaxpr = open_jaxpr(equation.params["jaxpr"])[0]
+  if len(jaxpr.eqns) != 1 or jaxpr.outvars != jaxpr.eqns[0].outvars:
+    return None
+  (equation,) = jaxpr.eqns
+  cls = {primitives.dot_general_p: Dot, primitives.conv_general_dilated_p: Conv}.get(
+      equation.primitive)
+  if cls is None or any(v not in jaxpr.invars for v in equation.invars):
+    return None
+  return equation, cls, tuple(jaxpr.invars.index(v) for v in equation.invars)
+
+
+register(primitives.custom_vjp_call_p, None)(_custom_derivative)
+register(primitives.custom_jvp_call_p, None)(_custom_derivative)

@@ -1,0 +1,103 @@
+"""Products with factorized weights: one thinner product after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import primitives
+
+from compress_jax.leaves import LowRank, Spatial, Tucker2
+from compress_jax.leaves.base import Array
+from compress_jax.lift.contraction import Contraction, Conv, Dot
+from compress_jax.lift.registry import NoRule, Ref
+from compress_jax.lift.surrogate import with_gradient_of
+
+# (contraction, other operand, factor) -> result
+Product = Callable[[Contraction, Array, Ref], Array]
+
+
+def factorized(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
+  """Applies a `LowRank`, `Tucker2` or `Spatial` weight; a custom derivative stays its author's.
+
+  Args:
+    product: how one factor is applied.
+    op: the contraction.
+    x: the other operand.
+    w: the weight.
+
+  Returns:
+    The result.
+
+  Raises:
+    NoRule: the contraction does not come apart as the factors do.
+  """
+  run = {LowRank: _low_rank, Tucker2: _tucker2, Spatial: _spatial}[type(w.leaf)]
+  value = run(product, dataclasses.replace(op, outer=None), x, w)
+  if op.outer is None:
+    return value
+  return with_gradient_of(lax.stop_gradient(value), op(x, w.dense()))
+
+
+def _parts(w: Ref) -> list[Ref]:
+  return [Ref(getattr(w.leaf, name), f"{w.path}/{name}", w.dtype) for name in w.leaf.parts]
+
+
+def _low_rank(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
+  u, v = _parts(w)
+  if isinstance(op, Conv):
+    channels = _channels(op, w)[1]
+    return _pointwise(product, op, product(op, x, u), v, channels)
+  if not op.is_matrix():
+    raise NoRule(op.primitive.name, w.path, "only a matrix without batch axes has factors")
+  (axis,) = op.contracted()
+  first, second = (u, v) if axis == 0 else (v, u)
+  h = product(op.over(op.x_axes(), (axis,)), x, first)
+  out = product(op.over((h.ndim - 1,), (axis,)), h, second)
+  return jnp.moveaxis(out, -1, 0) if op.on_left else out
+
+
+def _tucker2(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
+  u, core, v = _parts(w)
+  before, after = _channels(op, w)
+  h = product(op, _pointwise(product, op, x, u, before), core)
+  return _pointwise(product, op, h, v, after)
+
+
+def _spatial(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
+  _channels(op, w)
+  if op.params["dimension_numbers"].rhs_spec[2:] != (0, 1):
+    raise NoRule(op.primitive.name, w.path, "the factors need a kernel of height, width, channels")
+  for axis, part in enumerate(_parts(w)):
+    x = product(_along(op, axis), x, part)
+  return x
+
+
+def _along(op: Conv, axis: int) -> Conv:
+  """Returns the convolution with its strides, padding and dilations along one axis only."""
+  only = lambda values, none: tuple(v if i == axis else none for i, v in enumerate(values))
+  p = op.params
+  return dataclasses.replace(op, params=p | {
+      "window_strides": only(p["window_strides"], 1), "padding": only(p["padding"], (0, 0)),
+      "lhs_dilation": only(p["lhs_dilation"], 1), "rhs_dilation": only(p["rhs_dilation"], 1)})
+
+
+def _channels(op: Contraction, w: Ref) -> tuple[int, int]:
+  """Returns the channel axes of a convolution's input and output."""
+  spec = op.params["dimension_numbers"] if isinstance(op, Conv) else None
+  if spec is None or spec.rhs_spec[:2] != (op.ndim - 1, op.ndim - 2) or op.grouped():
+    raise NoRule(op.primitive.name, w.path,
+                 "the factors need a convolution of one group with channels last in its kernel")
+  return spec.lhs_spec[1], spec.out_spec[1]
+
+
+def _pointwise(product: Product, op: Contraction, x: Array, w: Ref, channels: int) -> Array:
+  """Mixes channels: a 1 x 1 convolution as a matrix product."""
+  numbers: dict[str, Any] = {
+      "dimension_numbers": (((channels,), (0,)), ((), ())), "precision": None,
+      "preferred_element_type": jnp.dtype(op.dtype), "out_sharding": None}
+  dot = Dot(primitives.dot_general_p, numbers, False, 2, op.dtype)
+  return jnp.moveaxis(product(dot, x, w), -1, channels)

@@ -1,0 +1,104 @@
+"""Pieces that the files in `configs/` are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def common(function: str, data: Mapping[str, Any]) -> ConfigDict:
+  """Returns the fields that every study has.
+
+  Args:
+    function: what runs the study, "module.function".
+    data: name, validation, limit; augmentation is off where nothing is said.
+
+  Returns:
+    study, data, seed, seeds, compute_dtype, combo.
+
+  Example:
+    >>> common("experiments.studies.combo.study.run", {"name": "digits"}).seeds
+    1
+  """
+  plain = {"crop": 0, "flip": False, "rotate": 0.0, "jitter": 0.0}
+  return ConfigDict({
+      "study": function,
+      "data": {"validation": 0.1, "limit": 0, **data,
+               "augment": {**plain, **data.get("augment", {})}},
+      "seed": 0,
+      "seeds": 1,
+      "compute_dtype": "float32",
+      "combo": False,  # also the sixteen combinations, on this study's model
+  })
+
+
+def train(epochs: int, **changes: float) -> ConfigDict:
+  """Returns how to train: Adam, batches of 128, half a cosine; 0 steps is a pass over the data."""
+  return ConfigDict({"epochs": epochs, "batch_size": 128, "steps_per_epoch": 0,
+                     "learning_rate": 1e-3, "final_learning_rate": 1e-7, **changes})
+
+
+def model(name: str, **arguments: Any) -> ConfigDict:
+  """Returns a zoo model and its arguments."""
+  return ConfigDict({"name": name, "arguments": arguments})
+
+
+def spend(file: str, budget: str, budgets: Mapping[str, Callable[[ConfigDict], None]],
+          config: ConfigDict) -> ConfigDict:
+  """Applies a budget to a configuration.
+
+  Args:
+    file: the configuration's, for the message.
+    budget: as it was given; "" is the first.
+    budgets: what each changes.
+    config: changed in place.
+
+  Returns:
+    The configuration, locked.
+
+  Raises:
+    ValueError: an unknown budget.
+
+  Example:
+    >>> spend("a.py", "tiny", {"full": lambda c: None}, ConfigDict())
+    Traceback (most recent call last):
+    ...
+    ValueError: a.py: budget 'tiny' may be one of full
+  """
+  budget = budget or next(iter(budgets))
+  if budget not in budgets:
+    raise ValueError(f"{file}: budget {budget!r} may be one of {', '.join(budgets)}")
+  budgets[budget](config)
+  return config.lock()
+
+
+def few(parts: Any, steps: int, batch: int, epochs: int = 1) -> None:
+  """Lets parts of a study train for a few steps only."""
+  for part in parts:
+    part.train.update({"epochs": epochs, "steps_per_epoch": steps, "batch_size": batch})
+
+
+def combinations(student: ConfigDict, *, kd: ConfigDict, imp: ConfigDict, rounds: int = 30,
+                 tolerance: float = 0.01) -> dict[str, Any]:
+  """Returns what the sixteen combinations need beside a base model.
+
+  Args:
+    student: of the distillation.
+    kd: how the student trains.
+    imp: how a round of pruning recovers.
+    rounds: of pruning, at most.
+    tolerance: accuracy, 0 to 1, that pruning may cost.
+
+  Returns:
+    combos, student, kd, imp, lrtf, q, as `experiments.studies.combo` takes them.
+  """
+  return {
+      "combos": "all",  # or names and commas: "base,imp,imp+q"
+      "student": student,
+      "kd": {"train": kd, "temperature": 5.0, "alpha": 0.7},
+      "imp": {"train": imp, "fraction": 0.2, "tolerance": tolerance, "rounds": rounds},
+      "lrtf": {"rank": 0, "delta": 1},  # rank 0: r_max - delta
+      "q": {"bits": 8, "activation_bits": 8, "images": 2048},
+  }

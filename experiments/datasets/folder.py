@@ -1,0 +1,177 @@
+"""A folder of images as a data set: files are decoded when they are needed, never all held."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from experiments.datasets.builders import Data
+
+VALIDATION = ("valid", "validation", "val")  # names that the folder's own may have
+ENDINGS = (".jpg", ".jpeg", ".png")
+THREADS = 4
+
+
+class Folder(tfds.ImageFolder):
+  """`tfds.ImageFolder` without TensorFlow: root/{train,valid,test}/<class>/*.{jpg,jpeg,png}.
+
+  TFDS lists and decodes files by TensorFlow; here the standard library and Pillow
+  do. Layout, features, class names and the order of the files are TFDS's.
+
+  Attributes:
+    files: of each split: [(path, class name), …].
+  """
+
+  pkg_dir_path = None
+
+  def __init__(self, root: str, side: int):
+    """Lists the files.
+
+    Args:
+      root: the folder.
+      side: pixels, height and width, that images are resized to.
+
+    Raises:
+      ValueError: the folder or a split is not there, or has no classes or images.
+    """
+    self._image_shape, self._image_dtype, self._data_dir = (side, side, 3), None, root
+    self.side, self.files = side, _listed(Path(root))
+    tfds.core.DatasetBuilder.__init__(self, data_dir=root)
+    self.info.features["label"].names = sorted({label for _, label in self.files["train"]})
+    self.info.set_splits(tfds.core.splits.SplitDict([
+        tfds.core.SplitInfo(name=name, shard_lengths=[len(files)], num_bytes=0,
+                            filename_template=None)
+        for name, files in self.files.items()]))
+
+  def fingerprint(self) -> str:
+    """Returns a short text that identifies the files by their names and sizes."""
+    root = self._data_dir
+    listed = [[os.path.relpath(path, root), os.path.getsize(path)]
+              for files in self.files.values() for path, _ in files]
+    return hashlib.sha256(json.dumps(sorted(listed)).encode()).hexdigest()[:12]
+
+  def split(self, name: str) -> Files:
+    """Returns a split's images."""
+    names = self.info.features["label"].names
+    number = {label: i for i, label in enumerate(names)}
+    paths, labels = zip(*self.files[name], strict=True)
+    return Files(paths=np.array(paths), side=self.side,
+                 labels=np.array([number[label] for label in labels], np.int32))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Files:
+  """Images in files, and their labels; the same to use as `data.Split`.
+
+  Attributes:
+    paths: str, (count,).
+    labels: int32, (count,).
+    side: pixels, height and width, that images are resized to (bilinear).
+  """
+
+  paths: np.ndarray
+  labels: np.ndarray
+  side: int
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """(height, width, channels) of an image."""
+    return self.side, self.side, 3
+
+  def read(self, index: Any) -> np.ndarray:
+    """Returns the images at `index`, a slice or integers; raises as `decoded` does."""
+    paths = self.paths[index]
+    images = np.empty((len(paths), *self.shape), np.uint8)
+
+    def some(first: int) -> None:
+      # Every image has its own row: which thread is first makes no difference.
+      for i in range(first, len(paths), THREADS):
+        images[i] = decoded(paths[i], self.side)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+      list(threads.map(some, range(THREADS)))
+    return images
+
+  def take(self, index: np.ndarray) -> Files:
+    """Returns the examples at `index`, none of them read."""
+    return dataclasses.replace(self, paths=self.paths[index], labels=self.labels[index])
+
+
+def decoded(path: str, side: int) -> np.ndarray:
+  """Returns an image file as uint8, (side, side, 3).
+
+  Raises:
+    ValueError: it is no image, or a broken one; names it.
+  """
+  try:
+    with Image.open(path) as image:
+      return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
+  except Exception as error:  # Pillow's decoders raise many kinds
+    raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def load(made: Folder, *, validation: float, seed: int, limit: int | None = None) -> Data:
+  """Returns the splits of a folder; nothing is read yet.
+
+  Args:
+    made: the folder.
+    validation: fraction of the training images to hold out, 0 to 1, where the
+      folder has no validation split of its own.
+    seed: of the order, and so of the choice of what is held out.
+    limit: use only so many images of every split; None is all.
+
+  Returns:
+    The three splits.
+
+  Raises:
+    ValueError: validation leaves one side empty.
+  """
+  train, test = made.split("train"), made.split("test")
+  order = np.random.default_rng(seed).permutation(len(train))[:limit]
+  own = next((name for name in VALIDATION if name in made.files), None)
+  held = 0 if own else round(validation * len(order))
+  if not own and not 0 < held < len(order):
+    raise ValueError(f"data.validation={validation}: may be above 0 and below 1, and must leave "
+                     f"images on both sides of {len(order)}")
+  kept = made.split(own).take(np.arange(len(made.files[own]))[:limit]) if own else None
+  return Data(train=train.take(order[held:]), validation=kept or train.take(order[:held]),
+              test=test.take(np.arange(len(test))[:limit]),
+              num_classes=made.info.features["label"].num_classes)
+
+
+def _listed(root: Path) -> dict[str, list[tuple[str, str]]]:
+  """Returns (path, class) of every split's images, in TFDS's order."""
+  if not root.is_dir():
+    raise ValueError(f"data_dir={str(root)!r}: is no directory; it may be one with folders "
+                     "train/<class> and test/<class> of images")
+  there = [name for name in ("train", *VALIDATION, "test") if (root / name).is_dir()]
+  files = {name: _images(root / name) for name in there}
+  for name in ("train", "test", *there):
+    if not files.get(name):
+      raise ValueError(f"data_dir={str(root)!r}: no images in {name}/<class>; they may end in "
+                       f"{', '.join(ENDINGS)}")
+  known = {label for _, label in files["train"]}
+  for name in there:
+    if strange := sorted({label for _, label in files[name]} - known):
+      raise ValueError(f"data_dir={str(root)!r}: {name}/{strange[0]} is a class that train/ "
+                       "has no images of")
+    random.Random(name).shuffle(files[name])
+  return files
+
+
+def _images(split: Path) -> list[tuple[str, str]]:
+  return [(str(path), folder.name) for folder in sorted(split.iterdir()) if folder.is_dir()
+          for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS]

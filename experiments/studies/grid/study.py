@@ -1,0 +1,198 @@
+"""The grid of "Evaluation of compression combinations": sparsities by precisions."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import compress_jax as cj
+from experiments import models
+from experiments.datasets import builders
+from experiments.studies import base
+from experiments.studies.grid import report as grid_report
+from experiments.studies.grid import training
+from experiments.training import devices, evaluate, input_pipeline, loop, techniques
+from experiments.training.progress import Log
+
+
+def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
+  """Runs the study, or what is missing of it; writes its tables. See `base.run`."""
+  check(config)
+  grids, rows = base.run(Grid, config, workdir, data_dir)
+  if config.compare_steps:
+    grid_report.compared(grids[0].compare(config.compare_steps), workdir)
+  grid_report.write(rows, workdir, config)
+  return rows
+
+
+def check(config: Any) -> None:
+  """Raises a ValueError that names the first field that cannot be used."""
+  limits = {"base_epochs": (1, 10**4), "prune_epochs": (1, 10**4), "round_epochs": (1, 10**4),
+            "batch_size": (1, 10**6), "steps_per_epoch": (0, 10**9), "learning_rate": (0, 10),
+            "images": (1, 10**9), "compare_steps": (0, 10**6), "seeds": (1, 10**4)}
+  base.check(config, limits)
+  for bits in config.bits:
+    if bits not in training.ROUNDED:
+      raise ValueError(f"config.bits: {bits} may be one of {', '.join(map(str, training.ROUNDED))}")
+  for sparsity in config.sparsities:
+    if not 0 <= sparsity < 1:
+      raise ValueError(f"config.sparsities: {sparsity} may be from 0 to below 1")
+
+
+class Grid(base.Study):
+  """One seed of the study."""
+
+  @functools.cached_property
+  def model(self) -> Any:
+    """The zoo model."""
+    return models.create(self.config.model.name, num_classes=builders.num_classes(self.builder),
+                         **self.arguments(self.config.model))
+
+  @property
+  def cells(self) -> dict[str, tuple[float, int]]:
+    """(sparsity, bits) of every cell."""
+    c = self.config
+    return {f"sparsity{s:g}-bits{b}": (s, b) for s in c.sparsities for b in c.bits}
+
+  @property
+  def names(self) -> Sequence[str]:
+    return list(self.cells)
+
+  def parent(self, name: str) -> str | None:
+    return None if name == "base" else "base"
+
+  def spec(self, name: str) -> Mapping[str, Any]:
+    c = self.config
+    fields = ("base_epochs", "steps_per_epoch", "batch_size", "learning_rate")
+    spec = {**{k: c[k] for k in fields}, "model": c.model.to_dict()}
+    if name == "base":
+      return spec
+    sparsity, bits = self.cells[name]
+    return {**spec, "sparsity": sparsity, "bits": bits, "prune_epochs": c.prune_epochs,
+            "round_epochs": c.round_epochs, "images": c.images, "vmap": c.vmap}
+
+  @functools.cached_property
+  def plan(self) -> training.Plan:
+    """What the cells' trainings have in common."""
+    c, steps = self.config, self._steps
+    return training.Plan(prune_steps=c.prune_epochs * steps, round_steps=c.round_epochs * steps,
+                      learning_rate=c.learning_rate, every=min(100, max(1, steps // 3)),
+                      seed=self.seed)
+
+  @property
+  def _steps(self) -> int:
+    return self.config.steps_per_epoch or max(1, len(self.data.train) // self.config.batch_size)
+
+  def row(self, name: str) -> dict[str, Any]:
+    """Returns a cell's row, with what Tables I to III have of it."""
+    row, (sparsity, bits) = super().row(name), self.cells[name]
+    base = self.result("base").metrics
+    delta = 100 * (row["test_accuracy"] - base["test_accuracy"])
+    reduction = base["gzip_bytes"] / row["gzip_bytes"]
+    shown = ("seed", "test_accuracy", "val_accuracy", "params", "nonzero_params", "gzip_bytes",
+             "artifact_bytes", "seconds")
+    return {"sparsity": sparsity, "bits": bits, **{k: row[k] for k in shown},
+            "delta_accuracy": delta, "reduction": reduction,
+            "quality": float(cj.metrics.quality(sparsity, bits, delta, reduction)),
+            "saved": row["reduction"], "artifact": row["artifact"]}
+
+  def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:
+    if name == "base":
+      return self._teach(log)
+    sparsity, bits = self.cells[name]
+    if self.config.vmap:
+      state, history = self._side_by_side
+      state = jax.tree.map(lambda x: x[self.names.index(name)], state)
+    else:
+      numbers = {"sparsity": jnp.float32(sparsity), "bits": jnp.int32(bits)}
+      state, history = self._trained(self.plan, self.base_params, numbers, log, training.looped)
+    return self._rounded(state["params"], bits), {"history": history}
+
+  def _teach(self, log: Log) -> techniques.Outcome:
+    """Trains the dense model: a cell without pruning in which every step counts."""
+    params = loop.initial(self.model, self.data.train.shape, self.seed)["params"]
+    steps = self.config.base_epochs * self._steps
+    # Sparsity of nothing: pruning never starts, training does.
+    plan = dataclasses.replace(self.plan, prune_steps=steps, round_steps=0, every=steps + 1)
+    state, history = self._trained(plan, params, {"sparsity": 1e-9, "bits": 32}, log,
+                                   training.looped)
+    return self._rounded(state["params"], 32), {"history": history}
+
+  @functools.cached_property
+  def base_params(self) -> Any:
+    """The dense model's parameters."""
+    return cj.dense(self.result("base").load()["params"])
+
+  @functools.cached_property
+  def _side_by_side(self) -> Any:
+    """The final state of all cells, trained in one program, and the history of their means."""
+    log = Log("all cells", self.workdir / "log.txt")
+    return self._trained(self.plan, self.base_params, self._numbers(), log, training.together)
+
+  def _numbers(self) -> dict[str, Any]:
+    sparsities, bits = zip(*self.cells.values(), strict=True)
+    return {"sparsity": jnp.asarray(sparsities, jnp.float32), "bits": jnp.asarray(bits, jnp.int32)}
+
+  def _trained(self, plan: training.Plan, params: Any, numbers: Any, log: Log,
+               compiled: Any) -> tuple[Any, list[dict[str, float]]]:
+    """Returns the state after a plan's steps, an epoch a call, and the history."""
+    history: list[dict[str, float]] = []
+    state, run = training.start(params), compiled(self.model, plan)
+    if compiled is training.together:
+      state = jax.tree.map(lambda x: jnp.stack([x] * len(self.cells)), state)
+    on = devices.mesh(self.config.batch_size)
+    state, held = devices.everywhere(state, on), input_pipeline.Held(self.data.train, on).data
+    for epoch, first in enumerate(range(0, plan.steps, self._steps)):
+      last = min(first + self._steps, plan.steps)
+      if not _changes(plan, numbers, first, last):
+        continue
+      data = {**held, "order": devices.spread(self._order(epoch), on, 1)}
+      state, sums = run(state, numbers, data, first, last)
+      count = (last - first) * self.config.batch_size
+      history.append({"loss": float(np.mean(sums["loss"])) / (last - first),
+                      "accuracy": float(np.mean(sums["correct"])) / count})
+      log.say(f"step {last}/{plan.steps}  loss {history[-1]['loss']:.4f}  "
+              f"accuracy {history[-1]['accuracy']:.4f}")
+    return state, history
+
+  def _order(self, epoch: int) -> np.ndarray:
+    return input_pipeline.order(len(self.data.train), self._steps, self.config.batch_size,
+                      [self.seed, epoch])
+
+  def _rounded(self, params: Any, bits: int) -> techniques.Trained:
+    """Returns a cell's model, ready to deploy; 8 bits run in integers."""
+    c, variables = self.config.model, {"params": training.ROUNDED[bits](params)}
+    trained = techniques.Trained(name=c.name, arguments=self.arguments(c), variables=variables,
+                              num_classes=self.data.num_classes)
+    if bits == 8:
+      trained = techniques.calibrated(trained, variables["params"], self.data, activation_bits=8,
+                                   images=self.config.images)
+    return dataclasses.replace(trained, variables=cj.freeze(trained.variables))
+
+  def compare(self, steps: int) -> list[dict[str, Any]]:
+    """Trains every cell for some steps looped, side by side and by itself.
+
+    Returns:
+      A row a way: programs compiled, seconds, and by how much its weights and
+      accuracies differ from the looped ones.
+    """
+    data = {**input_pipeline.Held(self.data.train, None).data, "order": jnp.asarray(self._order(0))}
+    accuracy = lambda p: evaluate.accuracy(self.model, {"params": p}, self.data.validation)
+    return grid_report.ways(self.model, self.base_params, list(self.cells.values()),
+                            self._numbers(), data, min(steps, self._steps), accuracy)
+
+
+def _changes(plan: training.Plan, numbers: Any, first: int, last: int) -> bool:
+  """Returns whether any cell changes in these steps."""
+  pruning = first < plan.prune_steps and np.any(np.asarray(numbers["sparsity"]) > 0)
+  rounding = last > plan.prune_steps and np.any(np.asarray(numbers["bits"]) < 32)
+  return bool(pruning or rounding)
+
+

@@ -1,0 +1,133 @@
+"""The compiled training of a grid's cells: sparsity and precision are traced values.
+
+One program prunes and retrains for some steps, then rounds and retrains for some
+more, whatever the cell; looped over cells, or all at once under `vmap`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+import compress_jax as cj
+from experiments.training.augment import normalize
+from experiments.training.step import ADAM
+
+# By layer, as the toolkit that the paper used does.
+prune = functools.partial(cj.prune.magnitude, scope="layer")
+ROUNDED = {32: lambda params: params,
+           16: functools.partial(cj.quantize.cast, to="float16"),
+           8: functools.partial(cj.quantize.affine, bits=8)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+  """What every cell's training has in common.
+
+  Attributes:
+    prune_steps: of pruning and retraining; none change a cell that is not pruned.
+    round_steps: of retraining rounded; none change a cell of 32 bits.
+    every: steps from one pruning to the next.
+    initial: sparsity that pruning starts from.
+    until: when the last weights go, as a fraction of `prune_steps`.
+    learning_rate: Adam's.
+    seed: of dropout.
+  """
+
+  prune_steps: int
+  round_steps: int
+  every: int = 100
+  initial: float = 0.5
+  until: float = 0.75
+  learning_rate: float = 1e-3
+  seed: int = 0
+
+  @property
+  def steps(self) -> int:
+    """All steps of a cell."""
+    return self.prune_steps + self.round_steps
+
+
+def start(params: Any) -> dict[str, Any]:
+  """Returns the state of training at its first step: dense parameters with masks, and Adam's."""
+  # Copies, because the compiled steps take their state's memory over.
+  masked = jax.tree.map(lambda x: jnp.array(x, copy=True), prune(params, 0.0))
+  return {"params": masked, "adam": ADAM.init(cj.partition(masked)[0])}
+
+
+def weights(params: Any, bits: Any) -> Any:
+  """Returns the dense arrays that a cell of these bits computes with; bits may be traced."""
+  made = {b: cj.dense(rounded(params)) for b, rounded in ROUNDED.items()}
+  pick = lambda full, half, eight: jnp.where(bits == 8, eight, jnp.where(bits == 16, half, full))
+  return jax.tree.map(pick, made[32], made[16], made[8])
+
+
+@functools.lru_cache(maxsize=8)
+def program(model: nn.Module, plan: Plan) -> Any:
+  """Returns the function that trains a cell for some steps, not compiled.
+
+  Args:
+    model: a zoo model without batch norm.
+    plan: what cells have in common.
+
+  Returns:
+    run(state, cell, data, first, last) -> (state, {"loss", "correct"} summed),
+    where cell is {"sparsity", "bits"} and data {"images", "labels", "order"};
+    order has a row of indices for every step from `first` on.
+  """
+  def loss_fn(trainable: Any, rest: Any, bits: Any, images: Any, labels: Any, at: Any) -> Any:
+    key = jax.random.fold_in(jax.random.key(plan.seed, impl="rbg"), at)
+    dense = weights(cj.merge(trainable, rest), bits)
+    logits = model.apply({"params": dense}, normalize(images), train=True, rngs={"dropout": key})
+    return cj.distill.cross_entropy(logits, labels), (logits.argmax(-1) == labels).sum()
+
+  def step(at: Any, carry: Any, cell: Mapping[str, Any], data: Any, first: Any) -> Any:
+    state, sums = carry
+    rounding = at >= plan.prune_steps
+    params = _pruned(state["params"], at, cell["sparsity"], plan)
+    trainable, rest = cj.partition(params)
+    index = data["order"][at - first]
+    (loss, correct), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        trainable, rest, jnp.where(rounding, cell["bits"], 32), data["images"][index],
+        data["labels"][index], at)
+    updates, adam = ADAM.update(grads, state["adam"])
+    # A cell that is not pruned, or not rounded, stays as it is.
+    works = jnp.where(rounding, cell["bits"] < 32, cell["sparsity"] > 0)
+    rate = plan.learning_rate * works
+    trainable = jax.tree.map(lambda p, u: p - rate * u, trainable, updates)
+    return ({"params": cj.merge(trainable, rest), "adam": adam},
+            {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct})
+
+  def run(state: Any, cell: Any, data: Any, first: Any, last: Any) -> Any:
+    body = functools.partial(step, cell=cell, data=data, first=first)
+    sums = {"loss": jnp.float32(0), "correct": jnp.int32(0)}
+    return jax.lax.fori_loop(first, last, body, (state, sums))
+
+  return run
+
+
+@functools.lru_cache(maxsize=8)
+def looped(model: nn.Module, plan: Plan) -> Any:
+  """Returns `program`, compiled once for all cells."""
+  return jax.jit(program(model, plan), donate_argnums=0)
+
+
+@functools.lru_cache(maxsize=8)
+def together(model: nn.Module, plan: Plan) -> Any:
+  """Returns `program`, compiled for cells side by side; state and cell have one more axis."""
+  return jax.jit(jax.vmap(program(model, plan), (0, 0, None, None, None)), donate_argnums=0)
+
+
+def _pruned(params: Any, at: Any, sparsity: Any, plan: Plan) -> Any:
+  """Returns the parameters with the step's sparsity (Zhu and Gupta 2017)."""
+  schedule = functools.partial(cj.schedules.cubic, final=sparsity,
+                               initial=jnp.minimum(plan.initial, sparsity),
+                               stop=plan.until * plan.prune_steps)
+  return cj.prune.gradual(params, jnp.asarray(at, jnp.int32), schedule, every=plan.every,
+                          prune=prune)

@@ -1,0 +1,134 @@
+"""ResNet-18 on CIFAR-10: the study of "An analysis of compression methods"."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import compress_jax as cj
+from experiments.studies import base
+from experiments.studies.takeaways import report as takeaways_report
+from experiments.studies.takeaways.config import check, pruned, sparsity
+from experiments.training import techniques
+from experiments.training.progress import Log
+
+
+def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
+  """Runs the study, or what is missing of it; writes its tables. See `base.run`."""
+  check(config)
+  _, rows = base.run(Takeaways, config, workdir, data_dir)
+  takeaways_report.write(rows, workdir, config)
+  return rows
+
+
+class Takeaways(base.Study):
+  """One seed of the study.
+
+  A stage's name is its techniques in order, joined by "+": a student's name, "kd" (the
+  student of the combinations), "prunedNN" (the round), "static", "qat".
+  """
+
+  @property
+  def names(self) -> Sequence[str]:
+    """The models of all tables, each once."""
+    c, at_77 = self.config, pruned(self.config, 0.77)
+    designs = [name for name in c.students if name != "combined"]
+    return ["base", "static", "qat", *(f"pruned{n:02d}" for n in c.pruning.rounds), *designs,
+            "ensemble", "kd", f"kd+{at_77}", "kd+qat", f"{at_77}+qat", f"kd+{at_77}+qat"]
+
+  def parent(self, name: str) -> str | None:
+    if name == "base":
+      return None
+    if name == "ensemble":
+      return self.config.ensemble[0]
+    *before, last = name.split("+")
+    if last.startswith("pruned"):
+      rounds = list(self.config.pruning.rounds)
+      earlier = rounds[:rounds.index(_round(last))]
+      before += [f"pruned{n:02d}" for n in earlier[-1:]]
+    return "+".join(before) or "base"
+
+  def spec(self, name: str) -> Mapping[str, Any]:
+    c, last = self.config, name.split("+")[-1]
+    if name == "base":
+      return self.base_spec(c.model, c.base)
+    if name == "ensemble":
+      return {"members": [self.stage(member).digest for member in c.ensemble]}
+    if last in ("static", "qat"):
+      return {last: c[last].to_dict()}
+    if last.startswith("pruned"):
+      return {"sparsity": sparsity(c, _round(last)), "where": c.pruning.where,
+              "train": c.pruning.train.to_dict()}
+    return {"student": self._student(last).to_dict(), "distil": c.distil.to_dict()}
+
+  def _student(self, name: str) -> Any:
+    return self.config.students["combined" if name == "kd" else name]
+
+  def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:
+    c, last = self.config, name.split("+")[-1]
+    if name == "base":
+      return self.teach(c.model, c.base, work, log)
+    if name == "ensemble":
+      return ensemble([self.trained(member) for member in c.ensemble]), {}
+    parent = self.trained(self.parent(name))
+    if last == "static":
+      return techniques.quantize(parent, self.data, **c.static.to_dict())
+    if last == "qat":
+      part = {k: v for k, v in c.qat.to_dict().items() if k != "train"}
+      return techniques.quantize_aware(parent, self.data, self.recipe(c.qat), work, log, **part)
+    if last.startswith("pruned"):
+      parent = masked(parent, sparsity(c, _round(last)), c.pruning.where)
+      return techniques.finetune(parent, self.data, self.recipe(c.pruning), work, log)
+    student = self._student(last)
+    return techniques.distil(parent, student.name, self.arguments(student), self.data,
+                          self.recipe(c.distil), work, log, temperature=c.distil.temperature,
+                          alpha=c.distil.alpha)
+
+  def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
+    """Times one image through the deployed model."""
+    return {"milliseconds": techniques.milliseconds(trained, self.data, calls=self.config.calls)}
+
+  def row(self, name: str) -> dict[str, Any]:
+    row = super().row(name)
+    if name == "ensemble":  # its lineage has the first member only
+      rest = sum(self.result(m).metrics["seconds"] for m in self.config.ensemble[1:])
+      row["seconds"] = round(row["seconds"] + rest, 1)
+    return row
+
+
+def _round(technique: str) -> int:
+  return int(technique.removeprefix("pruned"))
+
+
+def masked(parent: techniques.Trained, rate: float, where: str) -> techniques.Trained:
+  """Returns a model with its smallest weights masked, layer by layer; no weight is put back.
+
+  Args:
+    parent: the model; masks that are there stay.
+    rate: fraction of each layer's weights that is zero afterwards, 0 to 1.
+    where: regular expression on the paths of what is pruned.
+  """
+  params = _prune(parent.variables["params"], jnp.float32(rate), where)
+  return dataclasses.replace(parent, variables={**parent.variables, "params": params})
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _prune(params: Any, rate: jax.Array, where: str) -> Any:
+  return cj.prune.magnitude(params, rate, scope="layer", where=where)
+
+
+def ensemble(members: Sequence[techniques.Trained]) -> techniques.Trained:
+  """Returns students as one model, whose probabilities are the mean of theirs (takeaway 11)."""
+  kinds = members[0].variables
+  variables = {kind: {f"member{i}": m.variables[kind] for i, m in enumerate(members)}
+               for kind in kinds}
+  arguments = {"members": [{k: v for k, v in m.arguments.items() if k != "dtype"}
+                           for m in members], "dtype": members[0].arguments["dtype"]}
+  return dataclasses.replace(members[0], name="ensemble", arguments=arguments,
+                             variables=variables)

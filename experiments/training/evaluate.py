@@ -1,0 +1,76 @@
+"""Predictions and accuracy of a model on a split."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+import compress_jax as cj
+from experiments.training import devices
+from experiments.training.augment import normalize
+
+BATCH = 256
+
+
+@functools.lru_cache(maxsize=64)
+def logits_program(model: nn.Module, lifted: bool = False) -> Callable[[Any, Any], jax.Array]:
+  """Returns the compiled function (variables, uint8 images) -> logits.
+
+  Args:
+    model: a zoo model.
+    lifted: whether compressed leaves run by `cj.lift`'s rules (integers, thin
+      products); if not, variables are dense arrays.
+
+  Returns:
+    A function; float32 logits, (batch, classes).
+  """
+  def apply(variables: Any, images: jax.Array) -> jax.Array:
+    return model.apply(variables, normalize(images), train=False)
+  return jax.jit(cj.lift(apply) if lifted else apply)
+
+
+def logits(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -> np.ndarray:
+  """Returns the logits of a split's images, computed on all local devices.
+
+  Args:
+    model: a zoo model.
+    variables: {"params", maybe "batch_stats"}, with or without leaves.
+    split: the images; see `data.Split`.
+    lifted: see `logits_program`; if not, leaves are made dense first, so that one
+      program serves them all.
+
+  Returns:
+    float32, (count, classes).
+  """
+  program = logits_program(model, lifted)
+  if not lifted:
+    variables = _dense(variables)
+  on, outs = devices.mesh(BATCH), []
+  variables = devices.everywhere(variables, on)
+  for first in range(0, len(split), BATCH):
+    # The last batch is filled up: one shape, one compilation.
+    index = np.minimum(np.arange(first, first + BATCH), len(split) - 1)
+    outs.append(program(variables, devices.spread(split.read(index), on, 0)))
+  return np.concatenate(outs)[:len(split)]
+
+
+_dense = jax.jit(cj.dense)
+
+
+def accuracy(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -> float:
+  """Returns the fraction of a split's images whose largest logit is the label's."""
+  return loss_and_accuracy(model, variables, split, lifted)[1]
+
+
+def loss_and_accuracy(model: nn.Module, variables: Any, split: Any,
+                      lifted: bool = False) -> tuple[float, float]:
+  """Returns the mean cross-entropy on a split's labels, and the accuracy."""
+  out = logits(model, variables, split, lifted)
+  loss = cj.distill.cross_entropy(jnp.asarray(out), jnp.asarray(split.labels))
+  return float(loss), float((out.argmax(-1) == split.labels).mean())

@@ -1,0 +1,39 @@
+"""The fast gradients against XLA's."""
+
+import jax
+import numpy as np
+import pytest
+from jax import lax
+
+from experiments.models.convolution import conv_general_dilated
+
+CASES = [(1, "SAME", 3, 2), (1, "SAME", 3, 8), (2, "SAME", 3, 9), (2, "VALID", 3, 8),
+         (1, "SAME", 1, 6), (2, "SAME", 1, 7), (3, ((0, 2), (1, 4)), 4, 11),
+         (2, ((3, 3), (3, 3)), 7, 12)]
+
+
+@pytest.mark.parametrize("stride,padding,kernel,side", CASES)
+def test_gradients_are_xlas(stride, padding, kernel, side):
+  keys = jax.random.split(jax.random.key(0), 2)
+  x = jax.random.normal(keys[0], (2, side, side, 3))
+  w = jax.random.normal(keys[1], (kernel, kernel, 3, 5))
+  def grads(conv):
+    fn = lambda x, w: (conv(x, w, (stride, stride), padding,
+                            dimension_numbers=("NHWC", "HWIO", "NHWC"))**2).sum()
+    return jax.jit(jax.grad(fn, (0, 1)))(x, w)
+  for ours, xlas in zip(grads(conv_general_dilated), grads(lax.conv_general_dilated), strict=True):
+    np.testing.assert_allclose(ours, xlas, rtol=1e-4, atol=1e-4)
+
+
+def test_grouped_and_dilated_go_to_xla():
+  x, w = np.ones((1, 6, 6, 4), np.float32), np.ones((3, 3, 2, 4), np.float32)
+  out = conv_general_dilated(x, w, (1, 1), "SAME", rhs_dilation=(2, 2), feature_group_count=2,
+                             dimension_numbers=("NHWC", "HWIO", "NHWC"))
+  assert out.shape == (1, 6, 6, 4)
+
+
+def test_arguments_the_fast_path_does_not_know_go_to_xla():
+  x, w = np.ones((4, 6, 6, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)
+  out = conv_general_dilated(x, w, (1, 1), "SAME", batch_group_count=2,
+                             dimension_numbers=("NHWC", "HWIO", "NHWC"))
+  assert out.shape == (2, 6, 6, 4)

@@ -1,0 +1,96 @@
+"""The report: seeds, the front, the page and its links, and machines without git."""
+
+import re
+import urllib.parse
+
+import numpy as np
+
+import compress_jax as cj
+from experiments.reporting import page as report_page
+from experiments.reporting import report
+
+
+def row(combo, seed, accuracy, reduction):
+  return {"combo": combo, "seed": seed, "test_accuracy": accuracy, "val_accuracy": accuracy,
+          "params": 10, "nonzero_params": 5, "nonzero_bytes": 20, "gzip_bytes": 30,
+          "artifact_bytes": 40, "reduction": reduction, "seconds": 1.0, "artifact": "m.cjx"}
+
+
+ROWS = [row("base", 0, 0.9, 0.1), row("q", 0, 0.8, 0.7), row("base", 1, 0.7, 0.1),
+        row("q", 1, 0.8, 0.7)]
+
+
+def test_means_and_sample_deviation_over_seeds():
+  base, q = report.means(ROWS)
+  assert base["test_accuracy"] == np.mean([0.9, 0.7]) and base["seeds"] == 2
+  assert np.isclose(base["spread"], np.std([0.9, 0.7], ddof=1)) and q["spread"] == 0
+  assert report.means(ROWS[:1])[0]["spread"] is None
+
+
+def test_no_git_is_no_error(monkeypatch):
+  monkeypatch.setenv("PATH", "/nowhere")
+  assert report.environment()["commit"] is None
+
+
+def test_the_table_and_picture_are_made(tmp_path, capsys):
+  report.table(ROWS)
+  assert "mean ± standard deviation over 2 seeds" in capsys.readouterr().out
+  report.pareto(ROWS, tmp_path / "p.png")
+  assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
+
+
+def finished(tmp_path, seeds=(0,)):
+  """A workdir of two stages a seed, with the rows that their study would write."""
+  rows = []
+  for seed in seeds:
+    base = cj.stages.Stage(name="base", spec={"seed": seed})
+    imp = cj.stages.Stage(name="imp", spec={"seed": seed}, parent=base)
+    params = {"w": np.random.default_rng(seed).normal(size=(8, 8)).astype(np.float32)}
+    epochs = [{"loss": 2.0, "accuracy": 0.5, "val_accuracy": 0.4},
+              {"loss": 1.0, "accuracy": 0.6, "val_accuracy": 0.5}]
+    for stage, tree, metrics in ((base, params, {"history": epochs}), (
+        imp, cj.prune.magnitude(params, 0.5), {"rounds": [{"history": epochs}] * 2})):
+      def work(directory, tree=tree, metrics=metrics):
+        cj.artifact.save(directory / "model.cjx", tree)
+        return tree, metrics
+      result = cj.stages.run(stage, tmp_path, work)
+      artifact = (result.directory / "model.cjx").relative_to(tmp_path)
+      rows.append({**row(stage.name, seed, 0.9, 0.1), "artifact": str(artifact)})
+  return rows
+
+
+def write_page(rows, workdir):
+  report_page.write(rows, report.means(rows), workdir, config={"imp": {"fraction": 0.2}},
+                    environment={"jax": "9.9", "devices": ["<cpu>"]})
+  return (workdir / "report.html").read_text()
+
+
+def test_the_page_has_all_and_its_links_lead_somewhere(tmp_path):
+  text = write_page(finished(tmp_path, seeds=(0, 1)), tmp_path)
+  for words in ("Pareto front", "Accuracy against size", "Accuracy against sparsity",
+                "imp, seed 1: 4 epochs in 2 rounds", "9.9", "&lt;cpu&gt;", "fraction"):
+    assert words in text
+  assert text.count('role="img"') == 3 + 2 * 4 and text.count('class="bar"') == 4
+  links = set(re.findall(r'href="([^"]*)"', text))
+  assert len(links) == 8 and not re.search(r"https?://", text)
+  assert all((tmp_path / urllib.parse.unquote(link)).is_file() for link in links)
+
+
+def test_pages_that_are_up_to_date_are_kept(tmp_path):
+  rows = finished(tmp_path)
+  write_page(rows, tmp_path)
+  pages = sorted((tmp_path / "inspect").iterdir())
+  times = [p.stat().st_mtime_ns for p in pages]
+  pages[0].unlink()
+  write_page(rows, tmp_path)
+  again = [p.stat().st_mtime_ns for p in pages]
+  assert len(pages) == 2 and again[1] == times[1] and again[0] > times[0]
+  assert 'href="base' in pages[1].read_text()
+
+
+def test_a_damaged_artifact_costs_only_its_page(tmp_path, capsys):
+  rows = finished(tmp_path)
+  (tmp_path / rows[1]["artifact"]).write_bytes(b"CJX")
+  assert "Pareto" in write_page(rows, tmp_path)
+  assert "no inspection of" in capsys.readouterr().out
+  assert len(list((tmp_path / "inspect").iterdir())) == 1

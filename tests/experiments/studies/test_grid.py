@@ -1,0 +1,86 @@
+"""The grid study: cells are what they say, in one program, and a rerun trains nothing."""
+
+import csv
+import json
+import runpy
+
+import numpy as np
+import pytest
+
+import compress_jax as cj
+from experiments.reporting import paper_tables
+from experiments.studies.grid import study as grid
+
+pytestmark = pytest.mark.slow
+
+
+def config(**changes):
+  made = runpy.run_path("configs/grid.py")["get_config"]("mnist,smoke").unlock()
+  made.data = {"name": "digits", "validation": 0.3, "limit": 300}
+  made.update({"sparsities": (0.0, 0.9), "steps_per_epoch": 6, **changes})
+  return made.lock()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("grid")
+  return workdir, grid.run(config(compare_steps=6), workdir)
+
+
+def test_cells_are_as_sparse_and_as_small_as_they_say(done):
+  workdir, rows = done
+  assert [(r["sparsity"], r["bits"]) for r in rows] == [
+      (s, b) for s in (0.0, 0.9) for b in (32, 16, 8)]
+  for row in rows:
+    (file,) = workdir.glob(f"stages/sparsity{row['sparsity']:g}-bits{row['bits']}-*/model.cjx")
+    assert file.stat().st_size == row["artifact_bytes"]
+    params = cj.artifact.load(file)[0]["params"]
+    kernel = np.asarray(cj.dense(params)["head"]["kernel"])
+    assert np.mean(kernel == 0) >= row["sparsity"] - 1e-3
+    if row["bits"] == 16:
+      np.testing.assert_array_equal(kernel, kernel.astype(np.float16))
+    if row["bits"] == 8:
+      assert isinstance(params["head"]["kernel"], cj.Quantized)
+  first = rows[0]
+  assert first["delta_accuracy"] == 0 and first["reduction"] == 1  # the dense model itself
+  assert rows[5]["reduction"] > rows[3]["reduction"] > 1
+
+
+def test_looped_side_by_side_and_separate_agree_and_loops_compile_once(done):
+  ways = list(csv.DictReader((done[0] / "ways.csv").open()))
+  assert [(w["way"], w["programs"]) for w in ways] == [
+      ("looped", "1"), ("vmapped", "1"), ("separate", "6")]
+  assert all(float(w["weights_differ"]) < 1e-3 for w in ways)
+
+
+def test_again_trains_nothing_and_the_papers_figures_stand_beside(done):
+  workdir, rows = done
+  before = {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/metrics.json")}
+  assert grid.run(config(), workdir) == rows
+  assert before == {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/metrics.json")}
+  text = (workdir / "tables.md").read_text()
+  assert "95.95" in text and "-0.9278" in text  # the paper's Table I and III at 0.9, 8 bits
+  assert json.loads((workdir / "results.json").read_text())["seeds"] == [0]
+  assert (workdir / "accuracy.png").stat().st_size > 10_000
+  page = (workdir / "report.html").read_text()
+  assert all(f"0.9 at {bits} bits" in page for bits in (32, 16, 8))
+  assert "sparsity0.9-bits8: 2 epochs" in page
+
+
+def test_side_by_side_gives_the_same_accuracies(done, tmp_path):
+  rows = grid.run(config(vmap=True), tmp_path)
+  for one, other in zip(done[1], rows, strict=True):
+    assert abs(one["test_accuracy"] - other["test_accuracy"]) < 0.02
+
+
+def test_paper_tables_are_complete():
+  assert len(paper_tables.paper("grid")["table_2"]) == 18
+
+
+@pytest.mark.parametrize("changes,message", [
+    ({"bits": (4,)}, "config.bits: 4 may be one of 32, 16, 8"),
+    ({"sparsities": (1.0,)}, "config.sparsities: 1.0 may be from 0 to below 1"),
+    ({"base_epochs": 0}, "config.base_epochs=0: may be from 1")])
+def test_bad_configurations_are_named(changes, message):
+  with pytest.raises(ValueError, match=message):
+    grid.check(config(**changes))

@@ -1,0 +1,117 @@
+"""Ten thousand damaged and hostile files: an error or the right weights, nothing else."""
+
+import json
+import random
+import struct
+import zlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compress_jax as cj
+from compress_jax.io import container
+from tests.transforms import assert_same
+
+W = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)), jnp.float32)
+PARAMS = cj.freeze({
+    "a": cj.quantize.affine(cj.prune.magnitude({"w": W}, 0.5), 4, symmetric=False)["w"],
+    "b": cj.prune.magnitude({"w": W}, 0.5)["w"], "c": cj.quantize.cluster({"w": W}, 3)["w"],
+    "d": cj.prune.block({"w": W}, 0.5, block=(2, 2))["w"], "e": [W[0], jnp.arange(3)]})
+DATA = cj.artifact.encode(PARAMS, name="m")
+HEADER, BODY = container.unpack(DATA)
+HOSTILE = 1500
+
+
+def mutated(data, rng):
+  """Returns the bytes with a few bits flipped, cut, overwritten, or pieces moved."""
+  out, at = bytearray(data), rng.randrange(len(data))
+  kind = rng.randrange(6)
+  if kind == 0:
+    for _ in range(rng.choice([1, 1, 2, 5])):
+      out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+  elif kind == 1:
+    del out[at:]
+  elif kind == 2:
+    out[at:at + rng.randrange(1, 9)] = rng.randbytes(rng.randrange(9))
+  elif kind == 3:
+    start = rng.randrange(len(out))
+    out[at:at] = out[start:start + rng.randrange(1, 50)]
+  elif kind == 4:
+    del out[at:at + rng.randrange(1, 9)]
+  else:
+    out = bytearray(rng.randbytes(rng.randrange(80)))
+  return bytes(out)
+
+
+def outcome(data):
+  """Returns what decoding gives, None for a refusal; anything else raised is a failure."""
+  try:
+    return cj.artifact.decode(data)
+  except cj.artifact.ArtifactError as error:
+    assert str(error)
+    return None
+
+
+def test_damaged_files():
+  rng = random.Random(0)
+  for _ in range(10_000 - HOSTILE):
+    found = outcome(mutated(DATA, rng))
+    if found is not None:  # the mutation changed nothing
+      assert_same(found[0], PARAMS)
+
+
+def framed(header, body):
+  text = zlib.compress(header, 1, wbits=-15)
+  rest = struct.pack("<I", len(text)) + text + body
+  return b"CJX2" + struct.pack("<I", zlib.crc32(rest)) + rest
+
+
+def swapped(value, rng):
+  """Returns a JSON value of which one part has become something else."""
+  if isinstance(value, dict | list) and value and rng.random() < 0.9:
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    key, out = rng.choice(list(keys)), value.copy()
+    out[key] = swapped(value[key], rng)
+    return out
+  return rng.choice([None, True, -1, 0, 3, 2**31, 2**62, 10**30, 0.5, "", "int8", "float32", "none",
+                     "a/integers", "b/mask", [], [1], [2**40, 2**40], {}, {"none": True},
+                     {"leaf": "Quantized"}, float("nan")])
+
+
+def test_hostile_files():
+  """Checksums are right; what lies under them is not."""
+  rng = random.Random(1)
+  text = json.dumps(HEADER).encode()
+  for i in range(HOSTILE):
+    header, body = text, BODY
+    if i % 3 == 0:
+      body = mutated(BODY, rng)
+    elif i % 3 == 1:
+      header = json.dumps(swapped(HEADER, rng)).encode()
+    else:
+      header = mutated(text, rng)
+    found = outcome(framed(header, body))
+    if found is not None:
+      cj.artifact.encode(found[0])  # well-formed: it can be written again
+      if i % 3 == 0:
+        assert_same(found[0], PARAMS)  # the arrays have checksums of their own
+
+
+@pytest.mark.parametrize("shape", [[2**62], [2**31, 2**31], [2**28], [0, 2**62], [1] * 40])
+def test_claims_of_size_are_refused_before_memory_is_taken(shape):
+  header = {"structure": {"array": "", "shape": shape, "dtype": "float32"}, "metadata": {},
+            "entries": {"": [1, 0]}, "keep": {}, "base": {}}
+  with pytest.raises(cj.artifact.ArtifactError):
+    cj.artifact.decode(framed(json.dumps(header).encode(), b"m"))
+
+
+def test_the_caller_may_set_a_limit():
+  with pytest.raises(cj.artifact.ArtifactError, match="max_bytes is 100"):
+    cj.artifact.decode(DATA, max_bytes=100)
+
+
+def test_deep_structures_are_refused():
+  deep = '{"structure":' + '{"list":[' * 5000 + "]}" * 5000 + "}"
+  with pytest.raises(cj.artifact.ArtifactError):
+    cj.artifact.decode(framed(deep.encode(), b""))

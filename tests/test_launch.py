@@ -1,0 +1,54 @@
+"""Bad input at the command line: one line, exit code 2, nothing lost."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COMBO, BIRDS = "--config=configs/combo.py", "--config=configs/birds.py:smoke"
+CASES = {
+    "no_config": ([], "--config is missing"),
+    "unknown_config": (["--config=configs/nothing.py"],
+                       r"nothing.py: no such file; it may be one of configs/birds.py"),
+    "unknown_variant": ([f"{COMBO}:imagenet"], "imagenet: may be one of digits, mnist, cifar10"),
+    "unknown_budget": ([f"{COMBO}:digits,hours=2"], "'hours=2' may be .*epochs="),
+    "unknown_field": ([COMBO, "--config.imp.fractoin=0.2"],
+                      r"--config.imp.fractoin: no such field; it may be one of fraction, rounds"),
+    "wrong_type": ([COMBO, "--config.q.bits=many"], "bits"),
+    "unknown_data": ([COMBO, "--config.data.name=svhn"], "data.name='svhn': may be one of"),
+    "unknown_model": ([COMBO, "--config.teacher.name=resnet"], "teacher: model 'resnet': may be"),
+    "unknown_combo": ([COMBO, "--config.combos=base,q+imp"], "combos='q\\+imp': may be one of all"),
+    "sparsity": ([COMBO, "--config.imp.fraction=1.5"], "imp.fraction=1.5: may be from"),
+    "bits": ([COMBO, "--config.q.bits=0"], "q.bits=0: may be from 2 to 16"),
+    "rank": ([COMBO, "--config.lrtf.rank=-1"], "lrtf.rank=-1: may be from 0"),
+    "delta": ([COMBO, "--config.lrtf.delta=50"], "config.lrtf: teacher: head/kernel: delta=50"),
+    "data_dir": ([COMBO, "--data_dir=/nowhere"], "data_dir='/nowhere': is no directory"),
+    "no_folder": ([BIRDS], "--data_dir is missing; it may be a folder with train/<class>"),
+    "empty_folder": ([BIRDS, "--data_dir=configs"], "data_dir='configs': no images in train/"),
+    "workdir": ([COMBO, "--workdir=/proc/nowhere"], "workdir='/proc/nowhere': cannot be written"),
+}
+
+
+def launch(*flags, **env):
+  return subprocess.run([sys.executable, "launch.py", *flags], cwd=ROOT, capture_output=True,
+                        text=True, env={**os.environ, **env})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_and_exit_code_2(case, tmp_path):
+  flags, message = CASES[case]
+  if not any(f.startswith("--workdir") for f in flags):
+    flags = [*flags, f"--workdir={tmp_path}"]
+  done = launch(*flags)
+  assert done.returncode == 2, done.stderr
+  assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+  assert re.search(message, done.stderr), done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+  done = launch(COMBO, "--config.q.bits=0", "--debug", f"--workdir={tmp_path}")
+  assert done.returncode != 0 and "Traceback" in done.stderr
