@@ -13,13 +13,18 @@ from compress_jax.leaves import (
     Leaf,
     LowRank,
     Masked,
+    Payload,
     Quantized,
     Spatial,
+    StaticGrid,
     Tucker2,
+    UnsupportedError,
     is_leaf,
+    node,
+    static,
 )
 from compress_jax.lift.interpreter import capture, lift
-from compress_jax.lift.registry import Captured, NoRule
+from compress_jax.lift.registry import Captured, NoRule, register_product
 from compress_jax.metrics.size import Size, count, size
 from compress_jax.prune import penalties, schedules
 from compress_jax.quantize import fold
@@ -28,8 +33,9 @@ from compress_jax.version import __version__
 
 __all__ = [
     "Activation", "BlockSparse", "Captured", "Clustered", "Dynamic", "FakeFloat", "FakeQuant",
-    "Float", "Leaf", "LowRank", "Masked", "NoRule", "Quantized", "Size", "Spatial", "Tucker2",
-    "__version__", "artifact", "capture", "checkpoint", "count", "dense", "distill", "entries",
-    "export", "factorize", "fold", "freeze", "is_leaf", "kernels", "lift", "merge", "metrics",
-    "partition", "penalties", "prune", "quantize", "schedules", "search", "size", "stages",
+    "Float", "Leaf", "LowRank", "Masked", "NoRule", "Payload", "Quantized", "Size", "Spatial",
+    "StaticGrid", "Tucker2", "UnsupportedError", "__version__", "artifact", "capture",
+    "checkpoint", "count", "dense", "distill", "entries", "export", "factorize", "fold", "freeze",
+    "is_leaf", "kernels", "lift", "merge", "metrics", "node", "partition", "penalties", "prune",
+    "quantize", "register_product", "schedules", "search", "size", "stages", "static",
 ]

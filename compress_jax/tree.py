@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from compress_jax.leaves import dense_of, freeze_of, is_leaf
+from compress_jax import checks
+from compress_jax.leaves import dense_of, freeze_of, is_leaf, is_node, parts_of
 
 Where = str | Callable[[str], bool] | None
 Entry = tuple[str, Any]
+Rebuild = Callable[[list[Any]], Any]
 
 
 def path_str(path: tuple[Any, ...]) -> str:
@@ -26,11 +26,25 @@ def path_str(path: tuple[Any, ...]) -> str:
   Returns:
     For instance "params/Dense_0/kernel".
   """
-  return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+  return "/".join(_key_name(key) for key in path)
+
+
+def _key_name(key: Any) -> str:
+  """Returns a dict's key, a dataclass' field, or a sequence's index."""
+  for attribute in ("key", "name", "idx"):
+    if hasattr(key, attribute):
+      return str(getattr(key, attribute))
+  return str(key)
 
 
 def entries(params: Any) -> tuple[list[Entry], Any]:
-  """Returns ([(path, array or leaf)], tree structure) of a parameter tree.
+  """Returns what a parameter tree holds, by path.
+
+  Args:
+    params: a parameter tree.
+
+  Returns:
+    ([(path, array or leaf)], tree structure).
 
   Example:
     >>> entries({"a": {"b": 1}})[0]
@@ -63,17 +77,17 @@ def matcher(where: Where) -> Callable[[str, Any], bool]:
   if callable(where):
     return lambda path, x: bool(where(path))
   if where == "":
-    raise ValueError("where='': an empty pattern; it may be '.' for every leaf, or None for the "
+    raise ValueError("where='': an empty pattern; must be '.' for every leaf, or None for the "
                      "default")
   try:
     pattern = re.compile(where)
   except (TypeError, re.error) as error:
-    raise ValueError(f"where={where!r}: a regular expression or a predicate on the path "
+    raise ValueError(f"where={where!r}: must be a regular expression or a predicate on the path "
                      f"({error})") from None
   return lambda path, x: pattern.search(path) is not None
 
 
-def select(params: Any, where: Where) -> tuple[list[Entry], Callable[[list[Any]], Any]]:
+def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
   """Picks the leaves that a transform takes.
 
   Args:
@@ -92,7 +106,7 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Callable[[list[Any]]
   chosen = [i for i, (path, x) in enumerate(flat) if is_float(x) and match(path, x)]
   if not chosen:
     some = ", ".join(path for path, _ in flat[:8]) or "an empty tree"
-    raise ValueError(f"where={where!r} matches no floating-point leaf; it may match one of: {some}")
+    raise ValueError(f"where={where!r} matches no floating-point leaf; must match one of: {some}")
 
   def rebuild(new: list[Any]) -> Any:
     leaves = [x for _, x in flat]
@@ -103,18 +117,63 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Callable[[list[Any]]
   return [flat[i] for i in chosen], rebuild
 
 
-def select_parts(params: Any, where: Where) -> tuple[list[Entry], Callable[[list[Any]], Any]]:
-  """Like `select`, but a leaf made of matrices (`Leaf.parts`) gives those instead."""
+def select_parts(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
+  """Picks leaves like `select`, but the factors of a leaf that has them (`Leaf.parts`).
+
+  Args:
+    params: a parameter tree.
+    where: see `matcher`; it sees the paths of leaves, not of their factors.
+
+  Returns:
+    [(path, array or leaf)], where a factor's path ends in its field's name, and a
+    function from as many new ones to the new tree.
+
+  Raises:
+    ValueError: nothing matches.
+  """
   chosen, rebuild = select(params, where)
-  flat = [(f"{path}/{name}" if name else path, getattr(x, name) if name else x)
-          for path, x in chosen for name in (getattr(x, "parts", ()) or ("",))]
+  flat = []
+  for path, x in chosen:
+    for name, part in parts_of(x).items():
+      flat.append((f"{path}/{name}" if name else path, part))
 
   def rebuild_parts(new: list[Any]) -> Any:
-    new = iter(new)
-    return rebuild([dataclasses.replace(x, **{name: next(new) for name in x.parts})
-                    if getattr(x, "parts", ()) else next(new) for _, x in chosen])
+    coming, leaves = iter(new), []
+    for _, x in chosen:
+      made = {name: next(coming) for name in parts_of(x)}
+      # Under no name the leaf is its own only part.
+      leaves.append(made[""] if "" in made else x.replace(**made))
+    return rebuild(leaves)
 
   return flat, rebuild_parts
+
+
+def transform(params: Any, where: Where, change: Callable[[str, Any], Any]) -> Any:
+  """Changes the selected leaves of a tree, or the factors of those that have them.
+
+  Args:
+    params: a parameter tree.
+    where: see `matcher`.
+    change: (path, array or leaf) -> what takes its place.
+
+  Returns:
+    The new tree.
+
+  Raises:
+    ValueError: nothing matches.
+    UnsupportedError: a leaf cannot be changed so; the message names its path.
+  """
+  chosen, rebuild = select_parts(params, where)
+  changed = []
+  for path, x in chosen:
+    with checks.at(path):
+      changed.append(change(path, x))
+  return rebuild(changed)
+
+
+def everything(path: str) -> bool:
+  """Is the `where=` that selects every floating-point leaf, whatever its dimensions."""
+  return True
 
 
 def dense(params: Any) -> Any:
@@ -201,30 +260,24 @@ def merge(trainable: Any, rest: Any) -> Any:
 
 
 def trains(x: Any, inside: bool = True) -> Any:
-  """Returns a tree of bools: which arrays of the tree `x` train."""
+  """Returns which arrays of a tree train.
+
+  Args:
+    x: a parameter tree, a leaf, an array or None.
+    inside: whether what holds `x` lets it train.
+
+  Returns:
+    A tree of bools, like `x`.
+  """
   def one(y: Any) -> Any:
-    if not is_leaf(y):
+    if not is_node(y):
       return inside and is_float(y)
-    fields = {name: value if value is None else trains(value, inside and name in y.trains)
+    # A node says which of its fields train; deeper ones train if all around them do.
+    fields = {name: trains(value, inside and name in y.trains)
               for name, value in y.fields().items()}
-    return type(y)(**fields, **y.statics())
-  return jax.tree.map(one, x, is_leaf=is_leaf)
+    return y.replace(**fields)
+
+  return jax.tree.map(one, x, is_leaf=is_node)
 
 
-def concrete(x: Any) -> Any:
-  """Returns `x` as a numpy array, or None where it is being traced."""
-  return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
-
-
-def check_number(name: str, value: Any, low: float, high: float) -> None:
-  """Raises a ValueError unless `value` is in [low, high]; a traced one passes."""
-  known = concrete(value)
-  if known is not None and not np.all((known >= low) & (known <= high)):
-    raise ValueError(f"{name}={value}: may be from {low} to {high}")
-
-
-def check_finite(path: str, x: Any) -> None:
-  """Raises a ValueError if the array or leaf at `path` holds NaN or infinity."""
-  known = concrete(dense_of(x))
-  if known is not None and not np.isfinite(known.astype(np.float32)).all():
-    raise ValueError(f"{path}: holds NaN or infinity; weights must be finite")
+check_number, check_finite, concrete = checks.number, checks.finite, checks.concrete  # TEMPORARY

@@ -12,7 +12,7 @@ from compress_jax.export.extras import need
 from compress_jax.export.pooling import with_pools
 from compress_jax.export.trace import Program
 from compress_jax.export.weights import node, piece, tensor
-from compress_jax.leaves import Activation, Dynamic
+from compress_jax.leaves import Dynamic, StaticGrid
 from compress_jax.leaves.grid import limits
 
 
@@ -125,7 +125,7 @@ def _with_grids(nodes: list[Any], marks: dict[str, Any]) -> tuple[list[Any], lis
   return out, tensors
 
 
-def _quantization(name: str, x: str, y: str, grid: Activation | Dynamic) -> tuple[list, list]:
+def _quantization(name: str, x: str, y: str, grid: StaticGrid | Dynamic) -> tuple[list, list]:
   """Returns the tensors and nodes that round `x` to its grid and give `y`."""
   parts = [f"{name}/{part}" for part in ("codes", "scale", "zero_point")]
   if isinstance(grid, Dynamic):
@@ -145,11 +145,12 @@ def _quantization(name: str, x: str, y: str, grid: Activation | Dynamic) -> tupl
                    node("DequantizeLinear", parts, y)]
 
 
-def _numbers(grid: Activation) -> tuple[Any, Any, tuple[int, int], Any]:
+def _numbers(grid: StaticGrid) -> tuple[Any, Any, tuple[int, int], Any]:
   """Returns a grid's scale, zero point, smallest and largest code, and their dtype."""
   zero = np.asarray(0 if grid.zero_point is None else grid.zero_point, np.int32)
   ends = tuple(int(end) for end in limits(grid.bits, grid.zero_point is None))
-  return np.asarray(grid.scale, np.float32), zero, ends, np.int16 if grid.wide else np.int8
+  dtype = np.int16 if grid.may_exceed_8_bits else np.int8
+  return np.asarray(grid.scale, np.float32), zero, ends, dtype
 
 
 def _with_relus(nodes: list[Any], initializers: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from compress_jax import tree
 from compress_jax.export.extras import need
 from compress_jax.io import files
 from compress_jax.io.structure import describe
-from compress_jax.leaves import Node, is_leaf
+from compress_jax.leaves import is_leaf, is_node
 
 
 def safetensors(path: str | os.PathLike[str], params: Any, *, dense: bool = False) -> int:
@@ -62,31 +62,36 @@ def safetensors(path: str | os.PathLike[str], params: Any, *, dense: bool = Fals
 
 
 def _names(params: Any, arrays: dict[str, Any]) -> dict[str, str]:
-  """Returns {name in the manifest: name in the file}."""
+  """Returns {name in the structure: name in the file}."""
   names = {}
   for path, x in tree.entries(params)[0]:
     if not is_leaf(x):
       names[path] = path or "value"
       continue
     for field in _fields(x):
-      names["/".join(filter(None, [path, *field]))] = ".".join(filter(None, [path, *field]))
+      # A leaf that is the whole tree has no path of its own.
+      before = [path] if path else []
+      names["/".join([*before, *field])] = ".".join([*before, *field])
   taken = [name for name, uses in collections.Counter(names.values()).items() if uses > 1]
   if taken or names.keys() != arrays.keys():
-    raise ValueError(f"params: two arrays would be named {taken or sorted(names)}; keys may not "
+    raise ValueError(f"params: two arrays would be named {taken or sorted(names)}; keys must not "
                      "look like a leaf's field")
   return names
 
 
 def _fields(x: Any) -> list[tuple[str, ...]]:
-  """Returns the path of every array in a node."""
-  if not isinstance(x, Node):
+  """Returns the path of every array in a node; of an array, its own empty one."""
+  if not is_node(x):
     return [()]
-  return [(name, *rest) for name, value in x.fields().items() if value is not None
-          for rest in _fields(value)]
+  found = []
+  for name, value in x.fields().items():
+    if value is not None:
+      found += [(name, *rest) for rest in _fields(value)]
+  return found
 
 
 def _renamed(structure: Any, names: dict[str, str]) -> Any:
-  """Returns a manifest's structure with its arrays' names in the file."""
+  """Returns a tree's structure with its arrays' names in the file."""
   if isinstance(structure, list):
     return [_renamed(x, names) for x in structure]
   if not isinstance(structure, dict):

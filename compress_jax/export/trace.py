@@ -18,7 +18,7 @@ from jax import lax
 from jax.extend.core import primitives
 
 from compress_jax import tree
-from compress_jax.leaves import Activation, Dynamic, Leaf, base, is_leaf
+from compress_jax.leaves import Dynamic, Leaf, StaticGrid, base, input_grid_of, is_leaf, parts_of
 from compress_jax.leaves.base import Array
 from compress_jax.lift.contraction import Contraction, Conv
 from compress_jax.lift.interpreter import Interpreter, interpret
@@ -40,14 +40,16 @@ class Weight(Leaf):
     mark: float32 scalar that its layer's input is multiplied by; None for none.
     input: the grid of its layer's input, where no mark can say it.
     bits: of that grid; 0 without one.
-    of: name of the dtype that the program sees.
+    dense_dtype: name of the dtype that the program sees.
   """
 
   value: Array
   mark: Array | None
-  input: Activation | Dynamic | None
+  input: StaticGrid | Dynamic | None
   bits: int = base.static(default=0)
-  of: str = base.static(default="float32")
+  dense_dtype: str = base.static(default="float32")
+
+  laid_out = ("value",)
 
   @property
   def shape(self):
@@ -55,15 +57,10 @@ class Weight(Leaf):
 
   @property
   def dtype(self):
-    return jnp.dtype(self.of)
+    return jnp.dtype(self.dense_dtype)
 
   def dense(self) -> Array:
     return self.value.astype(self.dtype)
-
-
-for _primitive in (primitives.dot_general_p, primitives.conv_general_dilated_p,
-                   primitives.transpose_p):
-  RULES[_primitive, Weight] = RULES[_primitive, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Program:
   jaxpr: Any
   specs: list[jax.ShapeDtypeStruct]
   stored: dict[str, Any]
-  marks: dict[str, Activation | Dynamic]
+  marks: dict[str, StaticGrid | Dynamic]
 
 
 def program(fn: Callable[..., Any], params: Any, x: jax.ShapeDtypeStruct) -> Program:
@@ -116,22 +113,17 @@ def program(fn: Callable[..., Any], params: Any, x: jax.ShapeDtypeStruct) -> Pro
 def _with_weights(params: Any, arrays: dict[str, Array], marks: dict[str, Array]) -> Any:
   """Returns the tree with inputs of the graph in place of its arrays and leaves."""
   def filled(path: str, x: Any) -> Any:
-    if not _kept(x):
-      return dataclasses.replace(x, **{name: filled(f"{path}/{name}", getattr(x, name))
-                                       for name in x.parts})
     if not is_leaf(x):
       return arrays[path].astype(x.dtype) if path in arrays else x
-    grid = getattr(x, "input", None)
+    if x.parts:
+      parts = parts_of(x).items()
+      return x.replace(**{name: filled(f"{path}/{name}", part) for name, part in parts})
+    grid = x.input_grid()
     bits = 0 if grid is None else int(grid.bits)
-    return Weight(arrays[path], marks.get(path), grid, bits=bits, of=x.dtype.name)
+    return Weight(arrays[path], marks.get(path), grid, bits=bits, dense_dtype=x.dtype.name)
 
   flat, structure = tree.entries(params)
   return jax.tree.unflatten(structure, [filled(f"/{path}", x) for path, x in flat])
-
-
-def _kept(x: Any) -> bool:
-  """Returns whether a leaf is one weight of the graph, not made of factors."""
-  return not (is_leaf(x) and x.parts)
 
 
 def _named(params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -139,17 +131,17 @@ def _named(params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
   stored: dict[str, Any] = {}
 
   def visit(path: str, x: Any) -> None:
-    if not _kept(x):
-      for name in x.parts:
-        visit(f"{path}/{name}", getattr(x, name))
+    if is_leaf(x) and x.parts:
+      for name, part in parts_of(x).items():
+        visit(f"{path}/{name}", part)
     elif path in stored:
-      raise ValueError(f"params: two weights would be named {path!r}; keys may not hold '/'")
+      raise ValueError(f"params: two weights would be named {path!r}; keys must not hold '/'")
     elif is_leaf(x) or isinstance(x, jax.Array | np.ndarray):
       stored[path] = x
 
   for path, x in tree.entries(params)[0]:
     visit(f"/{path}", x)
-  grids = {path: getattr(x, "input", None) for path, x in stored.items()}
+  grids = {path: input_grid_of(x) for path, x in stored.items()}
   return stored, {path: grid for path, grid in grids.items() if _has_nodes(grid)}
 
 
@@ -157,7 +149,7 @@ def _has_nodes(grid: Any) -> bool:
   """Returns whether ONNX has operators for a grid; others are written out in floats."""
   if isinstance(grid, Dynamic):
     return int(grid.bits) == 8 and not grid.symmetric
-  return isinstance(grid, Activation)
+  return isinstance(grid, StaticGrid)
 
 
 def _spec(x: Any) -> jax.ShapeDtypeStruct:
@@ -191,7 +183,7 @@ class _Tracer(Interpreter):
 def _unmarked(x: Any) -> Any:
   if not isinstance(x, Ref) or not isinstance(x.leaf, Weight):
     return x
-  return dataclasses.replace(x, leaf=dataclasses.replace(x.leaf, mark=None))
+  return dataclasses.replace(x, leaf=x.leaf.replace(mark=None))
 
 
 def _on_grid(x: Array, leaf: Weight) -> Array:
@@ -201,8 +193,8 @@ def _on_grid(x: Array, leaf: Weight) -> Array:
   if leaf.input is None:
     return x
   # Known bits: graphs cannot shift signed integers.
-  grid = dataclasses.replace(leaf.input, bits=leaf.bits)
-  return grid.of(x).fake(x).astype(x.dtype)
+  grid = leaf.input.replace(bits=leaf.bits)
+  return grid.for_input(x).fake_quantize(x).astype(x.dtype)
 
 
 def _convolution(op: Conv, x: Array, w: Ref) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +9,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress_jax.export.extras import need
-from compress_jax.leaves import BlockSparse, Clustered, Float, Quantized, dense_of, is_leaf
+from compress_jax.leaves import BlockSparse, Clustered, Float, Leaf, Quantized, dense_of
+from compress_jax.leaves.base import transposed
 from compress_jax.leaves.grid import spread
-from compress_jax.lift.rules.transpose import transposed
 
 # (tensors that are stored, nodes)
 Piece = tuple[list[Any], list[Any]]
+Writer = Callable[[str, Any], Piece]
+
+# Leaf type -> how it is stored; what has no writer is stored as its dense array.
+WRITERS: dict[type[Leaf], Writer] = {}
+
+
+def register_onnx(leaf: type[Leaf]) -> Callable[[Writer], Writer]:
+  """Registers how a type of frozen leaf is stored in an ONNX graph.
+
+  Args:
+    leaf: the leaf type.
+
+  Returns:
+    A decorator for writer(name, leaf) -> (tensors, nodes): the `onnx.TensorProto`s that
+    are stored and the `onnx.NodeProto`s that make of them the float32 array `name`.
+  """
+  def add(writer: Writer) -> Writer:
+    WRITERS[leaf] = writer
+    return writer
+  return add
 
 
 def piece(name: str, x: Any, order: tuple[int, ...] | None) -> Piece:
@@ -35,12 +54,13 @@ def piece(name: str, x: Any, order: tuple[int, ...] | None) -> Piece:
     >>> nodes[0].op_type, [tensor.name for tensor in tensors]
     ('DequantizeLinear', ['/w/integers', '/w/scale'])
   """
-  if isinstance(x, BlockSparse):
-    x = _without_blocks(x)
-  if is_leaf(x) and type(x) not in _WRITERS:
+  if type(x) in _SIMPLER:
+    x = _SIMPLER[type(x)](x)
+  if type(x) not in WRITERS:
     x = dense_of(x)
-  x = x if order is None else transposed(x, order, name)
-  return _WRITERS.get(type(x), _array)(name, x)
+  if order is not None:
+    x = transposed(x, order)
+  return WRITERS.get(type(x), _array)(name, x)
 
 
 def tensor(name: str, x: Any) -> Any:
@@ -58,9 +78,10 @@ def _without_blocks(x: BlockSparse) -> Any:
   """Returns the dense leaf or array: ONNX has no blocks."""
   if x.scale is None:
     return x.dense()
-  integers = dataclasses.replace(x, scale=None, of=x.blocks.dtype.name).dense()
+  integers = x.replace(scale=None, dense_dtype=x.blocks.dtype.name).dense()
   scale = x.scale.reshape(*(1,) * (x.ndim - 1), -1)
-  return Quantized(integers, scale, None, x.input, bits=x.bits, of=x.of)
+  return Quantized(integers, scale, None, x.input, bits=x.bits,
+                   dense_dtype=x.dense_dtype)
 
 
 def _array(name: str, x: Any) -> Piece:
@@ -75,6 +96,7 @@ def _widened(source: str, name: str) -> Any:
   return node("Cast", [source], name, to=need("onnx", "onnx").TensorProto.FLOAT)
 
 
+@register_onnx(Float)
 def _float(name: str, x: Float) -> Piece:
   if x.scale is None:
     return _array(name, x.values)
@@ -84,6 +106,7 @@ def _float(name: str, x: Float) -> Piece:
   return [*tensors, tensor(f"{name}/scale", scale)], [*nodes, product]
 
 
+@register_onnx(Clustered)
 def _clustered(name: str, x: Clustered) -> Piece:
   codebook = np.asarray(x.codebook, np.float32).copy()
   if x.zero:
@@ -95,6 +118,7 @@ def _clustered(name: str, x: Clustered) -> Piece:
   return [tensor(names[0], codebook), tensor(names[1], np.asarray(x.index))], [cast, gather]
 
 
+@register_onnx(Quantized)
 def _quantized(name: str, x: Quantized) -> Piece:
   """Integers and a DequantizeLinear: per tensor, per channel, or by blocks along an axis."""
   lay, attributes = _layout(tuple(np.shape(x.scale)), x.shape)
@@ -124,5 +148,5 @@ def _layout(groups: tuple[int, ...],
   return lay, {"axis": axis, "block_size": shape[axis] // groups[axis]}
 
 
-_WRITERS: dict[type, Callable[[str, Any], Piece]] = {
-    Quantized: _quantized, Float: _float, Clustered: _clustered}
+# Leaves that ONNX has no form for -> the nearest leaf or array that it has one for.
+_SIMPLER = {BlockSparse: _without_blocks}

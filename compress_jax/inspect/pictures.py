@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from compress_jax.inspect.svg import Histogram
-from compress_jax.io import leaf_summary
-from compress_jax.leaves import BlockSparse, Masked, dense_of
+from compress_jax.leaves import dense_of, mask_of, parts_of
 
 LARGEST = 128  # pixels a side
 BINS = 48
@@ -66,15 +65,14 @@ def masks_of(x: Any) -> dict[str, np.ndarray]:
     >>> list(masks_of(np.eye(2))), masks_of(np.ones((2, 2)))
     (['non-zero weights'], {})
   """
-  names = [f"{name}: " for name in getattr(x, "parts", ())] or [""]
   found = {}
-  for name, part in zip(names, leaf_summary.parts(x), strict=True):
-    masks = [n.mask for n in leaf_summary.nodes(part) if isinstance(n, Masked)]
-    if masks:
-      found[f"{name}mask"] = np.asarray(masks[0])
+  for name, part in parts_of(x).items():
+    name, mask = f"{name}: " if name else "", mask_of(part)
+    if mask is not None:
+      found[f"{name}mask"] = np.asarray(mask)
     elif part.ndim >= 2 and part.size:
       kept = np.asarray(dense_of(part)) != 0
-      if kept.mean() < 0.9 or isinstance(part, BlockSparse):
+      if kept.mean() < 0.9:
         found[f"{name}non-zero weights"] = kept
   return found
 

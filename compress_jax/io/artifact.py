@@ -9,7 +9,6 @@ zero points that integers are counted from. No pickle, no code of the file's own
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,15 +21,20 @@ import numpy as np
 from compress_jax import tree
 from compress_jax.io import coding, files, validation
 from compress_jax.io.container import ArtifactError, check_size, pack, unpack
-from compress_jax.io.structure import describe, on_device, paths, rebuild
-from compress_jax.leaves import Node, Payload, is_leaf
-from compress_jax.leaves.base import payload_of
+from compress_jax.io.payloads import payloads, stored
+from compress_jax.io.structure import (
+  array_entries,
+  describe,
+  in_present_names,
+  on_device,
+  rebuild,
+)
+from compress_jax.leaves import is_node
 
 __all__ = ["MAX_BYTES", "ArtifactError", "decode", "encode", "load", "payloads", "save", "stored"]
 
 MAX_BYTES = 1 << 33
 FLOATS = ("float32", "bfloat16", "float16")
-_EXACT = ("scale", "codebook")  # fields of leaves: what integers stand for
 
 Progress = Callable[[int, int], object]
 
@@ -90,37 +94,19 @@ def load(path: str | os.PathLike[str], *, progress: Progress | None = None,
     raise ArtifactError(f"{path}: {error}") from None
 
 
-def payloads(params: Any) -> dict[str, Payload]:
-  """Returns everything that has to be stored of a deployed tree, by path.
+def encode(params: Any, *, floats: str = "float32", **metadata: Any) -> bytes:
+  """Returns the bytes that `save` writes.
 
   Args:
-    params: a parameter tree, frozen.
+    params: as for `save`.
+    floats: as for `save`.
+    **metadata: as for `save`.
 
   Returns:
-    {path: Payload}, in tree order.
+    The content of the file.
 
-  Example:
-    >>> import numpy as np
-    >>> list(payloads({"w": np.ones(2)}))
-    ['w']
-  """
-  out = {}
-  for path, x in tree.entries(params)[0]:
-    x = x if hasattr(x, "dtype") else np.asarray(x)
-    # A leaf that is the whole tree has no path of its own.
-    out.update(payload_of(x, path) if path or not is_leaf(x) else x.payload())
-  return out
-
-
-def stored(name: str, all_payloads: dict[str, Payload]) -> np.ndarray:
-  """Returns the vector of elements that are stored of one payload."""
-  payload = all_payloads[name]
-  x = np.asarray(payload.array)
-  return x.ravel() if payload.keep is None else x[np.asarray(all_payloads[payload.keep].array)]
-
-
-def encode(params: Any, *, floats: str = "float32", **metadata: Any) -> bytes:
-  """Returns the bytes that `save` writes; arguments as there.
+  Raises:
+    ValueError: something in the tree cannot be stored.
 
   Example:
     >>> import numpy as np
@@ -128,17 +114,19 @@ def encode(params: Any, *, floats: str = "float32", **metadata: Any) -> bytes:
     b'CJX2'
   """
   if floats not in FLOATS:
-    raise ValueError(f"floats={floats!r}: may be one of {', '.join(FLOATS)}")
+    raise ValueError(f"floats={floats!r}: must be one of {', '.join(FLOATS)}")
+  validation.leaves(params)
   params = _rounded(tree.freeze(params), floats, "params")
   structure, _ = describe(params)
   everything = payloads(params)
   arrays = {name: np.asarray(p.array) for name, p in everything.items()}
   keep = {name: p.keep for name, p in everything.items() if p.keep is not None}
-  base = {name: found for name in arrays if (found := _base(name, everything))}
-  bodies = [coding.encode(x, *_context(name, x.shape, arrays, keep, base))
-            for name, x in arrays.items()]
-  entries = {name: [len(body), zlib.crc32(x.tobytes())]
-             for (name, x), body in zip(arrays.items(), bodies, strict=True)}
+  base = {name: p.base for name, p in everything.items() if p.base is not None}
+  bodies, entries = [], {}
+  for name, x in arrays.items():
+    present, start = _context(name, x.shape, arrays, keep, base)
+    bodies.append(coding.encode(x, present, start))
+    entries[name] = [len(bodies[-1]), zlib.crc32(x.tobytes())]
   header = {"structure": structure, "metadata": metadata, "entries": entries, "keep": keep,
             "base": base}
   return pack(header, bodies, sum(x.nbytes for x in arrays.values()))
@@ -166,7 +154,8 @@ def decode(data: bytes, *, progress: Progress | None = None,
   """
   header, body = unpack(data)
   with _refused():
-    entries = {e["array"]: e for e in paths(header["structure"])}
+    structure = in_present_names(header["structure"])
+    entries = {e["array"]: e for e in array_entries(structure)}
     total = sum(validation.array_bytes(e) for e in entries.values())
     check_size(total, len(data), max_bytes)
     bodies = _cut(header["entries"], body)
@@ -180,7 +169,6 @@ def decode(data: bytes, *, progress: Progress | None = None,
     if progress:
       progress(sum(x.nbytes for x in arrays.values()), total)
   with _refused():
-    structure = header["structure"]
     params = rebuild(structure, lambda e: on_device(arrays[e["array"]]))
     validation.check(params, structure)
     return params, dict(header["metadata"])
@@ -226,7 +214,7 @@ def _decode_array(data: bytes, entry: dict[str, Any], header: dict[str, Any],
 
 def _context(name: str, shape: tuple[int, ...], arrays: dict[str, np.ndarray],
              keep: dict[str, str], base: dict[str, str]) -> tuple[Any, Any]:
-  """Returns which elements of an array are stored, and what they are counted from."""
+  """Returns which elements of an array are stored (bool), and what they are counted from."""
   present = arrays[keep[name]] if name in keep else None
   if present is not None and (present.dtype != bool or present.shape != shape):
     raise ArtifactError(f"{name}: {keep[name]} is {present.dtype} {present.shape}; "
@@ -234,37 +222,34 @@ def _context(name: str, shape: tuple[int, ...], arrays: dict[str, np.ndarray],
   return present, _spread(arrays[base[name]], shape) if name in base else None
 
 
-def _base(name: str, everything: dict[str, Payload]) -> str | None:
-  """Returns the name of the zero points of an array of integers, None for zero."""
-  payload, sibling = everything[name], f"{name.rpartition('/')[0]}/zero_point".lstrip("/")
-  if np.ndim(payload.zero) == 0 or sibling not in everything:
-    return None
-  spread = _spread(np.asarray(everything[sibling].array), np.shape(payload.array))
-  return sibling if np.array_equal(spread, np.broadcast_to(payload.zero, spread.shape)) else None
-
-
 def _spread(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
   """Returns integers laid over a shape, like `leaves.grid.spread`."""
   if x.dtype.kind not in "iu":
     raise ArtifactError(f"zero points are {x.dtype}; must be integers")
-  for axis in range(x.ndim if x.ndim == len(shape) else 0):
-    if 1 < x.shape[axis] < shape[axis]:
-      x = np.repeat(x, shape[axis] // x.shape[axis], axis)
+  if x.ndim == len(shape):
+    for axis, (count, size) in enumerate(zip(x.shape, shape, strict=True)):
+      if 1 < count < size:
+        x = np.repeat(x, size // count, axis)
   return np.broadcast_to(x, shape)
 
 
 def _rounded(x: Any, floats: str, path: str) -> Any:
   """Returns a tree with its float32 arrays rounded, dtypes as they were."""
-  again = lambda items: {k: v if isinstance(x, Node) and k in _EXACT else
-                         _rounded(v, floats, f"{path}/{k}") for k, v in items}
   if floats == "float32" or x is None:
     return x
-  if isinstance(x, Node):
-    return dataclasses.replace(x, **again(x.fields().items()))
+  if is_node(x):
+    # What integers stand for keeps every bit: the leaf says which fields that are.
+    changed = {name: _rounded(value, floats, f"{path}/{name}")
+               for name, value in x.fields().items() if name not in x.exact}
+    return x.replace(**changed)
   if isinstance(x, dict):
-    return again(x.items())
+    return {key: _rounded(value, floats, f"{path}/{key}") for key, value in x.items()}
   if isinstance(x, list | tuple):
-    return type(x)(again((str(i), v) for i, v in enumerate(x)).values())
+    return type(x)(_rounded(value, floats, f"{path}/{i}") for i, value in enumerate(x))
+  return _rounded_array(x, floats, path)
+
+
+def _rounded_array(x: Any, floats: str, path: str) -> Any:
   values = np.asarray(x)
   if values.dtype != np.float32:
     return x
@@ -272,5 +257,5 @@ def _rounded(x: Any, floats: str, path: str) -> Any:
     out = values.astype(jnp.dtype(floats)).astype(np.float32)
   if (np.isinf(out) & ~np.isinf(values)).any():
     raise ValueError(f"{path}: {np.abs(values).max()} is beyond what {floats} holds; "
-                     "may be saved as bfloat16 or float32")
+                     "must be saved as bfloat16 or float32")
   return out

@@ -13,8 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax.io import leaf_summary, orbax_arrays
-from compress_jax.io.structure import describe, on_device, paths, rebuild
+from compress_jax.io import leaf_summary, orbax_arrays, validation
+from compress_jax.io.structure import (
+  array_entries,
+  describe,
+  in_present_names,
+  on_device,
+  rebuild,
+)
 
 FORMAT = 1
 
@@ -32,7 +38,7 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     **metadata: JSON-able values kept in the manifest.
 
   Raises:
-    ValueError: something in the tree cannot be stored.
+    ValueError: something in the tree cannot be stored, or a leaf is not sound.
 
   Example:
     >>> import tempfile, numpy as np
@@ -42,6 +48,7 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     {'epoch': 3}
   """
   path = Path(path).absolute()
+  validation.leaves(tree)
   structure, arrays = describe(tree)
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:8]}")
@@ -90,7 +97,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
   for problem in damaged_files(path, known):
     raise CheckpointError(problem)
   arrays = {}
-  if not all(map(_empty, paths(known["structure"]))):
+  if not all(_empty(entry) for entry in array_entries(known["structure"])):
     try:
       arrays = orbax_arrays.load(path / "arrays")
     except ValueError as error:
@@ -105,7 +112,12 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
       raise CheckpointError(f"{path / 'arrays'}: {entry['array']} {problem}")
     return on_device(arrays[entry["array"]])
 
-  return rebuild(known["structure"], checked), known["metadata"]
+  tree = rebuild(known["structure"], checked)
+  try:
+    validation.leaves(tree)
+  except ValueError as error:
+    raise CheckpointError(f"{path}: {error}") from None
+  return tree, known["metadata"]
 
 
 def check(path: str | os.PathLike[str]) -> list[str]:
@@ -115,7 +127,7 @@ def check(path: str | os.PathLike[str]) -> list[str]:
     path: a directory that `save` wrote.
 
   Returns:
-    A line an array or file that is not as its manifest says; empty if all is well.
+    One line for each array or file that is not as its manifest says; empty if all is well.
 
   Raises:
     CheckpointError: the manifest itself cannot be read.
@@ -129,22 +141,32 @@ def check(path: str | os.PathLike[str]) -> list[str]:
   """
   path = Path(path).absolute()
   known = read_manifest(path)
-  entries = [e for e in paths(known["structure"]) if not _empty(e)]
+  entries = [e for e in array_entries(known["structure"]) if not _empty(e)]
   found = list(damaged_files(path, known))
   if not entries:
     return found
   try:
-    arrays, unread = orbax_arrays.load(path / "arrays"), {}
+    arrays, unread = _read_arrays(path / "arrays")
+  except ValueError as error:
+    return [*found, f"no array can be read ({error})"]
+  for entry in entries:
+    name = entry["array"]
+    problem = f"cannot be read ({unread[name]})" if name in unread else _problem(
+        entry, arrays, known)
+    if problem:
+      found.append(f"{name} {problem}")
+  return found
+
+
+def _read_arrays(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+  """Returns the arrays that can be read, and {name: why not} of the others."""
+  try:
+    return orbax_arrays.load(path), {}
   except ValueError as error:
     try:
-      arrays, unread = orbax_arrays.load_each(path / "arrays")
+      return orbax_arrays.load_each(path)
     except ValueError:
-      return [*found, f"no array can be read ({error})"]
-  for entry in entries:
-    reason = unread.get(entry["array"])
-    problem = f"cannot be read ({reason})" if reason else _problem(entry, arrays, known)
-    found += [f"{entry['array']} {problem}"] * bool(problem)
-  return found
+      raise error from None  # the first error says more
 
 
 def damaged_files(path: Path, known: dict[str, Any]) -> Iterator[str]:
@@ -153,12 +175,16 @@ def damaged_files(path: Path, known: dict[str, Any]) -> Iterator[str]:
   Args:
     path: the checkpoint.
     known: from `read_manifest`.
+
+  Yields:
+    One line for each file.
   """
   for name, size in known["files"].items():
     file = path / "arrays" / name
-    if not file.is_file() or file.stat().st_size != size:
-      found = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
-      yield f"{file}: {found}; it must have {size} bytes"
+    if not file.is_file():
+      yield f"{file}: is missing; it must have {size} bytes"
+    elif file.stat().st_size != size:
+      yield f"{file}: has {file.stat().st_size} bytes; it must have {size} bytes"
 
 
 def _empty(entry: dict[str, Any]) -> bool:
@@ -198,8 +224,10 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     known = json.loads(file.read_text())
     if known["format"] != FORMAT:
       raise CheckpointError(f"{file}: format {known['format']}; this version reads {FORMAT}")
-    paths(known["structure"])
-    return {**known, "checksums": dict(known["checksums"]), "files": dict(known["files"])}
+    structure = in_present_names(known["structure"])
+    array_entries(structure)  # raises where it is none
+    return {**known, "structure": structure, "checksums": dict(known["checksums"]),
+            "files": dict(known["files"])}
   except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
     raise CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
 

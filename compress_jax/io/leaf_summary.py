@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from compress_jax import tree
-from compress_jax.io import artifact
+from compress_jax.io import payloads
 from compress_jax.io.structure import rebuild
-from compress_jax.leaves import Leaf, Node, dense_of, freeze_of
+from compress_jax.leaves import (
+  UnsupportedError,
+  dense_of,
+  freeze_of,
+  input_grid_of,
+  is_leaf,
+  is_node,
+  parts_of,
+)
 from compress_jax.leaves.base import bits_of
+from compress_jax.leaves.tiles import tiled
 
 BLOCK = (4, 4)  # of leaves that were not pruned in blocks
 
@@ -74,8 +82,8 @@ def summarize(params: Any, *, gzip: bool = False) -> list[LeafSummary]:
     gzip: whether `gzip_bytes` is filled in, which takes longest.
 
   Returns:
-    A description a leaf, in tree order. Bytes have fractions where an element
-    takes only part of one.
+    One description for each leaf, in tree order. Bytes have fractions where an
+    element takes only part of one.
 
   Example:
     >>> import jax.numpy as jnp
@@ -102,31 +110,59 @@ def outline(structure: Any) -> list[LeafSummary]:
     >>> outline(describe({"w": np.ones((2, 3), np.float32)})[0])[0].dense_bytes
     24.0
   """
-  # One element, seen from everywhere: takes no memory.
-  hollow = lambda e: np.broadcast_to(np.zeros((), jnp.dtype(e["dtype"])), e["shape"])
+  def hollow(entry: Mapping[str, Any]) -> np.ndarray:
+    # One element, seen from everywhere: takes no memory.
+    return np.broadcast_to(np.zeros((), jnp.dtype(entry["dtype"])), entry["shape"])
+
   return [_outlined(path, x) for path, x in tree.entries(rebuild(structure, hollow))[0]]
 
 
 def from_json(entry: Mapping[str, Any]) -> LeafSummary:
-  """Returns what `to_json` made; fields of later versions are left out.
+  """Returns the description that `to_json` made JSON of.
+
+  Args:
+    entry: its dict; fields of later versions are left out.
+
+  Returns:
+    The description.
 
   Example:
     >>> leaf = outline({"array": "", "shape": [2], "dtype": "int8"})[0]
     >>> from_json(to_json(leaf) | {"unheard_of": 1}) == leaf
     True
   """
-  known = {f.name: entry[f.name] for f in dataclasses.fields(LeafSummary) if f.name in entry}
-  return LeafSummary(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+  known = {}
+  for field in dataclasses.fields(LeafSummary):
+    if field.name in entry:
+      value = entry[field.name]
+      known[field.name] = tuple(value) if isinstance(value, list) else value
+  return LeafSummary(**known)
 
 
 def to_json(leaf: LeafSummary) -> dict[str, Any]:
-  """Returns a description as a dict, without what is None."""
-  return {k: list(v) if isinstance(v, tuple) else v
-          for k, v in dataclasses.asdict(leaf).items() if v is not None}
+  """Returns a description as a dict.
+
+  Args:
+    leaf: the description.
+
+  Returns:
+    Its fields, tuples as lists, without what is None.
+  """
+  known = {}
+  for name, value in dataclasses.asdict(leaf).items():
+    if value is not None:
+      known[name] = list(value) if isinstance(value, tuple) else value
+  return known
 
 
 def kind(x: Any) -> str:
   """Returns what an array or leaf is, from the outside in.
+
+  Args:
+    x: an array or leaf.
+
+  Returns:
+    Names of leaf types, or "array".
 
   Example:
     >>> import jax.numpy as jnp
@@ -135,36 +171,23 @@ def kind(x: Any) -> str:
     >>> kind(params["w"])
     'FakeQuant > Masked'
   """
-  if not isinstance(x, Node):
+  if not is_node(x):
     return "array"
-  parts = getattr(x, "parts", ())
-  held = [kind(v) for k, v in x.fields().items() if k in parts or isinstance(v, Leaf)]
+  parts = x.parts if is_leaf(x) else ()
+  held = [kind(v) for name, v in x.fields().items() if is_leaf(v) or name in parts]
   if not held or set(held) == {"array"}:
     return type(x).__name__
   inner = held[0] if len(set(held)) == 1 else f"({', '.join(held)})"
   return f"{type(x).__name__} > {inner}"
 
 
-def nodes(x: Any) -> Iterator[Node]:
-  """Yields a leaf and all nodes inside it; nothing of an array."""
-  if isinstance(x, Node):
-    yield x
-    for value in x.fields().values():
-      yield from nodes(value)
-
-
-def parts(x: Any) -> list[Any]:
-  """Returns what transforms treat as matrices: a leaf's factors, or the leaf itself."""
-  return [getattr(x, name) for name in getattr(x, "parts", ())] or [x]
-
-
 def _outlined(path: str, x: Any) -> LeafSummary:
+  """Returns what is known without the weights."""
   x = x if hasattr(x, "dtype") else np.asarray(x)
-  rank = getattr(x, "rank", getattr(x, "ranks", None)) if isinstance(x, Leaf) else None
-  rank = (rank,) if isinstance(rank, int) else rank
+  ranks = tuple(int(rank) for rank in x.ranks) if is_leaf(x) else ()
   return LeafSummary(
       path=path, kind=kind(x), shape=tuple(x.shape), dtype=jnp.dtype(x.dtype).name,
-      params=sum(part.size for part in parts(x)), rank=rank and tuple(map(int, rank)),
+      params=sum(part.size for part in parts_of(x).values()), rank=ranks or None,
       dense_bytes=x.size * bits_of(x.dtype) / 8)
 
 
@@ -172,21 +195,25 @@ def _measured(path: str, x: Any, gzip: bool) -> LeafSummary:
   known = _outlined(path, x)
   try:
     frozen = freeze_of(x)  # stands for the same numbers, and is measured anyway
-    found = {**_zeros(x, frozen), **_scales(x), **_stored(frozen, gzip)}
+    found = {**_zeros(x, frozen), **_grids(x), **_stored(frozen, gzip)}
+  except UnsupportedError:
+    raise
   except ValueError:  # a stack of leaves is neither dense nor frozen as one
     return known
   return dataclasses.replace(known, **found)
 
 
 def _zeros(x: Any, frozen: Any) -> dict[str, Any]:
-  values = [np.asarray(dense_of(part)) for part in parts(frozen)]
-  size, nonzero = sum(v.size for v in values), sum(int(np.count_nonzero(v)) for v in values)
+  """Returns how many weights are zero, one by one and in blocks."""
+  values = [np.asarray(dense_of(part)) for part in parts_of(frozen).values()]
+  size = sum(v.size for v in values)
+  nonzero = sum(int(np.count_nonzero(v)) for v in values)
   found: dict[str, Any] = {"nonzero": nonzero}
   if size:
     found["sparsity"] = 1 - nonzero / size
   if size and len(values) == 1 and values[0].ndim >= 2:
-    own = [n.block for n in nodes(x) if getattr(n, "block", None)]
-    found["block"] = tuple(map(int, (own or [BLOCK])[0]))
+    own = x.block_shape() if is_leaf(x) else None
+    found["block"] = tuple(int(n) for n in own or BLOCK)
     found["block_sparsity"] = empty_blocks(values[0], found["block"])
   return found
 
@@ -198,48 +225,52 @@ def empty_blocks(values: np.ndarray, block: tuple[int, int]) -> float:
     values: array of two or more dimensions; rows are all axes but the last.
     block: rows and columns of a block; those at the edges may be smaller.
 
+  Returns:
+    0 to 1.
+
   Example:
     >>> import numpy as np
     >>> empty_blocks(np.eye(4), (2, 2))
     0.5
   """
-  matrix = values.reshape(-1, values.shape[-1]) != 0
-  padded = np.pad(matrix, [(0, -n % b) for n, b in zip(matrix.shape, block, strict=True)])
-  rows, columns = padded.shape
-  tiles = padded.reshape(rows // block[0], block[0], columns // block[1], block[1])
-  return 1 - float(tiles.any((1, 3)).mean())
+  return 1 - float((tiled(values, block) != 0).any((2, 3)).mean())
 
 
-def _scales(x: Any) -> dict[str, Any]:
-  leaves = [n for n in nodes(x) if isinstance(n, Leaf)]
-  scales = [np.asarray(n.scale, np.float64).ravel() for n in leaves
-            if getattr(n, "scale", None) is not None]
-  every = np.concatenate([*scales, np.zeros(0)])
+def _grids(x: Any) -> dict[str, Any]:
+  """Returns the range of the grids' steps, and the bits of the layer's quantized input."""
+  scales, input_bits = [np.zeros(0)], []
+  for leaf in filter(is_leaf, x.nodes() if is_node(x) else ()):
+    if leaf.step_size() is not None:
+      scales.append(np.asarray(leaf.step_size(), np.float64).ravel())
+    grid = input_grid_of(leaf)
+    if grid is not None:
+      input_bits.append(int(np.asarray(grid.bits).max()))
+  found: dict[str, Any] = {"input_bits": input_bits[0]} if input_bits else {}
+  every = np.concatenate(scales)
   every = every[np.isfinite(every)]  # JSON has no other numbers
-  inputs = [np.asarray(n.input.bits) for n in leaves if getattr(n, "input", None) is not None]
-  found: dict[str, Any] = {"input_bits": int(inputs[0].max())} if inputs else {}
-  return found | ({"scale_min": float(every.min()), "scale_max": float(every.max())}
-                  if every.size else {})
+  if every.size:
+    found |= {"scale_min": float(every.min()), "scale_max": float(every.max())}
+  return found
 
 
 def _stored(frozen: Any, gzip: bool) -> dict[str, Any]:
   """Returns bits, and the bytes by each convention; see `size.Size`."""
-  everything = artifact.payloads({"x": frozen})
-  values = {name: np.asarray(p.array) for name, p in everything.items()}
-  shown = {name: p for name, p in everything.items() if not p.structure}
-  kept = lambda name, p: (values[name].size if p.keep is None
-                          else int(np.count_nonzero(values[p.keep])))
-  nonzero = sum(int(np.count_nonzero(values[name] != np.asarray(p.zero))) * p.bits
-                for name, p in shown.items())
-  packed = sum(kept(name, p) * p.bits for name, p in everything.items())
-  main = max(shown, key=lambda name: values[name].size)
-  found = {"bits": shown[main].bits, "nonzero_bytes": nonzero / 8, "packed_bytes": packed / 8}
-  raw = b"".join(values[name].tobytes() for name in shown) if gzip else b""
-  return found | ({"gzip_bytes": len(zlib.compress(raw, 9, wbits=31))} if gzip else {})
+  everything = payloads.payloads({"x": frozen})
+  bits = payloads.stored_bits(everything)
+  found = {"bits": bits.main, "nonzero_bytes": bits.nonzero / 8, "packed_bytes": bits.packed / 8}
+  if gzip:
+    found["gzip_bytes"] = payloads.gzip_bytes(everything)
+  return found
 
 
 def total(values: list[float | None]) -> float | None:
-  """Returns a sum, rounded up; None where a summand is not known.
+  """Returns a sum, rounded up.
+
+  Args:
+    values: the summands.
+
+  Returns:
+    The sum; None where a summand is not known.
 
   Example:
     >>> total([0.5, 1.0]), total([1.0, None])

@@ -12,26 +12,45 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from compress_jax.tree import path_str
+
 
 def save(path: Path, tree: Any) -> None:
-  """Writes a tree of arrays; Orbax refuses one without arrays, or arrays without elements."""
+  """Writes a tree of arrays.
+
+  Args:
+    path: a directory that is not there yet.
+    tree: of arrays; Orbax refuses one without arrays, or with arrays without elements.
+  """
   _call("save", path, tree)
 
 
 def load(path: Path) -> Any:
   """Reads the tree of arrays that is in a directory.
 
+  Args:
+    path: the directory.
+
+  Returns:
+    The tree.
+
   Raises:
-    ValueError: it cannot be read; the message gives Orbax's reason in a line.
+    ValueError: it cannot be read; the message gives Orbax's reason in one line.
   """
   return _read("load", path)
 
 
 def shapes(path: Path) -> Any:
-  """Reads a tree of what has `shape` and `dtype`, and none of the arrays' elements.
+  """Reads the shapes of a tree of arrays, and none of their elements.
+
+  Args:
+    path: the directory.
+
+  Returns:
+    A tree of what has `shape` and `dtype`.
 
   Raises:
-    ValueError: it cannot be read; the message gives Orbax's reason in a line.
+    ValueError: it cannot be read; the message gives Orbax's reason in one line.
 
   Example:
     >>> import tempfile, numpy as np
@@ -45,6 +64,9 @@ def shapes(path: Path) -> Any:
 
 def load_each(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
   """Reads arrays one by one, for where `load` fails.
+
+  Args:
+    path: the directory.
 
   Returns:
     {"/"-joined name: array} of those that can be read, and {name: why not}.
@@ -64,17 +86,25 @@ def load_each(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
   for number, (keys, entry) in enumerate(entries):
     only = [ocp.PLACEHOLDER] * len(entries)
     only[number] = entry
-    name = "/".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in keys)
+    name = path_str(keys)
     try:
-      found[name] = jax.tree.leaves(_read("load", path, jax.tree.unflatten(structure, only)),
-                                    is_leaf=lambda x: x is ocp.PLACEHOLDER)[number]
+      read = _read("load", path, jax.tree.unflatten(structure, only))
     except ValueError as error:
       problems[name] = str(error)
+      continue
+    found[name] = jax.tree.leaves(read, is_leaf=lambda x: x is ocp.PLACEHOLDER)[number]
   return found, problems
 
 
 def looks_like(path: Path) -> bool:
-  """Returns whether a directory is an Orbax checkpoint of a tree."""
+  """Returns whether a directory is an Orbax checkpoint of a tree.
+
+  Args:
+    path: the directory.
+
+  Returns:
+    True or False.
+  """
   # Orbax's own function also says yes to a directory without a checkpoint.
   return any((path / name).is_file() for name in ("_METADATA", "_CHECKPOINT_METADATA"))
 
@@ -90,8 +120,10 @@ def _read(verb: str, path: Path, *args: Any) -> Any:
 
 def _call(verb: str, *args: Any) -> Any:
   """Calls Orbax's function of that name; older releases have `VERB_pytree`, `pytree_VERB`."""
-  names = (verb, f"{verb}_pytree", f"pytree_{verb}")
-  return next(getattr(ocp, name) for name in names if hasattr(ocp, name))(*args)
+  for name in (verb, f"{verb}_pytree", f"pytree_{verb}"):
+    if hasattr(ocp, name):
+      return getattr(ocp, name)(*args)
+  raise ImportError(f"orbax.checkpoint: this release has no way to {verb}")
 
 
 @contextlib.contextmanager

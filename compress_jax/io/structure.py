@@ -12,16 +12,37 @@ import numpy as np
 from compress_jax.leaves import Node
 
 Json = Any
+_KINDS = "array, leaf, dict, list, tuple or none"
 
 
 def node_types() -> dict[str, type[Node]]:
-  """Returns every kind of node by its name, those of other packages included."""
-  found, todo = {}, list(Node.__subclasses__())
+  """Returns every kind of node by its name, those of other packages and earlier names included.
+
+  Returns:
+    {name: class}.
+
+  Raises:
+    ValueError: two classes have one name: a file could not say which it holds.
+  """
+  found: dict[str, type[Node]] = {}
+  todo = list(Node.__subclasses__())
   while todo:
-    cls = todo.pop()
-    found[cls.__name__] = cls
+    cls = todo.pop(0)
     todo.extend(cls.__subclasses__())
+    if "__dataclass_fields__" not in vars(cls):
+      continue  # only what others extend
+    for name in (cls.__name__, *cls.former_names):
+      other = found.get(name, cls)
+      # Defined again, in a notebook or a reloaded module, the last one counts.
+      if _defined_as(other) != _defined_as(cls):
+        raise ValueError(f"leaf types {_defined_as(other)} and {_defined_as(cls)}: two of one "
+                         "name; a file could not say which it holds")
+      found[name] = cls
   return found
+
+
+def _defined_as(cls: type) -> str:
+  return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def describe(tree: Any) -> tuple[Json, dict[str, Any]]:
@@ -43,27 +64,34 @@ def describe(tree: Any) -> tuple[Json, dict[str, Any]]:
     {'dict': {'w': {'array': 'w', 'shape': [2], 'dtype': 'float32'}}}
   """
   arrays: dict[str, Any] = {}
+  return _describe(tree, "", arrays), arrays
 
-  def visit(x: Any, path: str) -> Json:
-    inside = lambda items: {k: visit(v, f"{path}/{k}" if path else k) for k, v in items}
-    if x is None:
-      return {"none": True}
-    if isinstance(x, Node):
-      return {"leaf": type(x).__name__, "static": x.statics(), "fields": inside(x.fields().items())}
-    if isinstance(x, Mapping):
-      for key in x:
-        if not isinstance(key, str) or "/" in key:
-          raise ValueError(f"{path}: key {key!r}: may be a string without '/'")
-      return {"dict": inside(sorted(x.items()))}
-    if isinstance(x, list | tuple) and not hasattr(x, "_fields"):
-      return {type(x).__name__: list(inside((str(i), v) for i, v in enumerate(x)).values())}
-    if isinstance(x, jax.Array | np.ndarray | np.generic | int | float):
-      arrays[path] = x = np.asarray(x)
-      return {"array": path, "shape": list(x.shape), "dtype": x.dtype.name}
-    raise ValueError(f"{path}: a {type(x).__name__} cannot be stored; it may be a dict, list, "
-                     "tuple, leaf, array or None")
 
-  return visit(tree, ""), arrays
+def _describe(x: Any, path: str, arrays: dict[str, Any]) -> Json:
+  """Returns the structure of `x`, and adds its arrays to those found so far."""
+  if x is None:
+    return {"none": True}
+  if isinstance(x, Node):
+    fields = _describe_items(x.fields(), path, arrays)
+    return {"leaf": type(x).__name__, "static": x.statics(), "fields": fields}
+  if isinstance(x, Mapping):
+    for key in x:
+      if not isinstance(key, str) or "/" in key:
+        raise ValueError(f"{path}: key {key!r}: must be a string without '/'")
+    return {"dict": _describe_items(dict(sorted(x.items())), path, arrays)}
+  if isinstance(x, list | tuple) and not hasattr(x, "_fields"):
+    items = _describe_items({str(i): item for i, item in enumerate(x)}, path, arrays)
+    return {type(x).__name__: list(items.values())}
+  if isinstance(x, jax.Array | np.ndarray | np.generic | int | float):
+    arrays[path] = x = np.asarray(x)
+    return {"array": path, "shape": list(x.shape), "dtype": x.dtype.name}
+  raise ValueError(f"{path}: a {type(x).__name__} cannot be stored; must be a dict, list, "
+                   "tuple, leaf, array or None")
+
+
+def _describe_items(items: Mapping[str, Any], path: str, arrays: dict[str, Any]) -> Json:
+  return {key: _describe(item, f"{path}/{key}" if path else key, arrays)
+          for key, item in items.items()}
 
 
 def rebuild(structure: Json, array: Callable[[Json], Any]) -> Any:
@@ -99,28 +127,83 @@ def rebuild(structure: Json, array: Callable[[Json], Any]) -> Any:
   if kind in ("list", "tuple"):
     items = [rebuild(v, array) for v in inner]
     return items if kind == "list" else tuple(items)
-  raise ValueError(f"structure: kind {kind!r} may be array, leaf, dict, list, tuple or none")
+  raise ValueError(f"structure: kind {kind!r}: must be {_KINDS}")
 
 
 def _rebuild_node(structure: Json, array: Callable[[Json], Any]) -> Node:
-  types = node_types()
-  if structure["leaf"] not in types:
-    raise ValueError(f"leaf type {structure['leaf']!r}: may be one of {', '.join(sorted(types))}")
+  types, name = node_types(), structure["leaf"]
+  if name not in types:
+    raise ValueError(f"leaf type {name!r}: must be one of {', '.join(sorted(types))}; import the "
+                     "module that defines it first")
   fields = {k: rebuild(v, array) for k, v in structure["fields"].items()}
+  statics = {k: _as_tuple(v) for k, v in structure["static"].items()}
   try:
-    return types[structure["leaf"]](**fields, **structure["static"])
+    return types[name](**fields, **statics)
   except TypeError as error:
-    raise ValueError(f"leaf type {structure['leaf']!r}: {error}") from None
+    raise ValueError(f"leaf type {name!r}: {error}") from None
 
 
-def paths(structure: Json) -> list[Json]:
-  """Returns the descriptions of all arrays of a structure, in order."""
+def _as_tuple(value: Json) -> Any:
+  """Returns lists as the tuples that they were before JSON: static fields must be hashable."""
+  return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+def in_present_names(structure: Json) -> Json:
+  """Returns a structure that an earlier version wrote as this one would write it.
+
+  Args:
+    structure: from a file.
+
+  Returns:
+    The structure, with classes and static fields called as they are today.
+  """
+  return _renamed(structure, node_types())
+
+
+def _renamed(structure: Json, types: Mapping[str, type[Node]]) -> Json:
+  if isinstance(structure, list):
+    return [_renamed(x, types) for x in structure]
+  if not isinstance(structure, dict):
+    return structure
+  cls = types.get(structure["leaf"]) if isinstance(structure.get("leaf"), str) else None
+  if cls is None or not isinstance(structure.get("static"), dict):
+    return {key: _renamed(value, types) for key, value in structure.items()}
+  now = dict(cls.former_statics)
+  return {**structure, "leaf": cls.__name__,
+          "static": {now.get(key, key): value for key, value in structure["static"].items()},
+          "fields": _renamed(structure.get("fields"), types)}
+
+
+def array_entries(structure: Json) -> list[Json]:
+  """Returns the descriptions of all arrays of a structure.
+
+  Args:
+    structure: from `describe`.
+
+  Returns:
+    [{"array", "shape", "dtype"}], in order.
+
+  Raises:
+    ValueError: the structure is not one that `describe` writes.
+  """
   found: list[Json] = []
-  rebuild(structure, lambda entry: found.append(entry) or np.zeros(()))
+
+  def note(entry: Json) -> np.ndarray:
+    found.append(entry)
+    return np.zeros(())
+
+  rebuild(structure, note)
   return found
 
 
 def on_device(x: np.ndarray) -> Any:
-  """Returns a JAX array, or numpy's own where JAX would narrow it (64 bits)."""
+  """Returns a JAX array, or numpy's own where JAX would narrow it (64 bits).
+
+  Args:
+    x: array.
+
+  Returns:
+    The same numbers in the same dtype.
+  """
   made = jnp.asarray(x)
   return made if made.dtype == x.dtype else x

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax.leaves import base
-from compress_jax.leaves.activation import Activation, Dynamic
+from compress_jax.leaves import base, checking
 from compress_jax.leaves.base import Array, Leaf, Payload
+from compress_jax.leaves.input_grids import Dynamic, StaticGrid
+from compress_jax.leaves.tiles import tiled
 
 
 @base.node
@@ -34,7 +33,7 @@ class BlockSparse(Leaf):
     counts: how many blocks each column of blocks has.
     row_counts: how many each row of blocks has; empty if not known (a shard).
     bits: bits that an element needs.
-    of: name of the dtype of the array it stands for.
+    dense_dtype: name of the dtype of the array it stands for.
 
   Example:
     >>> import jax.numpy as jnp
@@ -46,24 +45,21 @@ class BlockSparse(Leaf):
   blocks: Array
   rows: Array
   scale: Array | None
-  input: Activation | Dynamic | None
+  input: StaticGrid | Dynamic | None
   dims: tuple[int, ...] = base.static()
   counts: tuple[int, ...] = base.static()
   row_counts: tuple[int, ...] = base.static()
   bits: int = base.static(default=32)
-  of: str = base.static(default="float32")
+  dense_dtype: str = base.static(default="float32")
 
   trains = ("blocks",)
-
-  def __post_init__(self):
-    # From JSON they come as lists, which are no key of a compiled program.
-    for name in ("dims", "counts", "row_counts"):
-      object.__setattr__(self, name, tuple(getattr(self, name)))
+  exact = ("scale",)
+  former_statics = (("of", "dense_dtype"),)
 
   @classmethod
   def from_dense(cls, w: Array, block: tuple[int, int] = (64, 64), *, scale: Array | None = None,
-                 input: Activation | Dynamic | None = None, bits: int | None = None,
-                 of: str | None = None) -> BlockSparse:
+                 input: StaticGrid | Dynamic | None = None, bits: int | None = None,
+                 dense_dtype: str | None = None) -> BlockSparse:
     """Stores the blocks of an array that hold anything but zeros.
 
     Args:
@@ -72,7 +68,7 @@ class BlockSparse(Leaf):
       scale: as in the attributes, for integers.
       input: as in the attributes.
       bits: as in the attributes; by default the dtype's.
-      of: as in the attributes; by default `w`'s, or float32 for integers.
+      dense_dtype: as in the attributes; by default `w`'s, or float32 for integers.
 
     Returns:
       The leaf; `dense()` gives `w` (times `scale`) again.
@@ -81,17 +77,20 @@ class BlockSparse(Leaf):
       ValueError: w is traced or has fewer than two dimensions, or a block is empty.
     """
     if isinstance(w, jax.core.Tracer) or w.ndim < 2:
-      raise ValueError("w: may be a concrete array of two or more dimensions; its zeros decide "
+      raise ValueError("w: must be a concrete array of two or more dimensions; its zeros decide "
                        "what is stored")
     if len(block) != 2 or min(block) < 1:
-      raise ValueError(f"block={block}: may be two whole numbers from 1")
-    tiles = _tiled(np.asarray(w).reshape(-1, w.shape[-1]), block)
+      raise ValueError(f"block={block}: must be two whole numbers from 1")
+    tiles = tiled(np.asarray(w), block)
     kept = (tiles != 0).any((2, 3))
-    columns, rows = np.nonzero(kept.T)
-    default = "float32" if jnp.issubdtype(w.dtype, jnp.integer) else jnp.dtype(w.dtype).name
+    columns, rows = np.nonzero(kept.T)  # column by column, as they are stored
+    if dense_dtype is None:
+      integers = jnp.issubdtype(w.dtype, jnp.integer)
+      dense_dtype = "float32" if integers else jnp.dtype(w.dtype).name
     return cls(jnp.asarray(tiles[rows, columns]), jnp.asarray(rows, jnp.int32), scale, input,
-               dims=w.shape, counts=kept.sum(0).tolist(), row_counts=kept.sum(1).tolist(),
-               bits=base.bits_of(w.dtype) if bits is None else bits, of=of or default)
+               dims=tuple(w.shape), counts=tuple(kept.sum(0).tolist()),
+               row_counts=tuple(kept.sum(1).tolist()),
+               bits=base.bits_of(w.dtype) if bits is None else bits, dense_dtype=dense_dtype)
 
   @staticmethod
   def fits(shape: tuple[int, ...]) -> bool:
@@ -107,7 +106,7 @@ class BlockSparse(Leaf):
 
   @property
   def dtype(self):
-    return jnp.dtype(self.of)
+    return jnp.dtype(self.dense_dtype)
 
   @property
   def block(self) -> tuple[int, int]:
@@ -152,22 +151,107 @@ class BlockSparse(Leaf):
   def freeze(self) -> BlockSparse:
     return self
 
+  def weight_mask(self) -> Array:
+    return self.dense() != 0
+
+  def weight_bits(self) -> int:
+    return self.bits
+
+  def step_size(self) -> Array | None:
+    return self.scale
+
+  def block_shape(self) -> tuple[int, int]:
+    return tuple(self.block)
+
   def masked(self, mask: Array) -> BlockSparse:
-    tiles = _tiled(mask.reshape(self.matrix), self.block)
-    kept = tiles[self.rows, self.columns()]
-    return dataclasses.replace(self, blocks=jnp.where(kept, self.blocks, 0))
+    kept = tiled(mask, self.block)[self.rows, self.columns()]
+    return self.replace(blocks=jnp.where(kept, self.blocks, 0))
+
+  def unrounded(self) -> Array:
+    return self.dense()
+
+  @property
+  def takes_input_grid(self) -> bool:
+    return self.scale is not None
+
+  def input_grid(self) -> StaticGrid | Dynamic | None:
+    return self.input
+
+  def with_input_grid(self, grid: StaticGrid | Dynamic | None) -> BlockSparse:
+    if grid is not None and grid.may_exceed_8_bits:
+      self._cannot("have an input of more than 8 bits", "quantize inputs before freezing")
+    return self.replace(input=grid)
+
+  def flipped(self) -> BlockSparse:
+    """Returns the leaf of the transposed matrix; `scale` is left as it is."""
+    order = jnp.argsort(self.rows, stable=True)
+    return self.replace(
+        blocks=self.blocks[order].swapaxes(1, 2), rows=jnp.asarray(self.columns())[order],
+        dims=self.matrix[::-1], counts=self.row_counts, row_counts=self.counts)
+
+  def transposed(self, order: tuple[int, ...]) -> BlockSparse:
+    """Returns the transposed leaf, of floats: what scales outputs cannot scale inputs."""
+    if len(self.shape) != 2 or self.input is not None or not self.row_counts:
+      self._cannot("be transposed", "only a matrix of blocks without a grid for its input can be")
+    if tuple(order) != (1, 0):
+      return self
+    if self.scale is None:
+      return self.flipped()
+    # Every stored block is multiplied by the scales of its columns.
+    width = self.block[1]
+    scale = jnp.broadcast_to(self.scale, (self.matrix[1],))
+    scale = jnp.pad(scale, (0, self.tiles[1] * width - scale.size)).reshape(-1, 1, width)
+    blocks = self.blocks.astype(jnp.float32) * scale[self.columns()]
+    return self.replace(blocks=blocks, scale=None, bits=32).flipped()
+
+  def stacked(self, length: int) -> Leaf:
+    self._cannot("be sliced by a loop", "blocks are not stored layer by layer")
 
   def payload(self) -> dict[str, Payload]:
-    out = super().payload()
     row_bits = (self.tiles[0] - 1).bit_length() + 1  # and a sign, which is never set
-    return out | {"blocks": Payload(self.blocks, self.bits),
-                  "rows": Payload(self.rows, row_bits, structure=True)}
+    return super().payload() | {"blocks": Payload(self.blocks, self.bits),
+                                "rows": Payload(self.rows, row_bits, structure=True)}
 
+  def validate(self) -> None:
+    super().validate()
+    checking.float_format("BlockSparse.dense_dtype", self.dense_dtype)
+    if self.blocks.ndim != 3 or min(self.block) < 1 or len(self.dims) < 2:
+      raise ValueError(f"BlockSparse: blocks of shape {self.blocks.shape} for an array of "
+                       f"{self.dims}; must be (count, height, width), for two or more dimensions")
+    self._check_counts()
+    self._check_rows()
+    if self.blocks.dtype != jnp.int8:
+      checking.float_format("BlockSparse.blocks", self.blocks.dtype)
+    if self.scale is not None and self.scale.shape not in ((1,), (self.matrix[1],)):
+      raise ValueError(f"BlockSparse.scale: shape {self.scale.shape}; must be (1,) or "
+                       f"({self.matrix[1]},)")
 
-def _tiled(matrix: Any, block: tuple[int, int]) -> Any:
-  """Returns (rows, columns, height, width) of blocks, filled up with zeros."""
-  module = jnp if isinstance(matrix, jax.Array) else np
-  pads = [(0, -n % b) for n, b in zip(matrix.shape, block, strict=True)]
-  padded = module.pad(matrix, pads)
-  (height, width), (rows, columns) = block, padded.shape
-  return padded.reshape(rows // height, height, columns // width, width).swapaxes(1, 2)
+  def _check_counts(self) -> None:
+    """Refuses counts of blocks that are not those of the stored ones."""
+    stored, (rows, columns) = self.blocks.shape[0], self.tiles
+    for name, counts, places in (("counts", self.counts, columns),
+                                 ("row_counts", self.row_counts, rows)):
+      if name == "row_counts" and not counts:
+        continue  # a shard does not know them
+      if len(counts) != places or sum(counts) != stored or min(counts, default=0) < 0:
+        raise ValueError(f"BlockSparse.{name}: {len(counts)} numbers from "
+                         f"{min(counts, default=0)} that sum to {sum(counts)}; must be {places} "
+                         f"numbers from 0 that sum to {stored}, the stored blocks")
+    if tuple(self.rows.shape) != (stored,):
+      raise ValueError(f"BlockSparse.rows: shape {self.rows.shape}; must be ({stored},), one for "
+                       "every stored block")
+
+  def _check_rows(self) -> None:
+    """Refuses rows that do not rise within each column, or are counted otherwise."""
+    rows = checking.concrete(self.rows)
+    if rows is None:
+      return
+    checking.within(self, "rows", 0, self.tiles[0] - 1)
+    # Where two neighbours are in one column, the second must be further down.
+    step = np.diff(rows)[np.diff(self.columns()) == 0]
+    if (step <= 0).any():
+      what = "repeated" if (step == 0).any() else "unsorted"
+      raise ValueError(f"BlockSparse.rows: {what} within a column of blocks; must rise")
+    counted = np.bincount(rows, minlength=self.tiles[0]).tolist()
+    if self.row_counts and counted != list(self.row_counts):
+      raise ValueError("BlockSparse.row_counts: must be how often each row is in `rows`")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax.numpy as jnp
 
-from compress_jax.leaves import base
+from compress_jax.leaves import base, checking
 from compress_jax.leaves.base import Array, Leaf, Payload
 
 
@@ -31,6 +29,8 @@ class Clustered(Leaf):
   zero: bool = base.static(default=False)
 
   trains = ("codebook",)
+  exact = ("codebook",)
+  laid_out = ("index",)
 
   @property
   def shape(self):
@@ -47,16 +47,33 @@ class Clustered(Leaf):
   def freeze(self) -> Clustered:
     return self
 
+  def weight_mask(self) -> Array | None:
+    return self.index != 0 if self.zero else None
+
   def masked(self, mask: Array) -> Clustered:
     if self.zero:
-      return dataclasses.replace(self, index=jnp.where(mask, self.index, 0))
+      return self.replace(index=jnp.where(mask, self.index, 0))
+    # The exact zero becomes the first entry, and every index moves up by one.
     codebook = jnp.concatenate([jnp.zeros(1, self.dtype), self.codebook])
     dtype = jnp.uint8 if codebook.size <= 256 else jnp.uint16
     index = jnp.where(mask, self.index.astype(dtype) + 1, 0).astype(dtype)
     return Clustered(codebook, index, zero=True)
+
+  def unrounded(self) -> Array:
+    return self.dense()
 
   def payload(self) -> dict[str, Payload]:
     bits = max(1, (self.codebook.shape[-1] - 1).bit_length())
     # Counted as weights: an index whose entry is the zero counts as none.
     zero = 0 if self.zero else -1
     return super().payload() | {"index": Payload(self.index, bits, zero=zero)}
+
+  def validate(self) -> None:
+    super().validate()
+    checking.float_format("Clustered.codebook", self.codebook.dtype)
+    if self.codebook.ndim < 1 or not self.codebook.shape[-1]:
+      raise ValueError(f"Clustered.codebook: shape {self.codebook.shape}; must be a vector of at "
+                       "least one value")
+    if not jnp.issubdtype(self.index.dtype, jnp.unsignedinteger):
+      raise ValueError(f"Clustered.index: {self.index.dtype}; must be unsigned integers")
+    checking.within(self, "index", 0, self.codebook.shape[-1] - 1)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 
-from compress_jax.leaves import base
+from compress_jax.leaves import base, checking
 from compress_jax.leaves.base import Array, Leaf
 from compress_jax.leaves.float import Float
-from compress_jax.leaves.masked import apply_mask
+from compress_jax.leaves.stepped import Rounded
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -42,7 +41,7 @@ def _narrowed_jvp(to, primals, tangents):
 
 
 @base.node
-class FakeFloat(Leaf):
+class FakeFloat(Rounded):
   """Stands for `value` rounded to a narrower float format.
 
   Attributes:
@@ -61,31 +60,20 @@ class FakeFloat(Leaf):
   scale: Array | None
   to: str = base.static(default="bfloat16")
 
-  trains = ("value",)
-
-  @property
-  def shape(self):
-    return self.value.shape
-
-  @property
-  def dtype(self):
-    return self.value.dtype
+  laid_out = ("value", "scale")
 
   def steps(self) -> Array:
     """Returns the rounded values, before `scale`, as float32."""
     value = base.dense_of(self.value).astype(jnp.float32)
     return narrowed(value if self.scale is None else value / self.scale, self.to)
 
-  def step_size(self) -> Array | None:
-    """Returns `scale`, what one of `steps` stands for."""
-    return self.scale
-
-  def dense(self) -> Array:
-    values = self.steps()
-    return (values if self.scale is None else values * self.scale).astype(self.dtype)
-
   def freeze(self) -> Float:
-    return Float(self.steps().astype(self.to), self.scale, of=jnp.dtype(self.dtype).name)
+    return Float(self.steps().astype(self.to), self.scale, dense_dtype=self.dtype.name)
 
-  def masked(self, mask: Array) -> FakeFloat:
-    return dataclasses.replace(self, value=apply_mask(self.value, mask))
+  def weight_bits(self) -> int:
+    return base.bits_of(self.to)
+
+  def validate(self) -> None:
+    super().validate()
+    checking.float_format("FakeFloat.to", self.to)
+    checking.steps(self, self.value)

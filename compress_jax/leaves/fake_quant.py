@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
-from compress_jax.leaves import base, grid
-from compress_jax.leaves.activation import Activation, Dynamic
+from compress_jax.leaves import base, checking, grid
 from compress_jax.leaves.base import Array, Leaf
 from compress_jax.leaves.block_sparse import BlockSparse
-from compress_jax.leaves.masked import Masked, apply_mask
+from compress_jax.leaves.input_grids import Dynamic, StaticGrid
 from compress_jax.leaves.quantized import Quantized
+from compress_jax.leaves.stepped import Rounded
 
 
 @base.node
-class FakeQuant(Leaf):
+class FakeQuant(Rounded):
   """Stands for `value` rounded to the grid, with the straight-through gradient.
 
   Attributes:
@@ -28,7 +26,7 @@ class FakeQuant(Leaf):
     input: how `lift` quantizes what the weight is applied to; None leaves it in
       floating point.
     learned: whether `scale` trains too (LSQ).
-    wide: whether bits may be more than 8.
+    may_exceed_8_bits: whether bits may be more than 8, which is known when tracing.
 
   Example:
     >>> import jax.numpy as jnp
@@ -41,26 +39,22 @@ class FakeQuant(Leaf):
   scale: Array
   zero_point: Array | None
   bits: Array
-  input: Activation | Dynamic | None = None
+  input: StaticGrid | Dynamic | None = None
   learned: bool = base.static(default=False)
-  wide: bool = base.static(default=False)
+  may_exceed_8_bits: bool = base.static(default=False)
+
+  laid_out = ("value", "scale", "zero_point")
+  former_statics = (("wide", "may_exceed_8_bits"),)
 
   @property
   def trains(self):
-    input_trains = getattr(self.input, "learned", False)
-    return ("value", *["scale"] * self.learned, *["input"] * input_trains)
-
-  @property
-  def shape(self):
-    return self.value.shape
-
-  @property
-  def dtype(self):
-    return self.value.dtype
+    # What of the input's grid trains is for the grid to say.
+    return ("value", "input", "scale") if self.learned else ("value", "input")
 
   def steps(self) -> Array:
-    """Returns `q - zero_point` as integer-valued float32; see `grid.steps`."""
-    return grid.steps(base.dense_of(self.value), self.step_size(), self.zero_point, self.bits)
+    """Returns `q - zero_point` as integer-valued float32; see `grid.quantize_to_grid`."""
+    return grid.quantize_to_grid(base.dense_of(self.value), self.step_size(), self.zero_point,
+                                 self.bits)
 
   def step_size(self) -> Array:
     """Returns `scale`; where it is learned, with LSQ's factor on its gradient."""
@@ -72,30 +66,58 @@ class FakeQuant(Leaf):
   def dense(self) -> Array:
     if self.bits.ndim:
       raise ValueError(f"bits has shape {self.bits.shape}: a stacked leaf; use jax.vmap")
-    return (self.steps() * grid.spread(self.step_size(), self.shape)).astype(self.dtype)
+    return super().dense()
 
   def freeze(self) -> Quantized | BlockSparse:
+    bits = self._known_bits()
+    dtype = jnp.int8 if bits <= 8 else jnp.int16
+    integers = grid.codes(self.steps(), self.zero_point, dtype)
+    if self._runs_in_blocks(bits) and not isinstance(integers, jax.core.Tracer):
+      return BlockSparse.from_dense(integers, self.block_shape(), scale=self.scale.reshape(-1),
+                                    input=self.input, bits=bits, dense_dtype=self.dtype.name)
+    return Quantized(integers, self.scale, self.zero_point, self.input, bits=bits,
+                     dense_dtype=self.dtype.name)
+
+  def _known_bits(self) -> int:
     if isinstance(self.bits, jax.core.Tracer):
       raise ValueError("freeze: bits is traced, but it decides how integers are stored; "
                        "freeze outside jit and vmap")
     if self.bits.ndim:
       raise ValueError(f"freeze: bits has shape {self.bits.shape}: freeze each leaf of the stack")
-    bits = int(self.bits)
-    of, dtype = jnp.dtype(self.dtype).name, jnp.int8 if bits <= 8 else jnp.int16
-    integers = grid.codes(self.steps(), self.zero_point, dtype)
-    if self._runs_in_blocks(bits) and not isinstance(integers, jax.core.Tracer):
-      return BlockSparse.from_dense(integers, self.value.block, scale=self.scale.reshape(-1),
-                                    input=self.input, bits=bits, of=of)
-    return Quantized(integers, self.scale, self.zero_point, self.input, bits=bits, of=of)
+    return int(self.bits)
 
   def _runs_in_blocks(self, bits: int) -> bool:
     """Returns whether only blocks are stored: int8, scaled once for every output."""
-    blocked = (isinstance(self.value, Masked) and self.value.block is not None
-               and BlockSparse.fits(self.shape))
-    per_output = self.zero_point is None and all(n == 1 for n in self.scale.shape[:-1])
-    return (blocked and per_output and self.scale.ndim == self.ndim and bits <= 8
-            and self.scale.shape[-1] in (1, self.shape[-1])
-            and not getattr(self.input, "wide", False))
+    if self.block_shape() is None or not BlockSparse.fits(self.shape) or bits > 8:
+      return False
+    if self.input is not None and self.input.may_exceed_8_bits:
+      return False
+    per_output = self.zero_point is None and self.scale.shape[:-1] == (1,) * (self.ndim - 1)
+    return per_output and self.scale.ndim == self.ndim and self.scale.shape[-1] in (
+        1, self.shape[-1])
 
-  def masked(self, mask: Array) -> FakeQuant:
-    return dataclasses.replace(self, value=apply_mask(self.value, mask))
+  def weight_bits(self) -> int:
+    return int(self.bits)
+
+  def refitted(self) -> FakeQuant:
+    """Returns the leaf on a grid that spans its present value; a learned step stays."""
+    if self.learned:
+      return self
+    low, high = grid.ranges(base.dense_of(self.value), self.scale.shape)
+    scale, zero_point = grid.affine(low, high, self.bits, self.zero_point is None)
+    return self.replace(scale=scale, zero_point=zero_point)
+
+  @property
+  def takes_input_grid(self) -> bool:
+    return True
+
+  def input_grid(self) -> StaticGrid | Dynamic | None:
+    return self.input
+
+  def with_input_grid(self, grid: StaticGrid | Dynamic | None) -> FakeQuant:
+    return self.replace(input=grid)
+
+  def validate(self) -> None:
+    super().validate()
+    checking.steps(self, self.value)
+    checking.bits(self, self.bits)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax.numpy as jnp
 
-from compress_jax.leaves import base
-from compress_jax.leaves.base import Array, Leaf
+from compress_jax.leaves import base, checking
+from compress_jax.leaves.base import Array
+from compress_jax.leaves.stepped import Stepped
 
 
 @base.node
-class Float(Leaf):
+class Float(Stepped):
   """Stands for `scale * values`.
 
   Attributes:
     values: array of a narrow float dtype.
     scale: float32 array like `values` with 1 for every axis that shares it, or
       None for 1.
-    of: name of the dtype of the array it stands for.
+    dense_dtype: name of the dtype of the array it stands for.
 
   Example:
     >>> import jax.numpy as jnp
@@ -28,7 +27,10 @@ class Float(Leaf):
 
   values: Array
   scale: Array | None
-  of: str = base.static(default="float32")
+  dense_dtype: str = base.static(default="float32")
+
+  laid_out = ("values", "scale")
+  former_statics = (("of", "dense_dtype"),)
 
   @property
   def shape(self):
@@ -36,22 +38,26 @@ class Float(Leaf):
 
   @property
   def dtype(self):
-    return jnp.dtype(self.of)
+    return jnp.dtype(self.dense_dtype)
 
   def steps(self) -> Array:
     """Returns the values, before `scale`, as float32."""
     return self.values.astype(jnp.float32)
 
-  def step_size(self) -> Array | None:
-    """Returns `scale`, what one of `steps` stands for."""
-    return self.scale
-
-  def dense(self) -> Array:
-    values = self.steps()
-    return (values if self.scale is None else values * self.scale).astype(self.dtype)
-
   def freeze(self) -> Float:
     return self
 
+  def weight_bits(self) -> int:
+    return base.bits_of(self.values.dtype)
+
   def masked(self, mask: Array) -> Float:
-    return dataclasses.replace(self, values=jnp.where(mask, self.values, 0))
+    return self.replace(values=jnp.where(mask, self.values, 0))
+
+  def unrounded(self) -> Array:
+    return self.dense()
+
+  def validate(self) -> None:
+    super().validate()
+    checking.float_format("Float.dense_dtype", self.dense_dtype)
+    checking.float_format("Float.values", self.values.dtype)
+    checking.steps(self, self.values)

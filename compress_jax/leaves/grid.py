@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,8 @@ def limits(bits: Array | int, symmetric: bool) -> tuple[Array, Array]:
     >>> [float(x) for x in limits(8, symmetric=True)]
     [-127.0, 127.0]
   """
-  if isinstance(bits, int):  # known to any program that is traced
+  if isinstance(bits, int):
+    # A plain number is known to any program that is traced.
     half = np.float32(2**(bits - 1))
   else:
     half = jnp.left_shift(1, jnp.asarray(bits, jnp.int32) - 1).astype(jnp.float32)
@@ -65,7 +68,15 @@ def _round_clip_jvp(primals, tangents):
 
 @jax.custom_vjp
 def scale_gradient(x: Array, factor: Array) -> Array:
-  """Returns x; its gradient is multiplied by `factor`."""
+  """Returns x; its gradient is multiplied by `factor`.
+
+  Args:
+    x: float array.
+    factor: float, broadcastable to x.
+
+  Returns:
+    x.
+  """
   return x
 
 
@@ -95,7 +106,7 @@ def spread(s: Array, shape: tuple[int, ...]) -> Array:
   return s
 
 
-def steps(x: Array, scale: Array, zero_point: Array | None, bits: Array | int) -> Array:
+def quantize_to_grid(x: Array, scale: Array, zero_point: Array | None, bits: Array | int) -> Array:
   """Returns x in units of `scale` from zero, rounded to the grid.
 
   Args:
@@ -110,7 +121,7 @@ def steps(x: Array, scale: Array, zero_point: Array | None, bits: Array | int) -
 
   Example:
     >>> import jax.numpy as jnp
-    >>> steps(jnp.array([0.26, -9.0]), jnp.float32(0.1), None, 8).tolist()
+    >>> quantize_to_grid(jnp.array([0.26, -9.0]), jnp.float32(0.1), None, 8).tolist()
     [3.0, -90.0]
   """
   low, high = limits(bits, zero_point is None)
@@ -120,11 +131,20 @@ def steps(x: Array, scale: Array, zero_point: Array | None, bits: Array | int) -
   return round_clip(x.astype(jnp.float32) / spread(scale, x.shape), low, high)
 
 
-def codes(steps_: Array, zero_point: Array | None, dtype: jnp.dtype) -> Array:
-  """Returns the stored integers of integer-valued floats from `steps`."""
+def codes(steps: Array, zero_point: Array | None, dtype: jnp.dtype) -> Array:
+  """Returns the stored integers of what `quantize_to_grid` returned.
+
+  Args:
+    steps: integer-valued float32, `q - zero_point`.
+    zero_point: as for `quantize_to_grid`.
+    dtype: of the integers.
+
+  Returns:
+    q, of the shape of `steps`.
+  """
   if zero_point is not None:
-    steps_ = steps_ + spread(zero_point.astype(jnp.float32), steps_.shape)
-  return steps_.astype(dtype)
+    steps = steps + spread(zero_point.astype(jnp.float32), steps.shape)
+  return steps.astype(dtype)
 
 
 def affine(low: Array, high: Array, bits: Array | int,
@@ -158,3 +178,40 @@ def affine(low: Array, high: Array, bits: Array | int,
     return scale, None
   zero = jnp.clip(smallest - jnp.round(low / scale), smallest, largest)
   return scale, zero.astype(jnp.int32)
+
+
+def reduce_to(reduction: Callable[..., Array], w: Array, shape: tuple[int, ...]) -> Array:
+  """Reduces every axis to the size it has in a shape: to 1, or group by group.
+
+  Args:
+    reduction: like `jnp.sum`, with `axis`.
+    w: array.
+    shape: each axis divides that of w.
+
+  Returns:
+    An array of that shape.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> reduce_to(jnp.max, jnp.arange(8).reshape(2, 4), (1, 2)).tolist()
+    [[5, 7]]
+  """
+  split = []
+  for size, count in zip(w.shape, shape, strict=True):
+    split += [count, size // count]
+  # Every second axis now runs within the groups.
+  return reduction(w.reshape(split), axis=tuple(range(1, 2 * w.ndim, 2)))
+
+
+def ranges(w: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+  """Returns the smallest and the largest weight of every group.
+
+  Args:
+    w: float array.
+    shape: of the scales that the groups share; see `reduce_to`.
+
+  Returns:
+    Two float32 arrays of that shape.
+  """
+  w = w.astype(jnp.float32)
+  return reduce_to(jnp.min, w, shape), reduce_to(jnp.max, w, shape)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax.numpy as jnp
 
 from compress_jax.leaves import base
 from compress_jax.leaves.base import Array, Leaf
+from compress_jax.leaves.factors import Factors
 
 
 @base.node
-class LowRank(Leaf):
+class LowRank(Factors):
   """Stands for `u @ v`; a convolution's `u` keeps the kernel's spatial axes.
 
   Attributes:
@@ -35,17 +34,23 @@ class LowRank(Leaf):
     return (*self.u.shape[:-1], self.v.shape[-1])
 
   @property
-  def dtype(self):
-    return self.u.dtype
-
-  @property
   def rank(self) -> int:
     """The number of columns of `u`."""
     return self.u.shape[-1]
 
+  @property
+  def ranks(self):
+    return (self.rank,)
+
   def dense(self) -> Array:
-    u, v = base.dense_of(self.u), base.dense_of(self.v)
+    u, v = self.dense_parts()
     return jnp.matmul(u, v, precision="highest")
 
-  def freeze(self) -> LowRank:
-    return dataclasses.replace(self, u=base.freeze_of(self.u), v=base.freeze_of(self.v))
+  def transposed(self, order: tuple[int, ...]) -> LowRank:
+    if tuple(order) != (1, 0):
+      self._cannot("be transposed", "only a matrix of factors can be transposed")
+    return LowRank(base.transposed(self.v, order), base.transposed(self.u, order))
+
+  def validate(self) -> None:
+    super().validate()
+    self._check_meet("u", -1, "v", -2)

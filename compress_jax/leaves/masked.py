@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from compress_jax.leaves import base
 from compress_jax.leaves.base import Array, Leaf, Payload
 from compress_jax.leaves.block_sparse import BlockSparse
+from compress_jax.leaves.wrapper import Wrapper
 
 
 @base.node
-class Masked(Leaf):
+class Masked(Wrapper):
   """Stands for `value` where `mask` is true and exact zeros elsewhere.
 
   Attributes:
@@ -33,19 +34,7 @@ class Masked(Leaf):
   mask: Array
   block: tuple[int, int] | None = base.static(default=None)
 
-  trains = ("value",)
-
-  def __post_init__(self):
-    if self.block is not None:  # from JSON it comes as a list
-      object.__setattr__(self, "block", tuple(self.block))
-
-  @property
-  def shape(self):
-    return self.mask.shape
-
-  @property
-  def dtype(self):
-    return self.value.dtype
+  laid_out = ("value", "mask")
 
   def dense(self) -> Array:
     # A product would leave -0.0 and NaN behind; `where` also masks the gradient.
@@ -57,18 +46,45 @@ class Masked(Leaf):
       return inner.masked(self.mask)
     kept = jnp.where(self.mask, inner, 0)
     blocked = self.block is not None and BlockSparse.fits(self.shape)
+    # Which blocks are stored is part of the structure: it must be known.
     if not blocked or isinstance(kept, jax.core.Tracer):
       return Masked(kept, self.mask, self.block)
     return BlockSparse.from_dense(kept, self.block)
 
+  def weight_mask(self) -> Array:
+    return self.mask
+
+  def weight_bits(self) -> int:
+    return base.weight_bits_of(self.value)
+
+  def block_shape(self) -> tuple[int, int] | None:
+    return self.block
+
   def masked(self, mask: Array) -> Masked:
-    return dataclasses.replace(self, mask=self.mask & mask)
+    return self.replace(mask=self.mask & mask)
+
+  def with_block(self, block: tuple[int, int]) -> Masked:
+    return self.replace(block=block)
+
+  def unrounded(self) -> Leaf:
+    return self.replace(value=base.unrounded_of(self.value))
+
+  def scaled(self, factor: Array) -> Masked:
+    return self.replace(value=base.scaled(self.value, factor))
 
   def payload(self) -> dict[str, Payload]:
     out = base.payload_of(self.value, "value")
     if not base.is_leaf(self.value):
       out["value"] = dataclasses.replace(out["value"], keep="mask")
     return out | {"mask": Payload(self.mask, 1, structure=True)}
+
+  def validate(self) -> None:
+    super().validate()
+    if self.mask.dtype != bool or tuple(self.mask.shape) != tuple(self.value.shape):
+      raise ValueError(f"Masked.mask: {self.mask.dtype} {tuple(self.mask.shape)}; must be bool "
+                       f"{tuple(self.value.shape)}, like the value")
+    if self.block is not None and min(self.block) < 1:
+      raise ValueError(f"Masked.block: {self.block}; must be two whole numbers from 1, or None")
 
 
 def apply_mask(x: Array | Leaf, mask: Array, block: tuple[int, int] | None = None) -> Leaf:
@@ -78,16 +94,14 @@ def apply_mask(x: Array | Leaf, mask: Array, block: tuple[int, int] | None = Non
     x: an array or leaf.
     mask: bool array of its shape.
     block: see `Masked`.
+
+  Returns:
+    A leaf: an array becomes a `Masked`, a leaf masks what is inside.
+
+  Raises:
+    UnsupportedError: a leaf that cannot be masked.
   """
   if not base.is_leaf(x):
     return Masked(x, mask, block)
   out = x.masked(mask)
-  return out if block is None else _with_block(out, block)
-
-
-def _with_block(x: Leaf, block: tuple[int, int]) -> Leaf:
-  """Notes the blocks at the mask inside a leaf, if it has one."""
-  if isinstance(x, Masked):
-    return dataclasses.replace(x, block=block)
-  inner = getattr(x, "value", None)
-  return dataclasses.replace(x, value=_with_block(inner, block)) if base.is_leaf(inner) else x
+  return out if block is None else out.with_block(block)

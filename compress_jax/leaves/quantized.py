@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax.numpy as jnp
 
-from compress_jax.leaves import base, grid
-from compress_jax.leaves.activation import Activation, Dynamic
-from compress_jax.leaves.base import Array, Leaf, Payload
+from compress_jax.leaves import base, checking, grid
+from compress_jax.leaves.base import Array, Payload
+from compress_jax.leaves.input_grids import Dynamic, StaticGrid
+from compress_jax.leaves.stepped import Stepped
 
 
 @base.node
-class Quantized(Leaf):
+class Quantized(Stepped):
   """Stands for `scale * (integers - zero_point)`.
 
   Attributes:
@@ -23,7 +22,7 @@ class Quantized(Leaf):
     input: how `lift` quantizes what the weight is applied to; None leaves it in
       floating point.
     bits: bits an integer needs.
-    of: name of the dtype of the array it stands for.
+    dense_dtype: name of the dtype of the array it stands for.
 
   Example:
     >>> import jax.numpy as jnp
@@ -35,9 +34,12 @@ class Quantized(Leaf):
   integers: Array
   scale: Array
   zero_point: Array | None
-  input: Activation | Dynamic | None
+  input: StaticGrid | Dynamic | None
   bits: int = base.static(default=8)
-  of: str = base.static(default="float32")
+  dense_dtype: str = base.static(default="float32")
+
+  laid_out = ("integers", "scale", "zero_point")
+  former_statics = (("of", "dense_dtype"),)
 
   @property
   def shape(self):
@@ -45,7 +47,12 @@ class Quantized(Leaf):
 
   @property
   def dtype(self):
-    return jnp.dtype(self.of)
+    return jnp.dtype(self.dense_dtype)
+
+  @property
+  def may_exceed_8_bits(self) -> bool:
+    """Whether its integers take more than 8 bits."""
+    return self.bits > 8
 
   def steps(self) -> Array:
     """Returns `integers - zero_point` as integer-valued float32."""
@@ -53,27 +60,41 @@ class Quantized(Leaf):
     return values if self.zero_point is None else values - self._zero()
 
   def _zero(self) -> Array:
+    """Returns the code of 0.0 of every weight."""
     return grid.spread(self.zero_point, self.shape)
-
-  @property
-  def wide(self) -> bool:
-    """Whether its integers take more than 8 bits."""
-    return self.bits > 8
-
-  def step_size(self) -> Array:
-    """Returns `scale`, what one of `steps` stands for."""
-    return self.scale
-
-  def dense(self) -> Array:
-    return (self.steps() * grid.spread(self.scale, self.shape)).astype(self.dtype)
 
   def freeze(self) -> Quantized:
     return self
 
+  def weight_bits(self) -> int:
+    return self.bits
+
   def masked(self, mask: Array) -> Quantized:
     zero = 0 if self.zero_point is None else self._zero().astype(self.integers.dtype)
-    return dataclasses.replace(self, integers=jnp.where(mask, self.integers, zero))
+    return self.replace(integers=jnp.where(mask, self.integers, zero))
+
+  def unrounded(self) -> Array:
+    return self.dense()
+
+  @property
+  def takes_input_grid(self) -> bool:
+    return True
+
+  def input_grid(self) -> StaticGrid | Dynamic | None:
+    return self.input
+
+  def with_input_grid(self, grid: StaticGrid | Dynamic | None) -> Quantized:
+    return self.replace(input=grid)
 
   def payload(self) -> dict[str, Payload]:
-    zero = 0 if self.zero_point is None else self._zero()
-    return super().payload() | {"integers": Payload(self.integers, self.bits, zero=zero)}
+    if self.zero_point is None:
+      return super().payload() | {"integers": Payload(self.integers, self.bits)}
+    integers = Payload(self.integers, self.bits, zero=self._zero(), base="zero_point")
+    return super().payload() | {"integers": integers}
+
+  def validate(self) -> None:
+    super().validate()
+    checking.float_format("Quantized.dense_dtype", self.dense_dtype)
+    checking.bits(self, self.bits)
+    checking.integers(self, "integers", self.bits)
+    checking.steps(self, self.integers)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax.numpy as jnp
 
 from compress_jax.leaves import base
 from compress_jax.leaves.base import Array, Leaf
+from compress_jax.leaves.factors import Factors
 
 
 @base.node
-class Tucker2(Leaf):
+class Tucker2(Factors):
   """Stands for `sum over r, s of u[i, r] * core[..., r, s] * v[s, o]`.
 
   Attributes:
@@ -37,17 +36,15 @@ class Tucker2(Leaf):
     return (*self.core.shape[:-2], self.u.shape[0], self.v.shape[-1])
 
   @property
-  def dtype(self):
-    return self.core.dtype
-
-  @property
-  def ranks(self) -> tuple[int, int]:
+  def ranks(self):
     """The core's channels: in, out."""
-    return self.core.shape[-2:]
+    return tuple(self.core.shape[-2:])
 
   def dense(self) -> Array:
-    u, core, v = (base.dense_of(x) for x in (self.u, self.core, self.v))
+    u, core, v = self.dense_parts()
     return jnp.einsum("ir,...rs,so->...io", u, core, v, precision="highest")
 
-  def freeze(self) -> Tucker2:
-    return dataclasses.replace(self, **{k: base.freeze_of(x) for k, x in self.fields().items()})
+  def validate(self) -> None:
+    super().validate()
+    self._check_meet("u", -1, "core", -2)
+    self._check_meet("core", -1, "v", -2)

@@ -116,20 +116,23 @@ def interpret(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwarg
 
   stand_ins = [_stand_in(flat[i][1]) for i in dynamic]
   closed, shape = jax.make_jaxpr(call, return_shape=True)(*stand_ins)
-  inputs = [Ref(x, path, x.dtype) if is_leaf(x) or path in watched else x
-            for path, x in (flat[i] for i in dynamic)]
+  inputs = []
+  for path, x in (flat[i] for i in dynamic):
+    inputs.append(Ref(x, path, x.dtype) if is_leaf(x) or path in watched else x)
   outs = interpreter.run(closed.jaxpr, closed.consts, inputs)
+  # A weight that the function returns comes out as the leaf that it is.
   outs = [x.whole() if isinstance(x, Ref) else x for x in outs]
   return jax.tree.unflatten(jax.tree.structure(shape), outs)
 
 
 def _short(path: str) -> str:
   """Names "0/0/a/b" (first argument) a/b, "0/1/a" args[1]/a, and "1/key/a" key=/a."""
-  kind, _, path = path.partition("/")
+  positional, _, path = path.partition("/")
   which, _, rest = path.partition("/")
-  if kind == "0" and which == "0":
+  if positional == "0" and which == "0":
     return rest
-  return "/".join(filter(None, [f"args[{which}]" if kind == "0" else f"{which}=", rest]))
+  argument = f"args[{which}]" if positional == "0" else f"{which}="
+  return f"{argument}/{rest}" if rest else argument
 
 
 def _stand_in(x: Any) -> Any:
@@ -152,35 +155,64 @@ class Interpreter:
 
   def run(self, jaxpr: Any, consts: Any, inputs: Any) -> list[Any]:
     """Returns the outputs (arrays or `Ref`s) of an open jaxpr."""
-    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
-    read = lambda v: v.val if isinstance(v, Literal) else env[v]
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
+
+    def read(variable: Any) -> Any:
+      return variable.val if isinstance(variable, Literal) else values[variable]
+
     for equation in jaxpr.eqns:
       outs = self.step(equation, [read(v) for v in equation.invars])
-      env.update(zip(equation.outvars, outs, strict=True))
+      values.update(zip(equation.outvars, outs, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
   def step(self, equation: Any, inputs: list[Any]) -> list[Any]:
-    """Returns the outputs of one equation."""
+    """Returns the outputs of one equation.
+
+    Args:
+      equation: of a jaxpr.
+      inputs: arrays or `Ref`s.
+
+    Returns:
+      Arrays or `Ref`s.
+
+    Raises:
+      NoRule: nothing says how it runs on a leaf, and `densify` is off.
+    """
+    inputs = self._one_weight(equation, inputs)
     refs = [x for x in inputs if isinstance(x, Ref)]
     if not refs:
       return bind(equation, inputs)
-    if len(refs) > 1 and equation.primitive in PRODUCTS:
-      # A watched array beside a compressed leaf, or beside another: it is the other operand.
-      inputs = [x.dense() if isinstance(x, Ref) and not x.compressed else x for x in inputs]
-      refs = [x for x in inputs if isinstance(x, Ref)]
-    for kind in (None, *(x.kind() for x in refs)):
-      rule = RULES.get((equation.primitive, kind))
-      if rule is not None:
-        try:
-          return list(rule(self, equation, *inputs))
-        except NoRule:
-          if not self.densify and any(x.compressed for x in refs):
-            raise
-          break
+    rule = _rule_for(equation.primitive, refs)
+    if rule is None:
+      return self._on_arrays(equation, inputs)
+    try:
+      return list(rule(self, equation, *inputs))
+    except NoRule:
+      # A watched array is never refused: it only goes unrecorded.
+      if not self.densify and any(x.compressed for x in refs):
+        raise
+      return self._on_arrays(equation, inputs)
+
+  def _one_weight(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    """Makes watched arrays beside another weight plain: they are the other operand."""
+    weights = sum(isinstance(x, Ref) for x in inputs)
+    if equation.primitive not in PRODUCTS or weights < 2:
+      return inputs
+    return [x.dense() if isinstance(x, Ref) and not x.compressed else x for x in inputs]
+
+  def _on_arrays(self, equation: Any, inputs: list[Any]) -> list[Any]:
     return bind(equation, [self.plain(x, equation, "none is registered") for x in inputs])
 
   def plain(self, x: Any, equation: Any, why: str) -> Any:
     """Returns `x` as an array where that is allowed.
+
+    Args:
+      x: array or `Ref`.
+      equation: whose input it is, for the error.
+      why: what keeps it from staying a leaf, for the error.
+
+    Returns:
+      The array.
 
     Raises:
       NoRule: x is compressed and `densify` is off.
@@ -193,7 +225,7 @@ class Interpreter:
     return x.dense()
 
   def product(self, op: Contraction, x: Any, w: Ref) -> Any:
-    """Applies the weight `w` to `x`; see `rules.product`."""
+    """Applies the weight `w` to `x`; see `rules.products.product`."""
     return product(self, op, x, w)
 
   def record(self, path: str, x: Any, out: Any, terms: int) -> None:
@@ -206,8 +238,8 @@ class Interpreter:
     def fn(*inputs: Any) -> tuple[list[Any], Any]:
       inner = type(self)(self.densify, self.watching, self.exact)
       outs = inner.run(jaxpr, consts, inputs)
-      return [x if not isinstance(x, Ref) else inner.plain(x, _Returned, "it is returned")
-              for x in outs], inner.records
+      # JAX's own loops and branches carry arrays only.
+      return [inner.plain(x, _Returned, "it is returned") for x in outs], inner.records
     return fn
 
   def absorb(self, outs: list[Any], records: dict[str, list[Captured]]) -> list[Any]:
@@ -222,3 +254,11 @@ class _Returned:
 
   class primitive:
     name = "return"
+
+
+def _rule_for(primitive: Any, refs: list[Ref]) -> Any:
+  """Returns the rule of the first weight's type that has one, or that of any type, or None."""
+  for kind in [*(x.kind() for x in refs), None]:
+    if (primitive, kind) in RULES:
+      return RULES[primitive, kind]
+  return None

@@ -1,4 +1,4 @@
-"""What rules are written against: references to leaves, the table, `NoRule`."""
+"""What rules are written against: references to leaves, the tables of rules, `NoRule`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,30 @@ from compress_jax.leaves import Leaf, dense_of, is_leaf
 from compress_jax.leaves.base import Array
 
 Rule = Callable[..., list[Any]]
+ProductRule = Callable[..., Array]
 
+# The primitives that multiply by a weight and sum.
 PRODUCTS = (primitives.dot_general_p, primitives.conv_general_dilated_p)
 
 # (primitive, leaf type or None for any) -> rule(interpreter, equation, *inputs)
 RULES: dict[tuple[Any, type[Leaf] | None], Rule] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+  """How products with a type of leaf run.
+
+  Attributes:
+    rule: (interpreter, op, x, w) -> array; see `register_product`.
+    by_parts: whether it multiplies by the leaf's parts, one after the other, through
+      `interpreter.product`: then those are recorded and counted, and not the whole.
+  """
+
+  rule: ProductRule
+  by_parts: bool
+
+
+PRODUCT_RULES: dict[type[Leaf], Product] = {}
 
 
 class NoRule(NotImplementedError):
@@ -81,8 +100,8 @@ class Ref:
     """Returns the array that the program would have seen."""
     return dense_of(self.leaf).astype(self.dtype)
 
-  def kind(self) -> type | None:
-    """Returns the key of the rules for it."""
+  def kind(self) -> type:
+    """Returns the key of the rules for it: the leaf's type, or `jax.Array`."""
     return type(self.leaf) if self.compressed else jax.Array
 
 
@@ -114,13 +133,86 @@ def register(primitive: Any, leaf: type | None) -> Callable[[Rule], Rule]:
   return add
 
 
+def register_product(leaf: type[Leaf], *,
+                     by_parts: bool = False) -> Callable[[ProductRule], ProductRule]:
+  """Registers how matrix products and convolutions with a type of leaf run under `lift`.
+
+  The rule serves every `dot_general` and `conv_general_dilated`, on either side and
+  inside custom derivatives; what it cannot run it refuses by raising `NoRule`.
+  `capture` records its results, `metrics.operations` counts them, and the exports
+  that trace `lift` contain them.
+
+  Args:
+    leaf: the leaf type.
+    by_parts: whether the rule multiplies by the leaf's parts, one after the other,
+      through `interpreter.product`; those are then recorded instead of the whole.
+
+  Returns:
+    A decorator for rule(interpreter, op, x, w) -> array. `op` is the
+    `lift.contraction.Contraction`: `op(x, array)` is the result for an array in the
+    weight's place; `x` is the other operand; `w` is the `Ref` of the weight. The
+    result is converted to `op.dtype`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> @cj.node
+    ... class Doubled(cj.Leaf):
+    ...   half: object
+    ...   shape = property(lambda self: self.half.shape)
+    ...   dtype = property(lambda self: self.half.dtype)
+    ...   def dense(self): return 2 * self.half
+    ...   def freeze(self): return self
+    >>> @cj.register_product(Doubled)
+    ... def twice(interpreter, op, x, w):
+    ...   return 2 * op(x, w.leaf.half)
+    >>> cj.lift(lambda p, x: x @ p["w"])({"w": Doubled(jnp.eye(2))}, jnp.ones(2)).tolist()
+    [2.0, 2.0]
+  """
+  def add(rule: ProductRule) -> ProductRule:
+    PRODUCT_RULES[leaf] = Product(rule, by_parts)
+    return rule
+  return add
+
+
+def product_rule(kind: type) -> Product | None:
+  """Returns how products with a type of leaf run: its own rule, or that of a base class.
+
+  Args:
+    kind: a leaf type, or `jax.Array`.
+
+  Returns:
+    The rule, or None where none is registered.
+  """
+  for cls in kind.__mro__:
+    if cls in PRODUCT_RULES:
+      return PRODUCT_RULES[cls]
+  return None
+
+
 def cast(ref: Ref, dtype: Any) -> Ref:
-  """Returns the reference as the program sees it after a conversion."""
+  """Returns the reference as the program sees it after a conversion.
+
+  Args:
+    ref: the reference.
+    dtype: what it is converted to.
+
+  Returns:
+    The reference; its leaf is not touched.
+  """
   return dataclasses.replace(ref, dtype=jnp.dtype(dtype))
 
 
 def bind(equation: Any, inputs: list[Any]) -> list[Any]:
-  """Returns the outputs of an equation on plain arrays."""
+  """Returns the outputs of an equation on plain arrays.
+
+  Args:
+    equation: of a jaxpr.
+    inputs: arrays.
+
+  Returns:
+    Arrays.
+  """
   params = equation.primitive.get_bind_params(equation.params)
   out = equation.primitive.bind(*inputs, **params)
   return list(out) if equation.primitive.multiple_results else [out]

@@ -8,21 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from compress_jax import tree
-from compress_jax.leaves import (
-  BlockSparse,
-  Clustered,
-  FakeFloat,
-  FakeQuant,
-  Float,
-  Quantized,
-  dense_of,
-  is_leaf,
-)
-from compress_jax.leaves.base import Array, bits_of
+from compress_jax.leaves import dense_of, input_grid_of
+from compress_jax.leaves.base import bits_of, weight_bits_of
 from compress_jax.lift.interpreter import capture
 
 
@@ -67,9 +57,11 @@ def operations(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, Ope
     >>> operations(lambda p, x: x @ p["w"], params, jnp.ones((2, 3)))["w"]
     Operations(multiply_adds=24, nonzero_multiply_adds=12, bit_operations=12288)
   """
-  watched = capture(fn, where=lambda path: True)
+  watched = capture(fn, where=tree.everything)
   _, seen = jax.eval_shape(watched, params, *args)
-  weights = dict(tree.entries(params)[0]) | dict(tree.select_parts(params, lambda path: True)[0])
+  parts, _ = tree.select_parts(params, tree.everything)
+  weights = dict(tree.entries(params)[0]) | dict(parts)
+  # Uses without terms are those of a whole whose parts are counted.
   return {path: _of(weights[path], uses) for path, uses in seen.items()
           if any(use.terms for use in uses)}
 
@@ -87,26 +79,17 @@ def total(layers: Mapping[str, Operations]) -> Operations:
 
 
 def _of(weight: Any, uses: Any) -> Operations:
+  values = np.asarray(dense_of(weight))
+  density = np.count_nonzero(values) / max(values.size, 1)
   each = [math.prod(use.output.shape) * use.terms for use in uses]
-  density = np.count_nonzero(np.asarray(dense_of(weight))) / max(weight.size, 1)
   nonzero = [round(n * density) for n in each]
-  bits = [n * _weight_bits(weight) * _input_bits(weight, use.input.dtype)
-          for n, use in zip(nonzero, uses, strict=True)]
+  bits = 0
+  for n, use in zip(nonzero, uses, strict=True):
+    bits += n * weight_bits_of(weight) * _input_bits(weight, use.input.dtype)
   return Operations(multiply_adds=sum(each), nonzero_multiply_adds=sum(nonzero),
-                    bit_operations=sum(bits))
-
-
-def _weight_bits(x: Array | Any) -> int:
-  """Returns the bits of what is multiplied: a codebook's entries are full numbers."""
-  if isinstance(x, FakeQuant | Quantized | BlockSparse):
-    return int(x.bits)
-  if isinstance(x, FakeFloat | Float):
-    return jnp.finfo(x.to if isinstance(x, FakeFloat) else x.values.dtype).bits
-  if is_leaf(x) and not isinstance(x, Clustered) and hasattr(x, "value"):
-    return _weight_bits(x.value)
-  return bits_of(x.dtype)
+                    bit_operations=bits)
 
 
 def _input_bits(weight: Any, dtype: Any) -> int:
-  grid = getattr(weight, "input", None)
+  grid = input_grid_of(weight)
   return bits_of(dtype) if grid is None else int(grid.bits)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from typing import Any
 
 import numpy as np
 
 from compress_jax import tree
-from compress_jax.io import artifact
+from compress_jax.io import artifact, payloads
 from compress_jax.leaves.base import bits_of
 
 
@@ -54,17 +53,13 @@ def size(params: Any, *, artifact_bytes: int | None = None) -> Size:
     (256, 64)
   """
   params = tree.freeze(params)
-  everything = artifact.payloads(params)
-  values = {name: np.asarray(p.array) for name, p in everything.items()}
-  shown = {name: p for name, p in everything.items() if not p.structure}
-  bits = sum(int(np.count_nonzero(values[name] != np.asarray(p.zero))) * p.bits
-             for name, p in shown.items())
-  stored = sum(artifact.stored(name, everything).size * p.bits for name, p in everything.items())
-  raw = b"".join(values[name].tobytes() for name in shown)
+  everything = payloads.payloads(params)
+  bits = payloads.stored_bits(everything)
   if artifact_bytes is None:
     artifact_bytes = len(artifact.encode(params))
-  return Size(dense=_dense_bytes(params), nonzero=-(-bits // 8), packed=-(-stored // 8),
-              gzip=len(zlib.compress(raw, 9, wbits=31)), artifact=artifact_bytes)
+  return Size(dense=_dense_bytes(params), nonzero=-(-bits.nonzero // 8),
+              packed=-(-bits.packed // 8), gzip=payloads.gzip_bytes(everything),
+              artifact=artifact_bytes)
 
 
 def _dense_bytes(params: Any) -> int:
@@ -88,6 +83,9 @@ def count(params: Any) -> tuple[int, int]:
     >>> count(cj.prune.magnitude({"w": jnp.ones((2, 2))}, 0.5))
     (4, 2)
   """
-  parts = tree.select_parts(params, lambda path: True)[0]
-  arrays = [np.asarray(x) for _, x in tree.entries(tree.dense([x for _, x in parts]))[0]]
-  return sum(x.size for x in arrays), sum(int(np.count_nonzero(x)) for x in arrays)
+  parts, _ = tree.select_parts(params, tree.everything)
+  total = nonzero = 0
+  for _, x in tree.entries(tree.dense([x for _, x in parts]))[0]:
+    x = np.asarray(x)
+    total, nonzero = total + x.size, nonzero + int(np.count_nonzero(x))
+  return total, nonzero

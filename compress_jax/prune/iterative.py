@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
-from compress_jax import tree
-from compress_jax.leaves import FakeFloat, FakeQuant, Masked, dense_of, is_leaf
-from compress_jax.leaves.base import Array
-from compress_jax.prune.ranking import mask_of
+from compress_jax import checks, tree
+from compress_jax.leaves import dense_of, mask_of
+from compress_jax.leaves.base import Array, with_value
 from compress_jax.prune.unstructured import magnitude
 
 Prune = Callable[[Any, Array | float], Any]
@@ -25,7 +23,7 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
     params: a trained parameter tree.
     train: (tree, round from 1) -> the tree after training; it restarts its own
       learning-rate schedule.
-    fraction: of the remaining weights, pruned a round; above 0, below 1.
+    fraction: of the remaining weights that each round prunes; above 0, below 1.
     rounds: at most so many; stop earlier by not asking for the next.
     rewind_to: the tree whose values the weights go back to before training:
       initial values (Frankle and Carbin 2019), those of an early epoch (Frankle
@@ -47,7 +45,7 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
     [(0.5, 4), (0.75, 2)]
   """
   if not 0 < fraction < 1:
-    raise ValueError(f"fraction={fraction}: may be above 0, below 1")
+    raise ValueError(f"fraction={fraction}: must be above 0, below 1")
   left = 1 - _pruned(params)
   for number in range(1, rounds + 1):
     sparsity = 1 - left * (1 - fraction) ** number
@@ -60,9 +58,13 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
 
 def _pruned(params: Any) -> float:
   """Returns the fraction that masks have pruned, of the weights that have masks."""
-  parts = tree.select_parts(params, lambda path: True)[0]
-  masks = [m for m in (mask_of(x) for _, x in parts) if m is not None]
-  return 1 - float(sum(m.sum() for m in masks)) / sum(m.size for m in masks) if masks else 0.0
+  parts, _ = tree.select_parts(params, tree.everything)
+  kept = total = 0
+  for _, x in parts:
+    mask = mask_of(x)
+    if mask is not None:
+      kept, total = kept + int(mask.sum()), total + mask.size
+  return 1 - kept / total if total else 0.0
 
 
 def rewind(params: Any, values: Any) -> Any:
@@ -93,17 +95,9 @@ def rewind(params: Any, values: Any) -> Any:
 def _put_back(path: str, x: Any, old: dict[str, Any]) -> Any:
   if path not in old or getattr(old[path], "shape", None) != getattr(x, "shape", None):
     given = f"a shape of {old[path].shape}" if path in old else "nothing"
-    raise ValueError(f"{path}: values has {given} there; it must have {x.shape}")
-  return _with_value(path, x, dense_of(old[path]))
-
-
-def _with_value(path: str, x: Any, value: Array) -> Any:
-  if not is_leaf(x):
-    return value
-  if not isinstance(x, Masked | FakeQuant | FakeFloat):
-    raise ValueError(f"{path}: a {type(x).__name__} has no values to put back; it may be a "
-                     "Masked, FakeQuant, FakeFloat or plain weight")
-  return dataclasses.replace(x, value=_with_value(path, x.value, value))
+    raise ValueError(f"{path}: values has {given} there; must have {x.shape}")
+  with checks.at(path):
+    return with_value(x, dense_of(old[path]))
 
 
 def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Array], *,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from compress_jax import tree
-from compress_jax.leaves import BlockSparse, Clustered, Leaf, Masked, dense_of
+from compress_jax import checks
+from compress_jax.leaves import Leaf, dense_of, mask_of
 from compress_jax.leaves.base import Array
 
 
@@ -16,7 +16,7 @@ def keep_largest(scores: Sequence[Array], sparsity: Array | float, scope: str) -
   """Returns masks that drop the smallest scores.
 
   Args:
-    scores: float arrays, one a leaf.
+    scores: float arrays, one for each leaf.
     sparsity: the fraction of the scores to drop, 0 to 1, rounded to a whole
       number of them; may be traced.
     scope: "global" ranks all scores together, "layer" each array by itself.
@@ -33,9 +33,9 @@ def keep_largest(scores: Sequence[Array], sparsity: Array | float, scope: str) -
     >>> [m.tolist() for m in masks]
     [[False, False], [True, True]]
   """
-  tree.check_number("sparsity", sparsity, 0, 1)
+  checks.number("sparsity", sparsity, 0, 1)
   if scope not in ("global", "layer"):
-    raise ValueError(f"scope={scope!r}: may be 'global' or 'layer'")
+    raise ValueError(f"scope={scope!r}: must be 'global' or 'layer'")
   if scope == "layer":
     return [~smallest(s, sparsity) for s in scores]
   return _split(~smallest(jnp.concatenate([s.ravel() for s in scores]), sparsity), scores)
@@ -68,45 +68,40 @@ def smallest(scores: Array, fraction: Array | float) -> Array:
 
 def _sorted(x: Array) -> Array:
   """Sorts finite floats as integers of the same order, 7 times faster on a CPU."""
-  flip = lambda bits: jnp.where(bits < 0, bits ^ jnp.int32(0x7fffffff), bits)
   bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
-  return jax.lax.bitcast_convert_type(flip(jnp.sort(flip(bits))), jnp.float32)
+  in_order = jnp.sort(_flipped(bits))
+  return jax.lax.bitcast_convert_type(_flipped(in_order), jnp.float32)
+
+
+def _flipped(bits: Array) -> Array:
+  """Returns negative floats' bits in rising order; its own inverse."""
+  return jnp.where(bits < 0, bits ^ jnp.int32(0x7fffffff), bits)
 
 
 def magnitudes(x: Array | Leaf) -> Array:
-  """Returns float32 magnitudes, with -1 where a mask has pruned before: it goes first."""
-  return pruned_first(jnp.abs(dense_of(x)).astype(jnp.float32), x)
-
-
-def pruned_first(scores: Array, x: Array | Leaf) -> Array:
-  """Returns scores (not negative) with -1 wherever the mask inside `x` is false."""
-  mask = mask_of(x)
-  return scores if mask is None else jnp.where(mask, scores, -1.0)
-
-
-def mask_of(x: Array | Leaf) -> Array | None:
-  """Returns the mask inside a leaf, or None where it has none.
+  """Returns magnitudes, with -1 where a mask has pruned before: that goes first again.
 
   Args:
     x: an array or leaf.
 
   Returns:
-    A bool array of the leaf's shape; true is kept.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> mask_of(jnp.ones(2)) is None
-    True
+    float32, of its shape.
   """
-  while isinstance(x, Leaf):
-    if isinstance(x, Masked):
-      return x.mask
-    if isinstance(x, Clustered) and x.zero:
-      return x.index != 0
-    if isinstance(x, BlockSparse):
-      return x.dense() != 0
-    x = getattr(x, "value", None)
-  return None
+  return pruned_first(jnp.abs(dense_of(x)).astype(jnp.float32), x)
+
+
+def pruned_first(scores: Array, x: Array | Leaf) -> Array:
+  """Returns scores with -1 wherever a weight has been pruned before.
+
+  Args:
+    scores: float array, none negative.
+    x: an array or leaf of the same shape.
+
+  Returns:
+    An array like `scores`.
+  """
+  mask = mask_of(x)
+  return scores if mask is None else jnp.where(mask, scores, -1.0)
 
 
 def _split(flat: Array, like: Sequence[Array]) -> list[Array]:

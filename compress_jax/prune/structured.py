@@ -9,9 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from compress_jax import tree
-from compress_jax.leaves import apply_mask, dense_of
+from compress_jax.leaves import apply_mask, dense_of, mask_of
 from compress_jax.leaves.base import Array
-from compress_jax.prune.ranking import keep_largest, mask_of
+from compress_jax.prune.ranking import keep_largest
 from compress_jax.prune.unstructured import selected
 
 SCORES: dict[str, Callable[..., Array]] = {

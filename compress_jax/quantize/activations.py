@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax import tree
-from compress_jax.leaves import Activation, BlockSparse, Dynamic, FakeQuant, Quantized, grid
+from compress_jax import checks, tree
+from compress_jax.leaves import Dynamic, StaticGrid, grid, is_leaf
 from compress_jax.leaves.base import Array
 from compress_jax.lift.interpreter import Captured, capture
 from compress_jax.quantize.observers import MinMax, Seen, see
@@ -56,22 +55,24 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     >>> round(float(params["w"].input.scale), 6)
     0.01
   """
-  bits, wide = checked_bits(bits)
-  _check_quantized(params, bits, wide)
+  bits, may_exceed = checked_bits(bits)
+  # Refused now, and not after all batches: a leaf that takes no such grid.
+  dynamic(params, bits=bits, symmetric=symmetric)
   observer = observer or MinMax()
   seen = _seen(fn, params, batches, getattr(observer, "bins", 0))
   if not seen:
     raise ValueError("batches: calibration needs at least one")
 
-  def grid_at(path: str) -> Activation:
+  def grid_at(path: str) -> StaticGrid:
     if path not in seen:
-      raise ValueError(f"{path}: the model never multiplies by this quantized leaf; "
-                       f"it may be one of: {', '.join(seen)}")
-    ends = tree.concrete(jnp.stack([seen[path].low, seen[path].high]))
+      raise ValueError(f"{path}: the model never multiplies by this quantized leaf; it must be one "
+                       f"of: {', '.join(seen)}")
+    ends = checks.concrete(jnp.stack([seen[path].low, seen[path].high]))
     if ends is not None and not np.isfinite(ends).all():
       raise ValueError(f"{path}: batches put NaN or infinity into its layer; inputs must be finite")
-    scale, zero_point = grid.affine(*observer(seen[path], bits, symmetric), bits, symmetric)
-    return Activation(scale, zero_point, bits, wide=wide, learned=learned)
+    low, high = observer(seen[path], bits, symmetric)
+    scale, zero_point = grid.affine(low, high, bits, symmetric)
+    return StaticGrid(scale, zero_point, bits, may_exceed_8_bits=may_exceed, learned=learned)
 
   return _with_inputs(params, grid_at)
 
@@ -100,26 +101,9 @@ def dynamic(params: Any, *, bits: Array | int = 8, symmetric: bool = False) -> A
     >>> cj.lift(lambda p, x: x @ p["w"])(params, jnp.array([[0.0, 2.55]])).round(4).tolist()
     [[0.0, 2.549999952316284]]
   """
-  bits, wide = checked_bits(bits)
-  _check_quantized(params, bits, wide)
-  return _with_inputs(params, lambda path: Dynamic(bits, symmetric=symmetric, wide=wide))
-
-
-def _check_quantized(params: Any, bits: Array | int, wide: bool) -> None:
-  quantized = [(path, x) for path, x in tree.select_parts(params, lambda path: True)[0]
-               if _is_quantized(x)]
-  if not quantized:
-    raise ValueError("params: no leaf is quantized; call quantize.affine first")
-  for path, x in quantized:
-    if wide and isinstance(x, BlockSparse):
-      raise ValueError(f"{path}: bits={bits}: the input of a BlockSparse may have up to 8; "
-                       "quantize inputs before freezing")
-
-
-def _is_quantized(x: Any) -> bool:
-  """Returns whether a leaf holds integers, or acts so."""
-  integers = isinstance(x, BlockSparse) and x.scale is not None
-  return integers or isinstance(x, FakeQuant | Quantized)
+  bits, may_exceed = checked_bits(bits)
+  return _with_inputs(params, lambda path: Dynamic(bits, symmetric=symmetric,
+                                                   may_exceed_8_bits=may_exceed))
 
 
 def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
@@ -141,8 +125,19 @@ def _joined(uses: list[Captured]) -> Array:
   return jnp.concatenate([use.input.ravel() for use in uses])
 
 
-def _with_inputs(params: Any, grid_at: Callable[[str], Activation | Dynamic | None]) -> Any:
-  """Returns the tree with every quantized leaf's input grid set by its path."""
-  chosen, rebuild = tree.select_parts(params, lambda path: True)
-  return rebuild([dataclasses.replace(x, input=grid_at(path))
-                  if _is_quantized(x) else x for path, x in chosen])
+def _with_inputs(params: Any, grid_at: Callable[[str], StaticGrid | Dynamic | None]) -> Any:
+  """Returns the tree with the input grid of every leaf that takes one set by its path."""
+  parts, rebuild = tree.select_parts(params, tree.everything)
+  if not any(_takes_grid(x) for _, x in parts):
+    raise ValueError("params: no leaf is quantized; call quantize.affine first")
+  changed = []
+  for path, x in parts:
+    if _takes_grid(x):
+      with checks.at(path):
+        x = x.with_input_grid(grid_at(path))
+    changed.append(x)
+  return rebuild(changed)
+
+
+def _takes_grid(x: Any) -> bool:
+  return is_leaf(x) and x.takes_input_grid

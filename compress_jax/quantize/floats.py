@@ -6,9 +6,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from compress_jax import tree
-from compress_jax.leaves import FakeFloat, dense_of
-from compress_jax.quantize.weights import Axis, reduce_to, scale_shape, unrounded
+from compress_jax import checks, tree
+from compress_jax.leaves import FakeFloat, dense_of, grid
+from compress_jax.quantize.weights import Axis, scale_shape, unrounded
 
 FORMATS = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 
@@ -42,18 +42,17 @@ def cast(params: Any, to: str, *, axis: Axis = -1, where: tree.Where = None) -> 
     ('float8_e4m3fn', 448.0)
   """
   if to not in FORMATS:
-    raise ValueError(f"to={to!r}: may be one of {', '.join(FORMATS)}")
-  chosen, rebuild = tree.select_parts(params, where)
-  return rebuild([_rounded(path, x, to, axis) for path, x in chosen])
+    raise ValueError(f"to={to!r}: must be one of {', '.join(FORMATS)}")
+  return tree.transform(params, where, lambda path, x: _rounded(path, x, to, axis))
 
 
 def _rounded(path: str, x: Any, to: str, axis: Axis) -> FakeFloat:
-  tree.check_finite(path, x)
+  checks.finite(path, x)
   value = unrounded(x)
-  if jnp.finfo(to).bits > 8:
+  if jnp.finfo(to).bits > 8:  # wide enough for weights as they are
     return FakeFloat(value, None, to=to)
   magnitude = jnp.abs(dense_of(value).astype(jnp.float32))
-  largest = reduce_to(jnp.max, magnitude, scale_shape(path, value.shape, axis))
+  largest = grid.reduce_to(jnp.max, magnitude, scale_shape(path, value.shape, axis))
   scale = largest / float(jnp.finfo(to).max)
   # A scale too small for a normal float32 serves weights that are zero.
   return FakeFloat(value, jnp.where(scale > jnp.finfo(jnp.float32).tiny, scale, 1.0), to=to)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from compress_jax.leaves import LowRank, Masked, Spatial, Tucker2, is_leaf
-from compress_jax.leaves.base import Array
+from compress_jax import checks
+from compress_jax.leaves.base import scaled
 
 
 def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: str = "conv",
@@ -52,40 +51,29 @@ def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: st
 
 
 def _fold(params: Any, stats: Any, layer: str, norm: str, epsilon: float, path: str) -> Any:
+  """Returns a nested dict with its layers folded; `stats` is the dict of the same place."""
   if not isinstance(params, Mapping):
     return params
+  folds = layer in params and norm in params
   out = {}
   for key, value in params.items():
-    if key == norm and layer in params:
+    if folds and key == norm:
       continue
-    inner = stats.get(key, {}) if isinstance(stats, Mapping) else {}
-    here = f"{path}{key}/"
-    if key == layer and norm in params:
-      out[key] = _folded(value, params[norm], stats, norm, epsilon, here)
+    if folds and key == layer:
+      out[key] = _folded(value, params[norm], stats, norm, epsilon, f"{path}{key}/")
     else:
-      out[key] = _fold(value, inner, layer, norm, epsilon, here)
+      inner = stats.get(key, {}) if isinstance(stats, Mapping) else {}
+      out[key] = _fold(value, inner, layer, norm, epsilon, f"{path}{key}/")
   return out
 
 
 def _folded(layer: Any, norm: Any, stats: Any, norm_key: str, epsilon: float,
             path: str) -> dict[str, Any]:
   if norm_key not in stats:
-    raise ValueError(f"{path}: stats may not lack the mean and var of {norm_key!r}")
+    raise ValueError(f"{path}: stats must have the mean and var of {norm_key!r}")
   mean, var = stats[norm_key]["mean"], stats[norm_key]["var"]
   factor = norm["scale"] * jax.lax.rsqrt(var + epsilon)
   bias = layer.get("bias", 0.0)
-  return {**layer, "kernel": _scaled(layer["kernel"], factor, path + "kernel"),
-          "bias": norm["bias"] + (bias - mean) * factor}
-
-
-def _scaled(x: Any, factor: Array, path: str) -> Any:
-  """Multiplies an array or leaf by a factor for each index of the last axis."""
-  if isinstance(x, Masked):
-    return dataclasses.replace(x, value=_scaled(x.value, factor, path))
-  if isinstance(x, LowRank | Tucker2 | Spatial):
-    # The last factor has the outputs.
-    last = x.parts[-1]
-    return dataclasses.replace(x, **{last: _scaled(getattr(x, last), factor, path)})
-  if is_leaf(x):
-    raise ValueError(f"{path}: a {type(x).__name__} cannot be folded; fold before quantizing")
-  return x * factor
+  with checks.at(f"{path}kernel"):
+    kernel = scaled(layer["kernel"], factor)
+  return {**layer, "kernel": kernel, "bias": norm["bias"] + (bias - mean) * factor}

@@ -147,7 +147,7 @@ class MeanSquaredError:
 
     def error(fraction: Array) -> Array:
       scale, zero_point = grid.affine(fraction * low, fraction * high, bits, symmetric)
-      rounded = grid.steps(values, scale, zero_point, bits) * scale
+      rounded = grid.quantize_to_grid(values, scale, zero_point, bits) * scale
       return (counts * (values - rounded) ** 2).sum()
 
     fractions = jnp.arange(1, self.fractions + 1) / self.fractions

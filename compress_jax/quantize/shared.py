@@ -7,10 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from compress_jax import tree
-from compress_jax.leaves import Clustered, dense_of
+from compress_jax import checks, tree
+from compress_jax.leaves import Clustered, dense_of, mask_of
 from compress_jax.leaves.base import Array
-from compress_jax.prune import mask_of
 
 
 def cluster(params: Any, clusters: int, *, iterations: int = 25, where: tree.Where = None) -> Any:
@@ -22,7 +21,7 @@ def cluster(params: Any, clusters: int, *, iterations: int = 25, where: tree.Whe
 
   Args:
     params: a parameter tree.
-    clusters: shared values a leaf, 2 to 256.
+    clusters: shared values of each leaf, 2 to 256.
     iterations: of Lloyd's algorithm.
     where: regular expression or predicate on the path; by default every leaf
       with two or more dimensions. A low-rank leaf has its factors clustered.
@@ -43,23 +42,24 @@ def cluster(params: Any, clusters: int, *, iterations: int = 25, where: tree.Whe
     [1.100000023841858, 1.100000023841858, 5.099999904632568, 5.099999904632568]
   """
   if not 2 <= clusters <= 256:
-    raise ValueError(f"clusters={clusters}: may be from 2 to 256")
-  chosen, rebuild = tree.select_parts(params, where)
-  return rebuild([_clustered(path, x, clusters, iterations) for path, x in chosen])
+    raise ValueError(f"clusters={clusters}: must be from 2 to 256")
+  return tree.transform(params, where,
+                        lambda path, x: _clustered(path, x, clusters, iterations))
 
 
 def _clustered(path: str, x: Any, clusters: int, iterations: int) -> Clustered:
-  tree.check_finite(path, x)
+  checks.finite(path, x)
   w, mask = dense_of(x).astype(jnp.float32), mask_of(x)
   counted = jnp.ones(w.shape, bool) if mask is None else mask
   codebook = _k_means(w.ravel(), counted.ravel(), clusters, iterations)
   index = _nearest(codebook, w)
   if mask is not None:
+    # The first entry is the exact zero of what is pruned.
     index = jnp.where(mask, index + 1, 0)
     codebook = jnp.concatenate([jnp.zeros(1, jnp.float32), codebook])
-  small = codebook.size <= 256
-  return Clustered(codebook.astype(x.dtype), index.astype(jnp.uint8 if small else jnp.uint16),
-                   zero=mask is not None)
+  # 256 clusters and the zero take one more than a byte holds.
+  dtype = jnp.uint8 if codebook.size <= 256 else jnp.uint16
+  return Clustered(codebook.astype(x.dtype), index.astype(dtype), zero=mask is not None)
 
 
 def _k_means(w: Array, counted: Array, clusters: int, iterations: int) -> Array:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
-from compress_jax import tree
+from compress_jax import checks, tree
 from compress_jax.leaves import (
-  BlockSparse,
-  FakeFloat,
   FakeQuant,
-  Float,
   Leaf,
-  Quantized,
+  apply_mask,
   dense_of,
   grid,
+  input_grid_of,
+  is_leaf,
+  mask_of,
 )
-from compress_jax.leaves.base import Array
-from compress_jax.prune.ranking import mask_of
+from compress_jax.leaves.base import Array, unrounded_of
 
 Axis = int | tuple[int, ...] | None
 
@@ -58,9 +55,8 @@ def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool =
     >>> cj.freeze(leaf).integers.tolist()
     [[127], [50]]
   """
-  bits, wide = checked_bits(bits)
-  chosen, rebuild = tree.select_parts(params, where)
-  return rebuild([_quantized(path, x, bits, axis, symmetric, group, wide) for path, x in chosen])
+  make = _Grid(bits, axis, symmetric, group)
+  return tree.transform(params, where, make.fake_quant)
 
 
 def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | None = None,
@@ -93,40 +89,58 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
     >>> cj.partition(params)[0]["w"].scale.shape
     (1, 4)
   """
-  def one(path: str, x: Any) -> FakeQuant:
-    leaf = _quantized(path, x, bits, axis, True, group, wide)
-    mask, magnitude = mask_of(leaf.value), jnp.abs(dense_of(leaf.value))
-    kept = jnp.ones(leaf.shape) if mask is None else mask.astype(jnp.float32)
-    total, count = (reduce_to(jnp.sum, a, leaf.scale.shape) for a in (magnitude, kept))
-    # Of the weights that are there: pruned ones would shrink the step.
-    mean = total / jnp.maximum(count, 1)
-    scale = 2 * mean / jnp.sqrt(grid.limits(leaf.bits, True)[1])
-    return dataclasses.replace(leaf, scale=jnp.where(scale > 0, scale, 1.0), learned=True)
+  make = _Grid(bits, axis, True, group)
+  return tree.transform(params, where, lambda path, x: _with_learned_step(make.fake_quant(path, x)))
 
-  bits, wide = checked_bits(bits)
-  chosen, rebuild = tree.select_parts(params, where)
-  return rebuild([one(path, x) for path, x in chosen])
+
+def _with_learned_step(leaf: FakeQuant) -> FakeQuant:
+  """Returns the leaf with LSQ's first step size, which trains from there."""
+  magnitude, mask = jnp.abs(dense_of(leaf.value)), mask_of(leaf.value)
+  kept = jnp.ones(leaf.shape) if mask is None else mask.astype(jnp.float32)
+  total = grid.reduce_to(jnp.sum, magnitude, leaf.scale.shape)
+  count = grid.reduce_to(jnp.sum, kept, leaf.scale.shape)
+  # The mean of the weights that are there: pruned ones would shrink the step.
+  mean = total / jnp.maximum(count, 1)
+  scale = 2 * mean / jnp.sqrt(grid.limits(leaf.bits, True)[1])
+  return leaf.replace(scale=jnp.where(scale > 0, scale, 1.0), learned=True)
 
 
 def checked_bits(bits: Array | int) -> tuple[Array, bool]:
-  """Returns bits as an int32 scalar, and whether it may be more than 8.
+  """Returns bits as leaves hold them.
+
+  Args:
+    bits: one whole number; may be traced.
+
+  Returns:
+    (int32 scalar, whether it may be more than 8, as far as is known).
 
   Raises:
     ValueError: what is known of it is not one whole number from 2 to 16.
   """
   if jnp.ndim(bits) or not jnp.issubdtype(jnp.result_type(bits), jnp.integer):
-    raise ValueError(f"bits={bits}: may be one whole number from 2 to 16")
-  tree.check_number("bits", bits, 2, 16)
-  known = tree.concrete(bits)
+    raise ValueError(f"bits={bits}: must be one whole number from 2 to 16")
+  checks.number("bits", bits, 2, 16)
+  known = checks.concrete(bits)
   return jnp.asarray(bits, jnp.int32), known is None or bool(known > 8)
 
 
 def unrounded(x: Array | Leaf) -> Array | Leaf:
-  """Returns what is under any rounding of `x`: the value that a new one starts from."""
-  while isinstance(x, FakeQuant | FakeFloat):
-    x = x.value
-  integers = isinstance(x, BlockSparse) and x.scale is not None
-  return dense_of(x) if integers or isinstance(x, Quantized | Float) else x
+  """Returns the value that a new rounding starts from: what is under any that was before.
+
+  Args:
+    x: an array or leaf.
+
+  Returns:
+    An array, or a leaf around one; its mask, if it has one, is kept.
+
+  Raises:
+    UnsupportedError: a leaf that does not say.
+  """
+  value, mask = unrounded_of(x), mask_of(x)
+  if mask is None or mask_of(value) is not None:
+    return value
+  # Deployed leaves hold their mask in what they store: it must be seen again to train.
+  return apply_mask(value, mask, x.block_shape())
 
 
 def refit(params: Any) -> Any:
@@ -150,31 +164,37 @@ def refit(params: Any) -> Any:
     >>> round(float(refit(moved)["w"].scale[0, 0]), 6)
     0.02
   """
-  def one(x: Any) -> Any:
-    if not isinstance(x, FakeQuant) or x.learned:
-      return x
-    low, high = _range(dense_of(x.value), x.scale.shape)
-    scale, zero_point = grid.affine(low, high, x.bits, x.zero_point is None)
-    return dataclasses.replace(x, scale=scale, zero_point=zero_point)
-
-  parts, rebuild = tree.select_parts(params, lambda path: True)
-  return rebuild([one(x) for _, x in parts])
+  parts, rebuild = tree.select_parts(params, tree.everything)
+  return rebuild([x.refitted() if is_leaf(x) else x for _, x in parts])
 
 
 def scale_shape(path: str, shape: tuple[int, ...], axis: Axis,
                 group: int | None = None) -> tuple[int, ...]:
-  """Returns the shape of a weight's scales; arguments as in `affine`.
+  """Returns the shape of a weight's scales.
+
+  Args:
+    path: of the weight, for the error.
+    shape: of the weight.
+    axis: as in `affine`.
+    group: as in `affine`.
+
+  Returns:
+    For each axis its size, 1, or how many groups it has.
 
   Raises:
     ValueError: an axis that the leaf at `path` does not have, or a group that
       does not divide it.
   """
   ndim = len(shape)
-  kept = () if axis is None else tuple(axis) if isinstance(axis, tuple | list) else (axis,)
+  if axis is None:
+    kept = ()
+  else:
+    kept = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
   for a in kept:
     if not hasattr(a, "__index__") or not -ndim <= a < ndim:
-      raise ValueError(f"{path}: axis={axis}: may be from {-ndim} to {ndim - 1}")
-  out = [n if i in {a % ndim for a in kept} else 1 for i, n in enumerate(shape)]
+      raise ValueError(f"{path}: axis={axis}: must be from {-ndim} to {ndim - 1}")
+  own = {a % ndim for a in kept}
+  out = [size if i in own else 1 for i, size in enumerate(shape)]
   if group is not None:
     if ndim < 2 or group < 1 or shape[-2] % group:
       raise ValueError(f"{path}: group={group}: must divide axis -2 of a {shape} weight")
@@ -182,21 +202,19 @@ def scale_shape(path: str, shape: tuple[int, ...], axis: Axis,
   return tuple(out)
 
 
-def reduce_to(reduction: Callable[..., Array], w: Array, shape: tuple[int, ...]) -> Array:
-  """Reduces every axis to the size it has in `shape`: to 1, or group by group."""
-  split = [part for n, count in zip(w.shape, shape, strict=True) for part in (count, n // count)]
-  return reduction(w.reshape(split), axis=tuple(range(1, 2 * w.ndim, 2)))
+class _Grid:
+  """The grids that one call puts weights on."""
 
+  def __init__(self, bits: Array | int, axis: Axis, symmetric: bool, group: int | None):
+    self.bits, self.may_exceed_8_bits = checked_bits(bits)
+    self.axis, self.symmetric, self.group = axis, symmetric, group
 
-def _range(w: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-  w = w.astype(jnp.float32)
-  return reduce_to(jnp.min, w, shape), reduce_to(jnp.max, w, shape)
-
-
-def _quantized(path: str, x: Array | Leaf, bits: Array, axis: Axis, symmetric: bool,
-               group: int | None, wide: bool) -> FakeQuant:
-  tree.check_finite(path, x)
-  value = unrounded(x)
-  low, high = _range(dense_of(value), scale_shape(path, value.shape, axis, group))
-  scale, zero_point = grid.affine(low, high, bits, symmetric)
-  return FakeQuant(value, scale, zero_point, bits, getattr(x, "input", None), wide=wide)
+  def fake_quant(self, path: str, x: Array | Leaf) -> FakeQuant:
+    """Returns a weight on a grid that spans its range."""
+    checks.finite(path, x)
+    value = unrounded(x)
+    shape = scale_shape(path, value.shape, self.axis, self.group)
+    low, high = grid.ranges(dense_of(value), shape)
+    scale, zero_point = grid.affine(low, high, self.bits, self.symmetric)
+    return FakeQuant(value, scale, zero_point, self.bits, input_grid_of(x),
+                     may_exceed_8_bits=self.may_exceed_8_bits)

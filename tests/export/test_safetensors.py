@@ -76,7 +76,7 @@ def test_names_and_arithmetic_that_a_reader_needs(tmp_path):
   np.testing.assert_array_equal(steps * arrays[kernel + "scale"],
                                 deployed["dense"]["kernel"].dense())
   leaf = structure_of(tmp_path / "file")["dict"]["dense"]["dict"]["kernel"]
-  assert leaf["leaf"] == "Quantized" and leaf["static"] == {"bits": 8, "of": "float32"}
+  assert leaf["leaf"] == "Quantized" and leaf["static"] == {"bits": 8, "dense_dtype": "float32"}
 
 
 def test_bfloat16(tmp_path):

@@ -101,7 +101,7 @@ def test_floats_are_rounded_by_choice(floats, step):
   # What integers stand for keeps every bit.
   np.testing.assert_array_equal(loaded["both"].dense(), frozen["both"].dense())
   assert len(cj.artifact.encode({"w": params["w"]}, floats=floats)) < 64 * 64 * 2
-  with pytest.raises(ValueError, match="may be one of float32, bfloat16, float16"):
+  with pytest.raises(ValueError, match="must be one of float32, bfloat16, float16"):
     cj.artifact.encode(params, floats="int8")
 
 
@@ -144,5 +144,5 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch, call, er
 
 @pytest.mark.parametrize("tree", [{0: 1.0}, {"a/b": 1.0}])
 def test_ambiguous_keys_are_refused(tree):
-  with pytest.raises(ValueError, match="may be a string without '/'"):
+  with pytest.raises(ValueError, match="must be a string without '/'"):
     cj.artifact.encode(tree)

@@ -44,7 +44,7 @@ def test_a_leaf_type_is_checked(saved):
   known = json.loads(file.read_text())
   known["structure"]["dict"]["w"]["leaf"] = "Nonsense"
   file.write_text(json.dumps(known))
-  with pytest.raises(ValueError, match="leaf type 'Nonsense': may be one of.*FakeQuant"):
+  with pytest.raises(ValueError, match="leaf type 'Nonsense': must be one of.*FakeQuant"):
     cj.checkpoint.load(saved)
 
 

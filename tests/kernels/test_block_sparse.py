@@ -151,14 +151,14 @@ def leaf(**changes):
 
 
 @pytest.mark.parametrize("w,x,message", [
-    (lambda: leaf(rows=[0, 2, 0, 1]), (2, 8), "rows from 0 to 2: may be from 0 to 1"),
-    (lambda: leaf(rows=[1, 0, 0, 1]), (2, 8), "rows are unsorted within a column"),
-    (lambda: leaf(rows=[0, 0, 0, 1]), (2, 8), "rows are repeated within a column"),
-    (lambda: leaf(counts=(2, 3)), (2, 8), r"2 columns that sum to 5: must be \(4,\), 2 and 4"),
-    (lambda: leaf(counts=(4,)), (2, 8), "counts of 1 columns"),
+    (lambda: leaf(rows=[0, 2, 0, 1]), (2, 8), "rows: holds 0 to 2; must be from 0 to 1"),
+    (lambda: leaf(rows=[1, 0, 0, 1]), (2, 8), "rows: unsorted within a column"),
+    (lambda: leaf(rows=[0, 0, 0, 1]), (2, 8), "rows: repeated within a column"),
+    (lambda: leaf(counts=(2, 3)), (2, 8), "counts: 2 numbers .* sum to 5; must be 2 .* 4"),
+    (lambda: leaf(counts=(4,)), (2, 8), "counts: 1 numbers .*must be 2"),
     (leaf, (2, 7), r"x has shape \(2, 7\): its last axis must be 8"),
-    (lambda: leaf(blocks=jnp.ones((4, 4, 4), jnp.int16)), (2, 8), "w.blocks has dtype int16: no"),
-    (lambda: jnp.ones((8, 8)), (2, 8), "w: a ArrayImpl; it may be a BlockSparse"),
+    (lambda: leaf(blocks=jnp.ones((4, 4, 4), jnp.int16)), (2, 8), "BlockSparse.blocks: 'int16'; must be"),
+    (lambda: jnp.ones((8, 8)), (2, 8), "w: a ArrayImpl; must be a BlockSparse"),
 ])
 def test_bad_operands_are_refused_before_anything_runs(w, x, message):
   with pytest.raises(ValueError, match=message):
@@ -172,7 +172,7 @@ def test_blocks_that_a_backend_cannot_run_and_unknown_backends_are_refused():
     cj.kernels.block_sparse.matmul(jnp.ones((2, 8)), leaf(), backend="gpu")
   with pytest.raises(ValueError, match="backend='cuda': may be one of gpu, tpu"):
     cj.kernels.block_sparse.matmul(jnp.ones((2, 8)), leaf(), backend="cuda")
-  with pytest.raises(ValueError, match="may be two whole numbers from 1"):
+  with pytest.raises(ValueError, match="must be two whole numbers from 1"):
     cj.BlockSparse.from_dense(jnp.ones((8, 8)), (0, 4))
   with pytest.raises(ValueError, match="concrete array"):
     jax.jit(lambda w: cj.BlockSparse.from_dense(w).dense())(jnp.ones((8, 8)))

@@ -81,7 +81,7 @@ def test_training_arithmetic_has_the_exact_ones_gradient():
   ratio = np.asarray(x, np.float64) / scale
   rounded = np.clip(np.rint(ratio), -8 * 16 - zero, 127 - zero)
   inside = rounded == np.rint(ratio)
-  upstream = np.asarray((1 - jnp.tanh(leaf.input.fake(x) @ leaf.dense())**2) @ leaf.dense().T)
+  upstream = np.asarray((1 - jnp.tanh(leaf.input.fake_quantize(x) @ leaf.dense())**2) @ leaf.dense().T)
   expected = (upstream * np.where(inside, rounded - ratio, rounded)).sum()
   expected /= np.sqrt(x.shape[1] * 127)
   np.testing.assert_allclose(float(trainable["w"].input.scale), scale)

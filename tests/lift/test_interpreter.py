@@ -214,7 +214,7 @@ def test_fast_convolutions_keep_their_gradient_under_lift():
   np.testing.assert_array_equal(cj.lift(fn)(p, x), cj.lift(fn)(cj.freeze(p), x))
   trainable, rest = cj.partition(p)
   loss = lambda t: (cj.lift(fn)(cj.merge(t, rest), x)**2).sum()
-  straight = lambda t: (fn(cj.merge(t, rest).dense(), p.input.fake(x))**2).sum()
+  straight = lambda t: (fn(cj.merge(t, rest).dense(), p.input.fake_quantize(x))**2).sum()
   np.testing.assert_allclose(jax.grad(loss)(trainable).value, jax.grad(straight)(trainable).value,
                              rtol=1e-4, atol=1e-3)
   # Four products (value, both gradients, and none of XLA's own kind) in one layout.

@@ -62,11 +62,11 @@ def test_rewinding_keeps_masks_and_grids_and_refuses_what_has_no_values():
   assert jax.tree.structure(back) == jax.tree.structure(p)
   np.testing.assert_array_equal(back["w"].value.value, INITIAL["w"])
   np.testing.assert_array_equal(back["w"].scale, p["w"].scale)
-  with pytest.raises(ValueError, match="w: a LowRank has no values to put back"):
+  with pytest.raises(ValueError, match="w: a LowRank cannot have its values put back"):
     cj.prune.rewind(cj.factorize.svd(PRETRAINED, rank=1), INITIAL)
   with pytest.raises(ValueError, match="bias: values has nothing there"):
     cj.prune.rewind(p, {"w": INITIAL["w"]})
-  with pytest.raises(ValueError, match=r"w: values has a shape of \(4,\) there; it must have"):
+  with pytest.raises(ValueError, match=r"w: values has a shape of \(4,\) there; must have"):
     cj.prune.rewind(p, {"w": jnp.ones(4), "bias": jnp.ones(4)})
 
 
@@ -93,5 +93,5 @@ def test_sparsity_follows_the_schedule_inside_one_compiled_loop(schedule):
 def test_a_tree_without_masks_is_told_to_get_them_first():
   with pytest.raises(ValueError, match=r"^w: no such mask yet; call this same prune\(params"):
     cj.prune.gradual(INITIAL, 0, lambda step: 0.5)
-  with pytest.raises(ValueError, match="fraction=1: may be above 0, below 1"):
+  with pytest.raises(ValueError, match="fraction=1: must be above 0, below 1"):
     next(cj.prune.iterative(INITIAL, lambda p, i: p, fraction=1, rounds=1))

@@ -67,21 +67,21 @@ def test_calibration_covers_what_was_seen():
 
 
 @pytest.mark.parametrize("call,message", [
-    (lambda w: cj.quantize.affine(w, 0), "bits=0: may be from 2 to 16"),
-    (lambda w: cj.quantize.affine(w, 17), "bits=17: may be from 2 to 16"),
-    (lambda w: cj.quantize.affine(w, 8, axis=2), "w: axis=2: may be from -2 to 1"),
+    (lambda w: cj.quantize.affine(w, 0), "bits=0: must be from 2 to 16"),
+    (lambda w: cj.quantize.affine(w, 17), "bits=17: must be from 2 to 16"),
+    (lambda w: cj.quantize.affine(w, 8, axis=2), "w: axis=2: must be from -2 to 1"),
     (lambda w: cj.quantize.affine(w, 8, where="b$"), "where='b\\$' matches no"),
-    (lambda w: cj.quantize.affine(w, 8, where=""), "where='': an empty pattern; it may be '.'"),
+    (lambda w: cj.quantize.affine(w, 8, where=""), "where='': an empty pattern; must be '.'"),
     (lambda w: cj.quantize.calibrate(lambda p, x: x @ p["w"], cj.quantize.affine(w, 8),
                                      [jnp.full((1, 2), jnp.inf)]), "w: batches put NaN or inf"),
-    (lambda w: cj.quantize.affine({}, 8), "may match one of: an empty tree"),
+    (lambda w: cj.quantize.affine({}, 8), "must match one of: an empty tree"),
     (lambda w: cj.quantize.affine({"w": w["w"] / 0}, 8), "w: holds NaN or infinity"),
     (lambda w: cj.quantize.calibrate(lambda p, x: x, cj.quantize.affine(w, 8), []), "batches"),
     (lambda w: cj.quantize.calibrate(lambda p, x: x @ p["v"], {
         **cj.quantize.affine(w, 8), "v": cj.quantize.affine(w, 8)["w"]}, [jnp.ones((1, 2))]),
      "w: the model never multiplies by"),
     (lambda w: cj.quantize.calibrate(lambda p, x: x, w, [], bits=17),
-     "bits=17: may be from 2 to 16"),
+     "bits=17: must be from 2 to 16"),
 ])
 def test_bad_input_names_the_argument(call, message):
   with pytest.raises(ValueError, match=message):
@@ -90,7 +90,7 @@ def test_bad_input_names_the_argument(call, message):
 
 @pytest.mark.parametrize("bits", [4.5, [2, 8]])
 def test_bits_are_one_whole_number(bits):
-  with pytest.raises(ValueError, match="may be one whole number from 2 to 16"):
+  with pytest.raises(ValueError, match="must be one whole number from 2 to 16"):
     cj.quantize.affine({"w": jnp.eye(2)}, jnp.asarray(bits))
 
 

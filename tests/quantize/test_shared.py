@@ -66,5 +66,5 @@ def test_learned_steps_have_lsqs_start_and_gradient():
 
 @pytest.mark.parametrize("clusters", [1, 257])
 def test_bad_input_names_the_argument(clusters):
-  with pytest.raises(ValueError, match=f"clusters={clusters}: may be from 2 to 256"):
+  with pytest.raises(ValueError, match=f"clusters={clusters}: must be from 2 to 256"):
     cj.quantize.cluster({"w": jnp.eye(2)}, clusters)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from compress_jax import tree
-from compress_jax.kernels.block_sparse import api, check
+from compress_jax.kernels.block_sparse import api
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
 
@@ -46,7 +46,7 @@ def shard(w: BlockSparse, mesh: Mesh, axis: str) -> BlockSparse:
     raise ValueError(f"axis={axis!r}: may be one of {', '.join(mesh.shape)}")
   if len(w.shape) != 2 or w.input is not None or tree.concrete(w.rows) is None:
     raise ValueError("w: may be a matrix with concrete indices and no grid for its input")
-  check.structure(w)
+  w.validate()
   index, rows, counts = _parts(w, mesh.shape[axis])
   filled = jnp.concatenate([w.blocks, jnp.zeros_like(w.blocks[:1], shape=(1, *w.block))])
   parts = dataclasses.replace(

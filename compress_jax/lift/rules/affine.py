@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from compress_jax.leaves import Activation, FakeQuant, Quantized
-from compress_jax.leaves.base import Array
+from compress_jax.leaves import FakeQuant, Quantized, StaticGrid, input_grid_of
+from compress_jax.leaves.base import Array, pieces
 from compress_jax.leaves.grid import codes, spread
 from compress_jax.lift.contraction import Contraction
 from compress_jax.lift.registry import NoRule, Ref
@@ -22,15 +22,16 @@ _FLOAT32_EXACT = 2**24
 _INT32_EXACT = 2**31
 
 
-def affine(op: Contraction, x: Array, w: Ref, exact: bool) -> Array:
+def affine(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   """Applies a `FakeQuant`, `Quantized`, `FakeFloat` or `Float` weight.
 
   Args:
+    interpreter: the running interpreter. Where it is `exact`, a fake-quantized product
+      adds up just what the integers give; if not, it is one product of rounded floats,
+      the cheap way to train.
     op: the contraction.
     x: the other operand.
     w: the weight.
-    exact: whether a fake-quantized product adds up just what the integers give;
-      if not, it is one product of rounded floats, the cheap way to train.
 
   Returns:
     The result.
@@ -39,18 +40,17 @@ def affine(op: Contraction, x: Array, w: Ref, exact: bool) -> Array:
     NoRule: the scale varies along a summed axis that cannot be cut up, or the
       integers' sum may leave int32.
   """
-  grid = getattr(w.leaf, "input", None)
-  if grid is None:
+  if input_grid_of(w.leaf) is None:
     return _weight_only(op, x, w)
-  grid = grid.of(x)
-  surrogate = lambda: op(grid.fake(x).astype(x.dtype), w.leaf.dense().astype(w.dtype))
-  if isinstance(w.leaf, FakeQuant) and not exact:
-    return surrogate()
-  fixed = dataclasses.replace(w, leaf=dataclasses.replace(lax.stop_gradient(w.leaf), input=grid))
-  varying = _summed_with_scales(op, w.leaf)
-  rule = _grouped if varying else _integer_product
+  grid = w.leaf.input_grid().for_input(x)
+  # One product of rounded floats has the gradients, whatever computes the value.
+  surrogate = op(grid.fake_quantize(x).astype(x.dtype), w.leaf.dense().astype(w.dtype))
+  if isinstance(w.leaf, FakeQuant) and not interpreter.exact:
+    return surrogate
+  fixed = dataclasses.replace(w, leaf=lax.stop_gradient(w.leaf).replace(input=grid))
+  rule = _grouped if _summed_with_scales(op, w.leaf) else _integer_product
   value = rule(dataclasses.replace(op, outer=None), lax.stop_gradient(x), fixed)
-  return with_gradient_of(value.astype(op.dtype), surrogate().astype(op.dtype))
+  return with_gradient_of(value.astype(op.dtype), surrogate.astype(op.dtype))
 
 
 def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
@@ -105,45 +105,40 @@ def _grouped(op: Contraction, x: Array, w: Ref) -> Array:
   count, at = leaf.scale.shape[axis], op.x_axis(axis)
   if others or at is None or count == leaf.shape[axis]:
     raise NoRule(op.primitive.name, w.path, "its scale varies along the summed axis")
-  fields = {name: jax.tree.map(lambda a: _split(a, axis, count), value)
-            for name, value in leaf.fields().items() if name not in ("input", "bits")}
-  rule = _integer_product if getattr(leaf, "input", None) is not None else _plain_group
+  rule = _plain_group if input_grid_of(leaf) is None else _integer_product
 
   def one(part: Array, fields: dict[str, Any]) -> Array:
-    return rule(op, part, dataclasses.replace(w, leaf=dataclasses.replace(leaf, **fields)))
+    return rule(op, part, dataclasses.replace(w, leaf=leaf.replace(**fields)))
 
-  return jax.vmap(one)(_split(x, at, count), fields).sum(0)
+  groups = pieces(x, at, count), leaf.pieces(axis, count)
+  return jax.vmap(one)(*groups).sum(0)
 
 
 def _plain_group(op: Contraction, x: Array, w: Ref) -> Array:
   return _product_of_steps(op, x, w.leaf, w.leaf.step_size(), w.path)
 
 
-def _split(x: Array, axis: int, count: int) -> Array:
-  """Cuts an axis into `count` pieces, stacked in front; size 1 goes into each."""
-  if x.shape[axis] == 1:
-    return jnp.broadcast_to(x, (count, *x.shape))
-  shape = (*x.shape[:axis], count, x.shape[axis] // count, *x.shape[axis + 1:])
-  return jnp.moveaxis(x.reshape(shape), axis, 0)
-
-
 def _integer_product(op: Contraction, x: Array, w: Ref) -> Array:
   """The integers' sum and its rescale; `input` is fixed, nothing is differentiated."""
   leaf, grid = w.leaf, w.leaf.input
   _check_sum(op, leaf, w.path)
-  wide = leaf.wide or grid.wide
-  run = _wide if wide else _integer if isinstance(leaf, Quantized) else _integer_valued
+  if leaf.may_exceed_8_bits or grid.may_exceed_8_bits:
+    run = _sum_of_digits
+  elif isinstance(leaf, Quantized):
+    run = _integer
+  else:
+    run = _integer_valued
   total = run(op, x, leaf, grid, w.path)
   return rounded(total * (grid.scale * op.per_output(leaf.scale, w.path, total.ndim)))
 
 
-def _integer(op: Contraction, x: Array, leaf: Quantized, grid: Activation, path: str) -> Array:
+def _integer(op: Contraction, x: Array, leaf: Quantized, grid: StaticGrid, path: str) -> Array:
   """Accumulates int8 products in int32; float32 result, rounded once."""
   if leaf.zero_point is not None:
     # The shifted weight does not fit int8: widen both sides.
     w = leaf.steps().astype(jnp.int32)
-    return op.exact(grid.steps(x).astype(jnp.int32), w, jnp.int32).astype(jnp.float32)
-  q = codes(grid.steps(x), grid.zero_point, jnp.int8)
+    return op.exact(grid.quantize_to_grid(x).astype(jnp.int32), w, jnp.int32).astype(jnp.float32)
+  q = codes(grid.quantize_to_grid(x), grid.zero_point, jnp.int8)
   if grid.zero_point is None:
     return op.exact(q, leaf.integers, jnp.int32).astype(jnp.float32)
   # sum (q - z) w = sum q w - z sum w, where padding has the code of 0.0, which is z.
@@ -153,29 +148,39 @@ def _integer(op: Contraction, x: Array, leaf: Quantized, grid: Activation, path:
   return (total - grid.zero_point * op.per_output(sums, path, total.ndim)).astype(jnp.float32)
 
 
-def _integer_valued(op: Contraction, x: Array, leaf: FakeQuant, grid: Activation,
+def _integer_valued(op: Contraction, x: Array, leaf: FakeQuant, grid: StaticGrid,
                     path: str) -> Array:
   """The sum that `_integer` gives, from float32 products of whole numbers."""
-  q, w = grid.steps(x), leaf.steps()
+  q, w = grid.quantize_to_grid(x), leaf.steps()
   widest = _WIDEST[grid.zero_point is not None], _WIDEST[leaf.zero_point is not None]
   terms = op.terms(leaf.shape)
   if terms * widest[0] * widest[1] < _FLOAT32_EXACT:
     return op.exact(q, w, jnp.float32)
   # Long sums leave float32's whole numbers: add 4-bit digits of x, then of w too, separately.
-  weights = [(1, w)] if terms * 16 * widest[1] < _FLOAT32_EXACT else _digits(w, 16)
-  parts = [a * b * op.exact(d, e, jnp.float32).astype(jnp.int32)
-           for a, d in _digits(q, 16) for b, e in weights]
-  return sum(parts).astype(jnp.float32)
+  weights = [(1, w)]
+  if terms * 16 * widest[1] >= _FLOAT32_EXACT:
+    weights = _digits(w, 16)
+  total = 0
+  for a, d in _digits(q, 16):
+    for b, e in weights:
+      total = total + a * b * op.exact(d, e, jnp.float32).astype(jnp.int32)
+  return total.astype(jnp.float32)
 
 
-def _wide(op: Contraction, x: Array, leaf: Any, grid: Activation, path: str) -> Array:
+def _sum_of_digits(op: Contraction, x: Array, leaf: Any, grid: StaticGrid, path: str) -> Array:
   """Sums of products of up to 16 bits: digits of 8 bits, each in int32, for either leaf."""
-  xs = _digits(grid.steps(x), 256) if grid.wide else [(1, grid.steps(x))]
-  ws = _digits(leaf.steps(), 256) if leaf.wide else [(1, leaf.steps())]
-  parts = [a * b * op.exact(d.astype(jnp.int32), e.astype(jnp.int32), jnp.int32).astype(jnp.float32)
-           for a, d in xs for b, e in ws]
+  parts = []
+  for a, d in _eight_bits(grid.quantize_to_grid(x), grid.may_exceed_8_bits):
+    for b, e in _eight_bits(leaf.steps(), leaf.may_exceed_8_bits):
+      total = op.exact(d.astype(jnp.int32), e.astype(jnp.int32), jnp.int32)
+      parts.append(a * b * total.astype(jnp.float32))
   # One at a time, the largest first: the same roundings in every program.
   return sum(parts[1:], start=parts[0])
+
+
+def _eight_bits(q: Array, may_exceed: bool) -> list[tuple[int, Array]]:
+  """Returns [(factor, digit)] of whole numbers, each digit of 8 bits."""
+  return _digits(q, 256) if may_exceed else [(1, q)]
 
 
 def _digits(q: Array, base: int) -> list[tuple[int, Array]]:
@@ -186,7 +191,10 @@ def _digits(q: Array, base: int) -> list[tuple[int, Array]]:
 
 def _check_sum(op: Contraction, leaf: Any, path: str) -> None:
   """Raises NoRule where the sum of integer products may leave int32."""
-  terms, wide = op.terms(leaf.shape), leaf.wide or leaf.input.wide
-  most = terms * (256 * 256 if wide else 255 * _WIDEST[leaf.zero_point is not None])
+  terms = op.terms(leaf.shape)
+  if leaf.may_exceed_8_bits or leaf.input.may_exceed_8_bits:
+    most = terms * 256 * 256
+  else:
+    most = terms * 255 * _WIDEST[leaf.zero_point is not None]
   if most >= _INT32_EXACT:
     raise NoRule(op.primitive.name, path, f"{terms} products may leave int32")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from compress_jax.kernels.block_sparse import conv, matmul
-from compress_jax.kernels.block_sparse.reference import transposed
-from compress_jax.leaves import BlockSparse
+from compress_jax.leaves import BlockSparse, UnsupportedError
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.grid import codes
 from compress_jax.lift.contraction import Contraction, Conv
@@ -18,10 +18,11 @@ from compress_jax.lift.registry import NoRule, Ref
 from compress_jax.lift.surrogate import rounded, with_gradient_of
 
 
-def block_sparse(op: Contraction, x: Array, w: Ref) -> Array:
+def block_sparse(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   """Applies a `BlockSparse` weight.
 
   Args:
+    interpreter: the running interpreter.
     op: the contraction.
     x: the other operand.
     w: the weight.
@@ -33,23 +34,30 @@ def block_sparse(op: Contraction, x: Array, w: Ref) -> Array:
     NoRule: the contraction is no product with the weight's matrix.
   """
   leaf = w.leaf
-  plain = lambda x: _applied(op, x, w, jnp.zeros((), x.dtype))
-  if op.outer is None and leaf.input is None:
-    return plain(x)
-  value = plain(x) if leaf.input is None else _integers(op, x, w)
-  fake = x if leaf.input is None else leaf.input.of(x).fake(x).astype(x.dtype)
-  surrogate = plain(fake) if op.outer is None else op(fake, w.dense())
+  if leaf.input is None:
+    value = _floats(op, x, w)
+    if op.outer is None:
+      return value  # differentiable as it is
+    rounded_x = x
+  else:
+    value = _integers(op, x, w)
+    rounded_x = leaf.input.for_input(x).fake_quantize(x).astype(x.dtype)
+  surrogate = _floats(op, rounded_x, w) if op.outer is None else op(rounded_x, w.dense())
   return with_gradient_of(lax.stop_gradient(value).astype(op.dtype), surrogate.astype(op.dtype))
 
 
+def _floats(op: Contraction, x: Array, w: Ref) -> Array:
+  return _applied(op, x, w, jnp.zeros((), x.dtype))
+
+
 def _integers(op: Contraction, x: Array, w: Ref) -> Array:
-  """Accumulates int8 products in int32; then one rescale, as `rules.affine` does."""
-  leaf, grid = w.leaf, w.leaf.input.of(x)
+  """Accumulates int8 products in int32; then one rescale, as in `affine`."""
+  leaf, grid = w.leaf, w.leaf.input.for_input(x)
   most = leaf.matrix[0] * 255 * 127
   if most >= 2**31:
     raise NoRule(op.primitive.name, w.path, f"{leaf.matrix[0]} products may leave int32")
-  bare = dataclasses.replace(w, leaf=dataclasses.replace(leaf, scale=None, input=None))
-  q = codes(grid.steps(x), grid.zero_point, jnp.int8)
+  bare = dataclasses.replace(w, leaf=leaf.replace(scale=None, input=None))
+  q = codes(grid.quantize_to_grid(x), grid.zero_point, jnp.int8)
   zero = jnp.int8(0) if grid.zero_point is None else grid.zero_point.astype(jnp.int8)
   total = _applied(op, q, bare, zero)
   sums = _column_sums(leaf)
@@ -80,32 +88,16 @@ def _applied(op: Contraction, x: Array, w: Ref, zero: Array) -> Array:
   x = jnp.moveaxis(x, x_axis, -1)
   if axis == 1 and jnp.issubdtype(x.dtype, jnp.integer):
     raise NoRule(op.primitive.name, w.path, "its scale varies along the summed axis")
-  out = matmul(x, w.leaf if axis == 0 else turned(w.leaf, w.path))
+  out = matmul(x, w.leaf if axis == 0 else _turned(w))
   return jnp.moveaxis(out, -1, 0) if op.on_left else out
 
 
-def turned(leaf: BlockSparse, path: str) -> BlockSparse:
-  """Returns the transposed leaf, of floats: what scales outputs cannot scale inputs.
-
-  Args:
-    leaf: of two dimensions.
-    path: for the error.
-
-  Returns:
-    The leaf; only stored blocks are multiplied by their scale.
-
-  Raises:
-    NoRule: the leaf has more dimensions, or a grid for its input.
-  """
-  if len(leaf.shape) != 2 or leaf.input is not None:
-    raise NoRule("transpose", path, "only a matrix of blocks without a grid for its input can be")
-  if leaf.scale is None:
-    return transposed(leaf)
-  width = leaf.block[1]
-  scale = jnp.broadcast_to(leaf.scale, (leaf.matrix[1],))
-  scale = jnp.pad(scale, (0, leaf.tiles[1] * width - scale.size)).reshape(-1, 1, width)
-  blocks = leaf.blocks.astype(jnp.float32) * scale[leaf.columns()]
-  return transposed(dataclasses.replace(leaf, blocks=blocks, scale=None, bits=32))
+def _turned(w: Ref) -> BlockSparse:
+  """Returns the transposed weight."""
+  try:
+    return w.leaf.transposed((1, 0))
+  except UnsupportedError as error:
+    raise NoRule("transpose", w.path, str(error)) from None
 
 
 def _convolution(op: Conv, x: Array, w: Ref, zero: Array) -> Array:

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives
 
-from compress_jax.leaves import BlockSparse
+from compress_jax.leaves import UnsupportedError
+from compress_jax.leaves.base import stacked
 from compress_jax.lift.contraction import Conv, Dot
 from compress_jax.lift.registry import NoRule, Ref, bind, register
-from compress_jax.lift.rules.products import _operands
+from compress_jax.lift.rules.products import operands
 from compress_jax.lift.surrogate import with_gradient_of
 
 
@@ -90,17 +91,10 @@ def _stacked(x: Any, length: int) -> Any:
   """Gives every field of a leaf the leading axis that the scan slices."""
   if not isinstance(x, Ref):
     return x
-  ndim = x.leaf.ndim
-  if isinstance(x.leaf, BlockSparse):
-    raise NoRule("scan", x.path, "blocks cannot be sliced layer by layer")
-
-  def stacked(a: Any) -> Any:
-    tail = a.shape[1:] if a.ndim == ndim else a.shape
-    if a.ndim == ndim and 1 < a.shape[0] < length:
-      return jnp.repeat(a, length // a.shape[0], 0)
-    return jnp.broadcast_to(a, (length, *tail))
-
-  return dataclasses.replace(x, leaf=jax.tree.map(stacked, x.leaf))
+  try:
+    return dataclasses.replace(x, leaf=stacked(x.leaf, length))
+  except UnsupportedError as error:
+    raise NoRule("scan", x.path, str(error)) from None
 
 
 register(primitives.scan_p, None)(_scan)
@@ -133,7 +127,7 @@ def _custom_derivative(interpreter: Any, equation: Any, *inputs: Any) -> list[An
       args = [x.dense() if isinstance(x, Ref) else x for x in inputs]
       args[places[0]], args[places[1]] = left, right
       return original(args)[0]
-    return _operands(cls, interpreter, inner, *(inputs[i] for i in places), outer)
+    return operands(cls, interpreter, inner, *(inputs[i] for i in places), outer)
   values = interpreter.run(jaxpr, consts, inputs)
   values = [interpreter.plain(v, equation, "it leaves a custom derivative") for v in values]
   surrogates = original([x.dense() if isinstance(x, Ref) else x for x in inputs])

@@ -20,11 +20,11 @@ from compress_jax.lift.surrogate import with_gradient_of
 Product = Callable[[Contraction, Array, Ref], Array]
 
 
-def factorized(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
+def factorized(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   """Applies a `LowRank`, `Tucker2` or `Spatial` weight; a custom derivative stays its author's.
 
   Args:
-    product: how one factor is applied.
+    interpreter: the running interpreter; it applies each factor, and records that.
     op: the contraction.
     x: the other operand.
     w: the weight.
@@ -36,7 +36,7 @@ def factorized(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
     NoRule: the contraction does not come apart as the factors do.
   """
   run = {LowRank: _low_rank, Tucker2: _tucker2, Spatial: _spatial}[type(w.leaf)]
-  value = run(product, dataclasses.replace(op, outer=None), x, w)
+  value = run(interpreter.product, dataclasses.replace(op, outer=None), x, w)
   if op.outer is None:
     return value
   return with_gradient_of(lax.stop_gradient(value), op(x, w.dense()))

@@ -1,4 +1,4 @@
-"""Rules of `dot_general` and `conv_general_dilated` for every leaf."""
+"""`dot_general` and `conv_general_dilated` on weights: which rule runs, and what is recorded."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ from compress_jax.leaves import (
 )
 from compress_jax.leaves.base import Array
 from compress_jax.lift.contraction import Contraction, Conv, Dot
-from compress_jax.lift.registry import NoRule, Ref, cast, register
+from compress_jax.lift.registry import (
+  PRODUCT_RULES,
+  NoRule,
+  Product,
+  Ref,
+  cast,
+  product_rule,
+  register,
+  register_product,
+)
 from compress_jax.lift.rules.affine import affine
 from compress_jax.lift.rules.block_sparse import block_sparse
 from compress_jax.lift.rules.factors import factorized
-
-_AFFINE = (FakeQuant, Quantized, FakeFloat, Float)
-_FACTORIZED = (LowRank, Tucker2, Spatial)
 
 
 def product(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
@@ -43,39 +49,77 @@ def product(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
 
   Returns:
     The result, of dtype `op.dtype`.
+
+  Raises:
+    NoRule: there is no rule for the leaf, or it cannot run this contraction.
   """
-  terms = op.terms(w.leaf.shape)
-  if isinstance(w.leaf, _FACTORIZED):
-    # The factors' own products are what is multiplied and added.
-    out, terms = factorized(interpreter.product, op, x, w), 0
-  elif isinstance(w.leaf, _AFFINE):
-    out = affine(op, x, w, interpreter.exact)
-  elif isinstance(w.leaf, BlockSparse):
-    out = block_sparse(op, x, w)
-  else:
-    out = op(x, w.dense())
-  out = out.astype(op.dtype)
+  found = product_rule(w.kind())
+  if found is None:
+    raise NoRule(op.primitive.name, w.path, f"{type(w.leaf).__name__} leaf, none is registered")
+  out = found.rule(interpreter, op, x, w).astype(op.dtype)
+  # The products with parts have records of their own, which say what was summed.
+  terms = 0 if found.by_parts else op.terms(w.leaf.shape)
   interpreter.record(w.path, x, out, terms)
   return out
 
 
-def _operands(cls: type[Contraction], interpreter: Any, equation: Any, left: Any, right: Any,
-              outer: Any = None) -> list[Any]:
-  on_left = isinstance(left, Ref)
-  if on_left and (isinstance(right, Ref) or cls is Conv):
-    raise NoRule(equation.primitive.name, left.path, "the other operand must be a plain array"
-                 if isinstance(right, Ref) else "a kernel is the second operand")
+def plain(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
+  """Applies a weight as the dense array that it stands for: zeros cost what others do.
+
+  Args:
+    interpreter: the running interpreter.
+    op: the contraction.
+    x: the other operand.
+    w: the weight.
+
+  Returns:
+    The result.
+  """
+  return op(x, w.dense())
+
+
+for _leaf in (Masked, Clustered):
+  register_product(_leaf)(plain)
+for _leaf in (FakeQuant, Quantized, FakeFloat, Float):
+  register_product(_leaf)(affine)
+for _leaf in (LowRank, Tucker2, Spatial):
+  register_product(_leaf, by_parts=True)(factorized)
+register_product(BlockSparse)(block_sparse)
+# A watched array is no leaf, but runs like one.
+PRODUCT_RULES[jax.Array] = Product(plain, by_parts=False)
+
+
+def operands(cls: type[Contraction], interpreter: Any, equation: Any, left: Any, right: Any,
+             outer: Any = None) -> list[Any]:
+  """Is the rule of both primitives: finds the weight among the operands and applies it.
+
+  Args:
+    cls: `Dot` or `Conv`.
+    interpreter: the running interpreter.
+    equation: of the primitive.
+    left: array or `Ref`.
+    right: array or `Ref`.
+    outer: see `Contraction`.
+
+  Returns:
+    The one output.
+
+  Raises:
+    NoRule: both are weights, or a convolution's first operand is.
+  """
+  name, on_left = equation.primitive.name, isinstance(left, Ref)
+  if on_left and isinstance(right, Ref):
+    raise NoRule(name, left.path, "the other operand must be a plain array")
+  if on_left and cls is Conv:
+    raise NoRule(name, left.path, "a kernel is the second operand")
   w, x = (left, right) if on_left else (right, left)
-  aval = equation.outvars[0].aval
-  op = cls(equation.primitive, dict(equation.params), on_left, w.leaf.ndim, aval.dtype, outer)
+  dtype = equation.outvars[0].aval.dtype
+  op = cls(equation.primitive, dict(equation.params), on_left, w.leaf.ndim, dtype, outer)
   return [interpreter.product(op, x, w)]
 
 
-conv_general_dilated_p = primitives.conv_general_dilated_p
-
-for _leaf in (Masked, Clustered, BlockSparse, *_AFFINE, *_FACTORIZED, jax.Array):
-  register(primitives.dot_general_p, _leaf)(functools.partial(_operands, Dot))
-  register(conv_general_dilated_p, _leaf)(functools.partial(_operands, Conv))
+register(primitives.dot_general_p, None)(functools.partial(operands, Dot))
+register(primitives.conv_general_dilated_p, None)(functools.partial(operands, Conv))
 
 
 def _convert(interpreter: Any, equation: Any, x: Ref) -> list[Any]:

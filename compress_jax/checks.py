@@ -1,0 +1,62 @@
+"""Validation of arguments: what is refused is named, with what it must be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from compress_jax.leaves.base import UnsupportedError, dense_of
+from compress_jax.leaves.checking import concrete
+
+__all__ = ["at", "concrete", "finite", "number"]
+
+
+def number(name: str, value: Any, low: float, high: float) -> None:
+  """Refuses a number outside of a range; one that is traced passes.
+
+  Args:
+    name: of the argument.
+    value: a number or an array of them.
+    low: the smallest that it may be.
+    high: the largest.
+
+  Raises:
+    ValueError: it is outside.
+  """
+  known = concrete(value)
+  if known is not None and not np.all((known >= low) & (known <= high)):
+    raise ValueError(f"{name}={value}: must be from {low} to {high}")
+
+
+def finite(path: str, x: Any) -> None:
+  """Refuses weights that hold NaN or infinity; what is traced passes.
+
+  Args:
+    path: of the weight, for the error.
+    x: an array or leaf.
+
+  Raises:
+    ValueError: a weight is not finite.
+  """
+  known = concrete(dense_of(x))
+  if known is not None and not np.isfinite(known.astype(np.float32)).all():
+    raise ValueError(f"{path}: holds NaN or infinity; weights must be finite")
+
+
+@contextlib.contextmanager
+def at(path: str) -> Iterator[None]:
+  """Names the path of a leaf that cannot do what it is asked for inside.
+
+  Args:
+    path: of the leaf.
+
+  Raises:
+    UnsupportedError: with the path in front.
+  """
+  try:
+    yield
+  except UnsupportedError as error:
+    raise UnsupportedError(f"{path}: {error}") from None

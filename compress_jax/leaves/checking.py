@@ -1,0 +1,123 @@
+"""Invariants that several leaves share; each raises a ValueError that names the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from compress_jax.leaves.base import Array, Node
+
+
+def concrete(x: Any) -> np.ndarray | None:
+  """Returns `x` as a numpy array, or None where it is being traced.
+
+  Args:
+    x: an array or number.
+
+  Returns:
+    The array.
+  """
+  return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+
+
+def within(node: Node, name: str, low: int, high: int) -> None:
+  """Refuses a field with a number outside of a range; one that is traced passes.
+
+  Args:
+    node: the leaf or grid.
+    name: of the field, an array of numbers.
+    low: the smallest number that it may hold.
+    high: the largest.
+
+  Raises:
+    ValueError: a number is outside.
+  """
+  x = concrete(getattr(node, name))
+  if x is None or not x.size:
+    return
+  smallest, largest = x.min(), x.max()
+  if not low <= smallest <= largest <= high:
+    raise ValueError(f"{type(node).__name__}.{name}: holds {smallest} to {largest}; must be from "
+                     f"{low} to {high}")
+
+
+def float_format(what: str, dtype: Any) -> None:
+  """Refuses a dtype, or the name of one, that is not floating-point.
+
+  Args:
+    what: the field's name, for the error.
+    dtype: the dtype or its name.
+
+  Raises:
+    ValueError: it is another dtype, or no name of one.
+  """
+  try:
+    known = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+  except TypeError:
+    known = False
+  if not known:
+    raise ValueError(f"{what}: {str(dtype)[:60]!r}; must be a floating-point dtype")
+
+
+def bits(node: Node, value: Array | int) -> None:
+  """Refuses bits that are no whole number from 2 to 16; a stack of them passes.
+
+  Args:
+    node: the leaf or grid.
+    value: its bits.
+
+  Raises:
+    ValueError: they are something else.
+  """
+  if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+    raise ValueError(f"{type(node).__name__}.bits: {jnp.result_type(value)}; must be integers")
+  within(node, "bits", 2, 16)
+
+
+def integers(node: Node, name: str, nbits: int) -> None:
+  """Refuses stored integers that need more than their bits.
+
+  Args:
+    node: the leaf.
+    name: of the field.
+    nbits: of each integer.
+
+  Raises:
+    ValueError: they are no signed integers, or too large.
+  """
+  dtype = getattr(node, name).dtype
+  if not jnp.issubdtype(dtype, jnp.signedinteger):
+    raise ValueError(f"{type(node).__name__}.{name}: {dtype}; must be signed integers")
+  within(node, name, -2 ** (nbits - 1), 2 ** (nbits - 1) - 1)
+
+
+def steps(node: Any, value: Array | Node) -> None:
+  """Refuses a scale or zero points that do not lie over the weights.
+
+  Args:
+    node: a leaf with `scale` and maybe `zero_point`.
+    value: what they belong to; its shape counts.
+
+  Raises:
+    ValueError: a shape or dtype does not fit.
+  """
+  zero = node.fields().get("zero_point")
+  for name, x in (("scale", node.scale), ("zero_point", zero)):
+    if x is not None:
+      _lies_over(f"{type(node).__name__}.{name}", x.shape, value.shape)
+  if node.scale is not None:
+    float_format(f"{type(node).__name__}.scale", node.scale.dtype)
+  if zero is not None and not jnp.issubdtype(zero.dtype, jnp.integer):
+    raise ValueError(f"{type(node).__name__}.zero_point: {zero.dtype}; must be integers, or None")
+
+
+def _lies_over(what: str, shape: tuple[int, ...], whole: tuple[int, ...]) -> None:
+  """Refuses a shape unless it is (), or divides every axis of the whole."""
+  fits = len(shape) == 0 or (len(shape) == len(whole) and all(
+      n == 1 or (n > 0 and size % n == 0) for n, size in zip(shape, whole, strict=True)))
+  if not fits:
+    raise ValueError(f"{what}: shape {tuple(shape)}; must be () or divide every axis of "
+                     f"{tuple(whole)}")

@@ -1,0 +1,39 @@
+"""`Wrapper`: what leaves with one value inside have in common."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+
+from compress_jax.leaves.base import Array, Leaf, is_leaf, mask_of, with_value
+
+
+class Wrapper(Leaf):
+  """A leaf that changes one value, an array or another leaf, which trains.
+
+  A subclass has a data field `value`; shape, dtype, mask and block are the value's.
+  """
+
+  trains: ClassVar[tuple[str, ...]] = ("value",)
+  value: Any
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.value.shape
+
+  @property
+  def dtype(self) -> jnp.dtype:
+    return jnp.dtype(self.value.dtype)
+
+  def weight_mask(self) -> Array | None:
+    return mask_of(self.value)
+
+  def block_shape(self) -> tuple[int, int] | None:
+    return self.value.block_shape() if is_leaf(self.value) else None
+
+  def with_block(self, block: tuple[int, int]) -> Leaf:
+    return self.replace(value=self.value.with_block(block)) if is_leaf(self.value) else self
+
+  def with_value(self, value: Array) -> Leaf:
+    return self.replace(value=with_value(self.value, value))
