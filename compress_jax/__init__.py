@@ -28,7 +28,7 @@ from compress_jax.lift.registry import Captured, NoRule, register_product
 from compress_jax.metrics.size import Size, count, size
 from compress_jax.prune import penalties, schedules
 from compress_jax.quantize import fold
-from compress_jax.tree import dense, entries, freeze, merge, partition
+from compress_jax.tree import dense, entries, freeze, merge, partition, transform
 from compress_jax.version import __version__
 
 __all__ = [
@@ -37,5 +37,5 @@ __all__ = [
     "StaticGrid", "Tucker2", "UnsupportedError", "__version__", "artifact", "capture",
     "checkpoint", "count", "dense", "distill", "entries", "export", "factorize", "fold", "freeze",
     "is_leaf", "kernels", "lift", "merge", "metrics", "node", "partition", "penalties", "prune",
-    "quantize", "register_product", "schedules", "search", "size", "stages", "static",
+    "quantize", "register_product", "schedules", "search", "size", "stages", "static", "transform",
 ]

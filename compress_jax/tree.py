@@ -162,6 +162,11 @@ def transform(params: Any, where: Where, change: Callable[[str, Any], Any]) -> A
   Raises:
     ValueError: nothing matches.
     UnsupportedError: a leaf cannot be changed so; the message names its path.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> transform({"w": jnp.ones((1, 2)), "b": jnp.ones(2)}, None, lambda path, x: 2 * x)["w"]
+    Array([[2., 2.]], dtype=float32)
   """
   chosen, rebuild = select_parts(params, where)
   changed = []

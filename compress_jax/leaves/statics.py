@@ -32,7 +32,9 @@ def hints(cls: type) -> dict[str, Any]:
       continue
     hint = field.type
     if isinstance(hint, str):
-      hint = eval(hint, dict(vars(sys.modules[cls.__module__])))
+      # `from __future__ import annotations` keeps source text; names are the module's.
+      module = sys.modules.get(cls.__module__)
+      hint = eval(hint, dict(vars(module)) if module else {})
     if not _is_known(hint):
       raise TypeError(f"{cls.__name__}.{field.name}: a static field of type {hint}; must be bool, "
                       "int, float, str, a tuple of these, or one of them or None")
