@@ -125,10 +125,12 @@ def scatter(points: Sequence[Point], *, x_label: str, y_label: str, label: str,
   """
   # pygal's own logarithmic scale is for both axes; one alone is drawn by its logarithms.
   scale = math.log10 if log else float
+  low, high = min(point.y for point in points), max(point.y for point in points)
   chart = _chart("scatter", 720, 400, x_title=x_label, y_title=y_label, dots_size=4,
                  print_labels=True, show_x_guides=True, min_scale=3, max_scale=8,
                  margin=12, spacing=8,
-                 margin_right=100,  # room for the name of the last point
+                 # Room for the names of the last point, of the highest and of the lowest.
+                 margin_right=100, margin_top=40, range=(low - 0.12 * (high - low), high),
                  x_labels=_decades([point.x for point in points]) if log else None)
   best = sorted((point for point in points if point.best), key=lambda point: point.x)
   rest = [point for point in points if not point.best]
@@ -185,7 +187,7 @@ def lines(curves: Sequence[Line], label: str) -> str:
   """
   count = max(len(curve.values) for curve in curves)
   ends = [{"value": number, "label": str(number)} for number in sorted({1, count})]
-  chart = _chart("lines", 320, 150, x_labels=ends, min_scale=2, max_scale=4, margin=4, spacing=2,
+  chart = _chart("lines", 320, 150, x_labels=ends, min_scale=3, max_scale=6, margin=4, spacing=2,
                  margin_right=10, allow_interruptions=True, no_data_text="no finite value")
   for curve in curves:
     places = [(number, value if math.isfinite(value) else None)
@@ -204,7 +206,12 @@ def _chart(css: str, width: int, height: int, **options: Any) -> Any:
   # By default pygal links a script from its own site, and shortens labels.
   return pygal.XY(classes=[css], width=width, height=height, style=style, js=[], css=[],
                   no_prefix=True, disable_xml_declaration=True, show_legend=False,
-                  truncate_label=-1, **options)
+                  truncate_label=-1, value_formatter=_number, **options)
+
+
+def _number(value: float) -> str:
+  """Returns a number beside an axis, which is round but where all values are equal."""
+  return f"{value:.4g}"
 
 
 def _drawn(chart: Any, label: str, role: str = "img") -> str:
