@@ -16,14 +16,19 @@ from compress_jax.inspect import columns, diff, document, reader, terminal, view
 
 
 class _Parser(argparse.ArgumentParser):
-  """Tells of an error in one line."""
+  """Tells of an error in one line, where argparse prints all the usage first."""
 
   def error(self, message: str) -> NoReturn:
+    # Exit status 2, as for all that cannot be done.
     self.exit(2, f"inspect: {message} (--help tells more)\n")
 
 
 def parser() -> argparse.ArgumentParser:
-  """Returns what reads the command line."""
+  """Returns what reads the command line.
+
+  Returns:
+    A parser that exits with status 2 and one line where arguments are wrong.
+  """
   made = _Parser(prog="python -m compress_jax.inspect", description=(
       "Shows what a stage, a checkpoint, a workdir or an artifact holds. Metadata is read, not "
       "weights, unless --html, --diff or --check asks for them."))
@@ -54,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
   try:
     return _run(options)
   except BrokenPipeError:  # `| head` has seen enough
+    # Else Python complains when it flushes the pipe at its end.
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     return 0
   except (ValueError, OSError, ImportError) as error:
@@ -69,6 +75,7 @@ def _run(options: argparse.Namespace) -> int:
     found = reader.check(found)
   file = _page_file(options)
   params = None
+  # Reading weights takes longest, so they are read only where something shows them.
   weights_wanted = file is not None or other is not None or options.check
   if weights_wanted and found.what != "workdir" and found.leaves and not found.failures:
     found, params = _weighed(found)

@@ -158,8 +158,9 @@ def _decades(values: Sequence[float]) -> list[dict[str, Any]]:
   """
   low, high = min(values), max(values)
   first, last = math.floor(math.log10(low)), math.floor(math.log10(high))
-  round_numbers = [factor * 10.0**power for power in range(first, last + 2)
-                   for factor in (1, 2, 5)]
+  round_numbers = []
+  for power in range(first, last + 2):
+    round_numbers += [factor * 10.0**power for factor in (1, 2, 5)]
   # From the last one below all values to the first one above.
   start = max(number for number in round_numbers if number <= low)
   end = min(number for number in round_numbers if number >= high)
@@ -250,8 +251,13 @@ def _prune(root: Any) -> None:
   # From the leaves up, so that a group is looked at after what was in it.
   for parent in reversed(list(root.iter())):
     for child in list(parent):
-      if _is_unused(child) or (parent is root and child.tag == "title"):
+      if _is_unused(child) or (child.tag == "title" and _is_mere_title(parent, root)):
         parent.remove(child)
+
+
+def _is_mere_title(parent: Any, root: Any) -> bool:
+  """Tells whether a title repeats the label, or a tick (of a logarithmic axis, its logarithm)."""
+  return parent is root or parent.get("class") == "guides"
 
 
 def _is_unused(node: Any) -> bool:

@@ -23,7 +23,7 @@ DIFF = ("path", "kind_before", "kind", "packed_before", "packed_bytes", "ratio",
         "sparsity_before", "sparsity", "change")
 TOTAL = ("total", "before", "after")
 
-# Where the name with spaces for underscores would not do.
+# Only where a field's own name, with spaces for underscores, would be long or wrong.
 HEADINGS = {
     "kind": "what", "block_sparsity": "empty blocks", "input_bits": "input bits",
     "scale_max": "scale", "dense_bytes": "dense B", "nonzero_bytes": "nonzero B",
@@ -32,7 +32,7 @@ HEADINGS = {
     "packed_before": "packed B, before", "sparsity_before": "sparsity, before",
     "ratio": "packed ratio", "nonzero_params": "non-zero",
     "nonzero": "non-zero"}
-# Shown under the pointer.
+# What a heading says of itself under the pointer: units, and what is counted.
 HELP = {
     "params": "numbers that the leaf is made of; a low-rank leaf's are its factors'",
     "sparsity": "fraction of these that is zero",
@@ -91,7 +91,10 @@ def stage_rows(found: Inspection) -> list[dict[str, Any]]:
     Rows in the order of the stages, which all have the same fields.
   """
   stages = [(inspection, inspection.stage) for inspection in found.stages if inspection.stage]
-  measured = dict.fromkeys(name for _, stage in stages for name in stage.numbers)
+  # Stages measure different things; each row has the fields of all, most of them empty.
+  measured: dict[str, None] = {}
+  for _, stage in stages:
+    measured |= dict.fromkeys(stage.numbers)
   return [measured | _stage_row(inspection, stage) for inspection, stage in stages]
 
 
@@ -99,7 +102,7 @@ def _stage_row(found: Inspection, stage: Stage) -> dict[str, Any]:
   row = {"stage": found.name, "parent": stage.parent}
   row |= {name: value for name, value in found.totals.items() if name in STAGE}
   for name, value in stage.numbers.items():
-    # What the leaves add up to comes before what the stage noted of them.
+    # What the leaves add up to is nearer to the truth than what the stage noted of them.
     if row.get(name) is None:
       row[name] = value
   return row
@@ -155,7 +158,9 @@ def fields_of(rows: Sequence[Row], first: Sequence[str]) -> list[str]:
     >>> fields_of([{"b": 1, "a": 2, "c": None}], ["a"])
     ['a', 'b']
   """
-  known = dict.fromkeys([*first, *(name for row in rows for name in row)])
+  known = dict.fromkeys(first)  # a set that keeps its order
+  for row in rows:
+    known |= dict.fromkeys(row)
   return [name for name in known if any(row.get(name) is not None for row in rows)]
 
 
@@ -227,6 +232,7 @@ def ordered(rows: Sequence[Row], field: str | None, known: Sequence[str]) -> lis
     raise ValueError(f"--sort={field}: no such field; it must be one of {', '.join(known)}")
   valued = [row for row in rows if key(row.get(name)) is not None]
   empty = [row for row in rows if key(row.get(name)) is None]
+  # Of numbers the largest are looked for, of names the first.
   falls = bool(valued) and not isinstance(key(valued[0][name]), str)
   if field.startswith("-"):
     falls = not falls

@@ -42,6 +42,7 @@ def _rows_of(stage: Inspection, rows: Sequence[columns.Row] | None) -> list[colu
   if rows is None:
     return None
   own = []
+  # The document says by its place which stage a row is of.
   for row in rows:
     if row["stage"] == stage.name:
       own.append({name: value for name, value in row.items() if name != "stage"})

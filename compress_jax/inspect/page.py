@@ -95,6 +95,7 @@ def _cells(row: columns.Row, fields: Sequence[str],
            link: Callable[[str, columns.Row], str | None] | None) -> tuple[Cell, ...]:
   cells = []
   for field in fields:
+    # JSON keeps numbers apart from texts, which the page's script sorts the other way round.
     order = json.dumps(columns.key(row.get(field)))
     address = link(field, row) if link is not None else None
     cells.append(Cell(order=order, text=columns.text(field, row), link=address))
@@ -114,6 +115,7 @@ def environment(folder: Path | None = None) -> Any:
   Raises:
     ImportError: Jinja2 is not installed.
   """
+  # Only here, so that the terminal's output needs no more than the library does.
   jinja2 = need("jinja2", "html")
   loaders = [jinja2.PackageLoader(__package__)]
   if folder is not None:

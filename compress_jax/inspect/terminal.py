@@ -95,6 +95,7 @@ def table(title: str, rows: Sequence[columns.Row], fields: Sequence[str]) -> Non
   cells = [[columns.text(field, row) for field in fields] for row in rows]
   right = [columns.holds_numbers(field, rows) for field in fields]
   headings = [columns.heading(field) for field in fields]
+  # Into a pipe, spaces are easier to read by programs than rich's frames.
   if sys.stdout.isatty() and _rich_table(title, headings, cells, right):
     return
   say(title)
@@ -139,6 +140,7 @@ def bar(label: str) -> Iterator[Callable[[int, int], object]]:
   Yields:
     A function of what is done and of all there is, to call on the way.
   """
+  # rich is no dependency of the library, and nothing is lost without it but looks.
   try:
     from rich.console import Console
     from rich.progress import Progress

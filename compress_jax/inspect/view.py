@@ -94,6 +94,7 @@ def checkpoint_page(found: Inspection, leaves: Sequence[columns.Row], params: An
   """
   stages = found.lineage
   here = found.stage.id if found.stage else None
+  # A page does not lead to itself.
   links: dict[str, str | None] = {stage.id: None for stage in stages}
   if link is not None:
     links |= {stage.id: link(stage) for stage in stages if stage.id != here}
@@ -137,7 +138,14 @@ def workdir_page(found: Inspection, stages: Sequence[columns.Row],
 
 
 def key_numbers(stages: Sequence[Stage]) -> dict[str, list[str]]:
-  """Returns {id: the few numbers that a stage in a tree is shown with}."""
+  """Returns the few numbers that each stage in a tree is shown with.
+
+  Args:
+    stages: those in the tree.
+
+  Returns:
+    {id of a stage: texts}.
+  """
   return {stage.id: columns.key_numbers(stage) for stage in stages}
 
 
@@ -164,6 +172,7 @@ def _weights(leaves: Sequence[columns.Row], params: Any,
   name, old = before if before is not None else (None, {})
   after = dict(tree.entries(params)[0])
   earlier = dict(tree.entries(old)[0])
+  # Vectors are many and tell little: they are folded away.
   matrices, vectors = [], []
   for row in leaves:
     path = row["path"]

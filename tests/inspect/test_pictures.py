@@ -92,6 +92,8 @@ def test_a_logarithmic_axis_places_points_by_ratio():
   assert x[1] - x[0] == pytest.approx(x[2] - x[1]) and x[0] < x[1]
   texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
   assert {"1", "2", "5", "10", "20", "50", "100"} <= set(texts)
+  titles = {t.text for t in root.iter("{http://www.w3.org/2000/svg}title")}
+  assert titles == {"1.0: 1, 1", "10.0: 10, 1", "100.0: 100, 1"}  # no logarithm under a tick
 
 
 def test_a_histogram_has_the_heights_of_its_counts():
