@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax.export.extras import need
 from compress_jax.export.pooling import with_pools
 from compress_jax.export.trace import Program
 from compress_jax.export.weights import node, piece, tensor
+from compress_jax.extras import need
 from compress_jax.leaves import Dynamic, StaticGrid
 from compress_jax.leaves.grid import limits
 

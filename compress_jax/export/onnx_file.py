@@ -12,9 +12,9 @@ from jax.extend.core import jaxpr_as_fun
 
 from compress_jax import tree
 from compress_jax.export import inputs
-from compress_jax.export.extras import need
 from compress_jax.export.graph import filled
 from compress_jax.export.trace import Program, program
+from compress_jax.extras import need
 from compress_jax.io import files
 
 _SYMBOLIC_FAILS = (TypeError, ValueError, NotImplementedError)

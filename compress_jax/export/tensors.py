@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from compress_jax import tree
-from compress_jax.export.extras import need
+from compress_jax.extras import need
 from compress_jax.io import files
 from compress_jax.io.structure import describe
 from compress_jax.leaves import is_leaf, is_node

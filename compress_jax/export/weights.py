@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax.export.extras import need
+from compress_jax.extras import need
 from compress_jax.leaves import BlockSparse, Clustered, Float, Leaf, Quantized, dense_of
 from compress_jax.leaves.base import transposed
 from compress_jax.leaves.grid import spread

@@ -7,21 +7,28 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from compress_jax.extras import need
 from compress_jax.inspect import columns, diff, document, reader, terminal, view
 
 
 class _Parser(argparse.ArgumentParser):
-  """Tells of an error in one line."""
+  """Tells of an error in one line, where argparse prints all the usage first."""
 
   def error(self, message: str) -> NoReturn:
+    # Exit status 2, as for all that cannot be done.
     self.exit(2, f"inspect: {message} (--help tells more)\n")
 
 
 def parser() -> argparse.ArgumentParser:
-  """Returns what reads the command line."""
+  """Returns what reads the command line.
+
+  Returns:
+    A parser that exits with status 2 and one line where arguments are wrong.
+  """
   made = _Parser(prog="python -m compress_jax.inspect", description=(
       "Shows what a stage, a checkpoint, a workdir or an artifact holds. Metadata is read, not "
       "weights, unless --html, --diff or --check asks for them."))
@@ -52,9 +59,10 @@ def main(argv: list[str] | None = None) -> int:
   try:
     return _run(options)
   except BrokenPipeError:  # `| head` has seen enough
+    # Else Python complains when it flushes the pipe at its end.
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     return 0
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, ImportError) as error:
     print(f"inspect: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
 
@@ -65,30 +73,43 @@ def _run(options: argparse.Namespace) -> int:
   other = reader.read(options.diff) if options.diff else None
   if options.check:
     found = reader.check(found)
-  page = Path(options.html) if options.html else None
-  if page and not page.absolute().parent.is_dir():
-    raise ValueError(f"--html={page}: {page.absolute().parent} is no directory")
-  single = found.what != "workdir"
+  file = _page_file(options)
   params = None
-  if single and found.leaves and not found.failures and (page or other or options.check):
+  # Reading weights takes longest, so they are read only where something shows them.
+  weights_wanted = file is not None or other is not None or options.check
+  if weights_wanted and found.what != "workdir" and found.leaves and not found.failures:
     found, params = _weighed(found)
   compared = _compared(found, params, other) if other else None
-  leaves, stages, compared = _rows(found, options, compared)
-  place = {row["stage"]: number for number, row in enumerate(stages)}
-  found = dataclasses.replace(found, stages=tuple(
-      sorted(found.stages, key=lambda s: place.get(s.name, -1))))
-  if page:
-    page.write_text(_page(found, leaves, stages, params, other, compared), "utf-8")
+  shown = _chosen(found, options, compared)
+  found = _in_order(found, shown.stages)
+  if file is not None:
+    file.write_text(_page(found, shown, params, other), "utf-8")
   if options.json:
-    chosen = leaves if options.layers or options.sort else None
-    print(json.dumps(document.document(found, chosen, compared), indent=1, allow_nan=False))
-  elif page:
-    terminal.say(f"written: {page}")
+    # Without a choice the document lists the leaves of all stages in their own order.
+    rows = shown.leaves if options.layers or options.sort else None
+    made = document.document(found, rows, shown.compared)
+    print(json.dumps(made, indent=1, allow_nan=False))
+  elif file is not None:
+    terminal.say(f"written: {file}")
     for failure in found.failures:
       terminal.say(f"damaged: {failure}")
   else:
-    terminal.show(found, leaves if single or options.layers else [], stages, compared)
+    terminal.show(found, shown.leaves if _lists_leaves(found, options) else [], shown.stages,
+                  shown.compared)
   return 1 if found.failures else 0
+
+
+def _page_file(options: argparse.Namespace) -> Path | None:
+  """Returns where the page goes; refuses early what would fail after all the reading."""
+  if not options.html:
+    return None
+  file = Path(options.html)
+  folder = file.absolute().parent
+  if not folder.is_dir():
+    raise ValueError(f"--html={file}: {folder} is no directory")
+  for package in ("jinja2", "pygal", "PIL"):
+    need(package, "html")
+  return file
 
 
 def _weighed(found: reader.Inspection) -> tuple[reader.Inspection, Any]:
@@ -104,43 +125,77 @@ def _compared(found: reader.Inspection, params: Any, other: reader.Inspection) -
   for side in (other, found):
     if side.failures:
       raise ValueError(f"{side.path}: damaged ({side.failures[0]})")
-  earlier = reader.tree_of(other) if other.what != "workdir" else None
-  before = reader.measured(other, earlier) if earlier is not None else other
-  return diff.compare(before, found, earlier, params)
+  if other.what == "workdir":  # `compare` refuses it
+    return diff.compare(other, found, None, params)
+  earlier = reader.tree_of(other)
+  return diff.compare(reader.measured(other, earlier), found, earlier, params)
 
 
-Rows = list[columns.Row]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Shown:
+  """What is shown, chosen by --layers and in the order of --sort.
+
+  Attributes:
+    leaves: one row per leaf.
+    stages: one row per stage of a workdir.
+    compared: the differences, or None.
+  """
+
+  leaves: list[columns.Row]
+  stages: list[columns.Row]
+  compared: diff.Diff | None
 
 
-def _rows(found: reader.Inspection, options: argparse.Namespace,
-          compared: diff.Diff | None) -> tuple[Rows, Rows, diff.Diff | None]:
-  """Returns leaves, stages and differences, chosen by --layers and sorted by --sort."""
+def _lists_leaves(found: reader.Inspection, options: argparse.Namespace) -> bool:
+  """Tells whether leaves are printed: a workdir's only where --layers asks for them."""
+  return found.what != "workdir" or options.layers is not None
+
+
+def _chosen(found: reader.Inspection, options: argparse.Namespace,
+            compared: diff.Diff | None) -> _Shown:
   leaves = columns.filtered(columns.leaf_rows(found), options.layers)
   stages = columns.stage_rows(found)
   changes = columns.filtered(compared.rows, options.layers) if compared else []
-  # A workdir's leaves are listed only where --layers asks for them.
-  first = ["stage", *columns.LEAF] if found.what == "workdir" else columns.LEAF
-  listed = not stages or options.layers is not None
-  tables = [(stages, columns.fields_of(stages, columns.STAGE)),
-            (changes, columns.DIFF if compared else []), (leaves, first if listed else [])]
-  known = list(dict.fromkeys(name for _, fields in tables for name in fields))
-  columns.ordered([], options.sort, known)  # refuses what no table has
-  done = []
-  for rows, fields in tables:
-    has = options.sort is not None and options.sort.removeprefix("-") in fields
-    done.append(columns.ordered(rows, options.sort, fields) if has else rows)
-  changed = compared and dataclasses.replace(compared, rows=tuple(done[1]))
-  return done[2], done[0], changed
+  fields_of_stages = columns.fields_of(stages, columns.STAGE)
+  fields_of_changes = columns.DIFF if compared else ()
+  fields_of_leaves: tuple[str, ...] = ()
+  if not stages or options.layers is not None:
+    fields_of_leaves = columns.LEAF if found.what != "workdir" else ("stage", *columns.LEAF)
+  # Refuses a field that no table has; each table is sorted that has it.
+  known = dict.fromkeys([*fields_of_stages, *fields_of_changes, *fields_of_leaves])
+  columns.ordered([], options.sort, list(known))
+  changes = _sorted(changes, options.sort, fields_of_changes)
+  if compared is not None:
+    compared = dataclasses.replace(compared, rows=tuple(changes))
+  return _Shown(leaves=_sorted(leaves, options.sort, fields_of_leaves),
+                stages=_sorted(stages, options.sort, fields_of_stages), compared=compared)
 
 
-def _page(found: reader.Inspection, leaves: Rows, stages: Rows, params: Any,
-          other: reader.Inspection | None, compared: diff.Diff | None) -> str:
+def _sorted(rows: Sequence[columns.Row], field: str | None,
+            fields: Sequence[str]) -> list[columns.Row]:
+  if field is None or field.removeprefix("-") not in fields:
+    return list(rows)
+  return columns.ordered(rows, field, fields)
+
+
+def _in_order(found: reader.Inspection, rows: Sequence[columns.Row]) -> reader.Inspection:
+  """Returns the inspection with its stages in the order of their rows."""
+  place = {row["stage"]: number for number, row in enumerate(rows)}
+  stages = sorted(found.stages, key=lambda stage: place.get(stage.name, -1))
+  return dataclasses.replace(found, stages=tuple(stages))
+
+
+def _page(found: reader.Inspection, shown: _Shown, params: Any,
+          other: reader.Inspection | None) -> str:
   if found.what == "workdir":
-    return view.workdir_page(found, stages, leaves)
+    return view.workdir_page(found, shown.stages, shown.leaves)
   earlier = other or reader.parent(found)
-  weights = _weighed(earlier)[1] if params is not None and earlier else None
-  before = (earlier.name, weights) if earlier and weights is not None else None
-  return view.checkpoint_page(found, leaves, params, before=before, diff=compared)
+  before = None
+  if params is not None and earlier is not None:
+    weights = _weighed(earlier)[1]
+    if weights is not None:  # damaged weights are only not shown
+      before = (earlier.name, weights)
+  return view.checkpoint_page(found, shown.leaves, params, before=before, diff=shown.compared)
 
 
 if __name__ == "__main__":

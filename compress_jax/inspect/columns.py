@@ -10,6 +10,7 @@ from typing import Any
 from compress_jax.inspect.lineage import Stage
 from compress_jax.inspect.reader import Inspection
 from compress_jax.io import leaf_summary
+from compress_jax.io.leaf_summary import LeafSummary
 
 Row = Mapping[str, Any]
 
@@ -20,7 +21,9 @@ STAGE = ("stage", "parent", "test_accuracy", "val_accuracy", "sparsity", "dense_
          "nonzero_bytes", "packed_bytes", "gzip_bytes", "artifact_bytes", "seconds")
 DIFF = ("path", "kind_before", "kind", "packed_before", "packed_bytes", "ratio",
         "sparsity_before", "sparsity", "change")
+TOTAL = ("total", "before", "after")
 
+# Only where a field's own name, with spaces for underscores, would be long or wrong.
 HEADINGS = {
     "kind": "what", "block_sparsity": "empty blocks", "input_bits": "input bits",
     "scale_max": "scale", "dense_bytes": "dense B", "nonzero_bytes": "nonzero B",
@@ -29,6 +32,7 @@ HEADINGS = {
     "packed_before": "packed B, before", "sparsity_before": "sparsity, before",
     "ratio": "packed ratio", "nonzero_params": "non-zero",
     "nonzero": "non-zero"}
+# What a heading says of itself under the pointer: units, and what is counted.
 HELP = {
     "params": "numbers that the leaf is made of; a low-rank leaf's are its factors'",
     "sparsity": "fraction of these that is zero",
@@ -44,11 +48,11 @@ HELP = {
     "share": "of the total of packed bytes (of dense bytes where those are not known)",
     "change": "‖after − before‖ / ‖before‖ of the dense weights",
     "ratio": "packed bytes after / before"}
-_PERCENT = ("sparsity", "sparsity_before", "share", "block_sparsity")
+_PERCENT = ("sparsity", "sparsity_before", "share")
 
 
 def leaf_rows(found: Inspection) -> list[dict[str, Any]]:
-  """Returns a row a leaf: the fields of `LeafSummary`, and its share of the total.
+  """Returns one row per leaf: the fields of `LeafSummary`, and its share of the total.
 
   Args:
     found: an inspection.
@@ -56,46 +60,136 @@ def leaf_rows(found: Inspection) -> list[dict[str, Any]]:
   Returns:
     Rows in tree order; a workdir's are those of all its stages, with `stage`.
   """
-  if found.what == "workdir":
-    return [{"stage": s.name, **row} for s in found.stages for row in leaf_rows(s)]
-  measure = "packed_bytes" if found.totals["packed_bytes"] is not None else "dense_bytes"
-  whole = sum(getattr(leaf, measure) for leaf in found.leaves)
+  if found.what != "workdir":
+    return _leaf_rows(found.leaves)
   rows = []
-  for leaf in found.leaves:
-    share = getattr(leaf, measure) / whole if whole else None
-    rows.append({**dict.fromkeys(LEAF), **leaf_summary.to_json(leaf), "share": share})
+  for stage in found.stages:
+    rows += [{"stage": stage.name} | row for row in _leaf_rows(stage.leaves)]
+  return rows
+
+
+def _leaf_rows(leaves: Sequence[LeafSummary]) -> list[dict[str, Any]]:
+  sizes = [leaf.packed_bytes for leaf in leaves]
+  if any(size is None for size in sizes):
+    # An older manifest, or a checkpoint without one, does not tell what is packed.
+    sizes = [leaf.dense_bytes for leaf in leaves]
+  whole = sum(sizes)
+  rows = []
+  for leaf, size in zip(leaves, sizes, strict=True):
+    share = size / whole if whole else None
+    rows.append(dict.fromkeys(LEAF) | leaf_summary.to_json(leaf) | {"share": share})
   return rows
 
 
 def stage_rows(found: Inspection) -> list[dict[str, Any]]:
-  """Returns a row a stage of a workdir: sizes, then the other numbers that it measured."""
-  numbers = {k: None for s in found.stages if s.stage for k in s.stage.numbers}
-  return [{**numbers, "stage": s.name, "parent": s.stage.parent,
-           **{k: v for k, v in s.totals.items() if k in STAGE},
-           **{k: v for k, v in s.stage.numbers.items() if s.totals.get(k) is None
-              or k not in STAGE}} for s in found.stages if s.stage]
+  """Returns one row per stage: sizes, then the other numbers that it measured.
+
+  Args:
+    found: an inspection of a workdir.
+
+  Returns:
+    Rows in the order of the stages, which all have the same fields.
+  """
+  stages = [(inspection, inspection.stage) for inspection in found.stages if inspection.stage]
+  # Stages measure different things; each row has the fields of all, most of them empty.
+  measured: dict[str, None] = {}
+  for _, stage in stages:
+    measured |= dict.fromkeys(stage.numbers)
+  return [measured | _stage_row(inspection, stage) for inspection, stage in stages]
+
+
+def _stage_row(found: Inspection, stage: Stage) -> dict[str, Any]:
+  row = {"stage": found.name, "parent": stage.parent}
+  row |= {name: value for name, value in found.totals.items() if name in STAGE}
+  for name, value in stage.numbers.items():
+    # What the leaves add up to is nearer to the truth than what the stage noted of them.
+    if row.get(name) is None:
+      row[name] = value
+  return row
+
+
+def total_rows(totals: Mapping[str, tuple[Any, Any]]) -> list[dict[str, str]]:
+  """Returns one row per measure of two checkpoints, with texts for people.
+
+  Args:
+    totals: {measure: (before, after)}, as of a `Diff`.
+
+  Returns:
+    Rows with the fields `TOTAL`.
+
+  Example:
+    >>> total_rows({"sparsity": (None, 0.5)})
+    [{'total': 'sparsity', 'before': '–', 'after': '50.0 %'}]
+  """
+  rows = []
+  for name, (before, after) in totals.items():
+    rows.append({"total": heading(name), "before": text(name, {name: before}),
+                 "after": text(name, {name: after})})
+  return rows
 
 
 def key_numbers(stage: Stage) -> list[str]:
-  """Returns the few numbers that a stage in a tree is shown with."""
-  keys = [k for k in stage.numbers if "accuracy" in k] + ["artifact_bytes", "seconds"]
-  found = [f"{heading(k)} {number(k, stage.numbers[k])}" for k in keys if k in stage.numbers]
-  return found or ["not complete"] * (stage.metrics is None)
+  """Returns the few numbers that a stage in a tree is shown with.
+
+  Args:
+    stage: complete or not.
+
+  Returns:
+    Texts, "test accuracy 91.00 %" for one.
+  """
+  if stage.metrics is None:
+    return ["not complete"]
+  accuracies = [name for name in stage.numbers if "accuracy" in name]
+  names = [name for name in (*accuracies, "artifact_bytes", "seconds") if name in stage.numbers]
+  return [f"{heading(name)} {number(name, stage.numbers[name])}" for name in names]
 
 
 def fields_of(rows: Sequence[Row], first: Sequence[str]) -> list[str]:
   """Returns the fields of a table: `first`, then what else there is, without empty ones.
 
+  Args:
+    rows: of a table.
+    first: fields in the order in which they are shown.
+
+  Returns:
+    The fields that some row has a value of.
+
   Example:
     >>> fields_of([{"b": 1, "a": 2, "c": None}], ["a"])
     ['a', 'b']
   """
-  known = dict.fromkeys([*first, *(k for row in rows for k in row)])
-  return [k for k in known if any(row.get(k) is not None for row in rows)]
+  known = dict.fromkeys(first)  # a set that keeps its order
+  for row in rows:
+    known |= dict.fromkeys(row)
+  return [name for name in known if any(row.get(name) is not None for row in rows)]
+
+
+def holds_numbers(field: str, rows: Sequence[Row]) -> bool:
+  """Tells whether a column holds numbers, which then stand on its right.
+
+  Args:
+    field: of the rows.
+    rows: of a table.
+
+  Returns:
+    True where at least one row has a number there.
+
+  Example:
+    >>> holds_numbers("bits", [{"bits": None}, {"bits": 8}]), holds_numbers("path", [{"path": "w"}])
+    (True, False)
+  """
+  return any(isinstance(row.get(field), int | float) for row in rows)
 
 
 def filtered(rows: Sequence[Row], pattern: str | None) -> list[Row]:
   """Returns the rows whose path the regular expression is found in.
+
+  Args:
+    rows: with `path`.
+    pattern: the regular expression; None keeps all.
+
+  Returns:
+    Those rows, in their order.
 
   Raises:
     ValueError: it is no regular expression.
@@ -109,7 +203,7 @@ def filtered(rows: Sequence[Row], pattern: str | None) -> list[Row]:
   try:
     found = re.compile(pattern)
   except re.error as error:
-    raise ValueError(f"--layers={pattern!r}: may be a regular expression ({error})") from None
+    raise ValueError(f"--layers={pattern!r}: must be a regular expression ({error})") from None
   return [row for row in rows if found.search(row["path"])]
 
 
@@ -135,15 +229,24 @@ def ordered(rows: Sequence[Row], field: str | None, known: Sequence[str]) -> lis
     return list(rows)
   name = field.removeprefix("-")
   if name not in known:
-    raise ValueError(f"--sort={field}: no such field; it may be one of {', '.join(known)}")
+    raise ValueError(f"--sort={field}: no such field; it must be one of {', '.join(known)}")
   valued = [row for row in rows if key(row.get(name)) is not None]
-  down = bool(valued) and not isinstance(key(valued[0][name]), str)
-  valued.sort(key=lambda row: key(row[name]), reverse=down != field.startswith("-"))
-  return valued + [row for row in rows if key(row.get(name)) is None]
+  empty = [row for row in rows if key(row.get(name)) is None]
+  # Of numbers the largest are looked for, of names the first.
+  falls = bool(valued) and not isinstance(key(valued[0][name]), str)
+  if field.startswith("-"):
+    falls = not falls
+  return sorted(valued, key=lambda row: key(row[name]), reverse=falls) + empty
 
 
 def key(value: Any) -> Any:
-  """Returns what a value is ordered by: a number or a text; None has no place.
+  """Returns what a value is ordered by.
+
+  Args:
+    value: a cell of a table; a shape, or ranks, count as their product.
+
+  Returns:
+    A number or a text; None, which has no place, for what is missing or not finite.
 
   Example:
     >>> key([3, 4]), key("a"), key(float("nan"))
@@ -151,36 +254,64 @@ def key(value: Any) -> Any:
   """
   if isinstance(value, list | tuple):
     return math.prod(value)
-  return None if isinstance(value, float) and not math.isfinite(value) else value
+  return None if _is_missing(value) else value
+
+
+def _is_missing(value: Any) -> bool:
+  return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def text(field: str, row: Row) -> str:
   """Returns a value as people read it.
+
+  Args:
+    field: which one.
+    row: of a table; some fields are shown with another one's value.
+
+  Returns:
+    A short text; "–" where there is no value.
 
   Example:
     >>> text("sparsity", {"sparsity": 0.9}), text("shape", {"shape": [3, 3]}), text("bits", {})
     ('90.0 %', '3×3', '–')
   """
   value = row.get(field)
-  if value is None or (isinstance(value, float) and not math.isfinite(value)):
+  if _is_missing(value):
     return "–"
   if field == "path":
     return value or "(the whole tree)"
   if field == "scale_max":
-    low = row.get("scale_min", value)
-    return f"{value:.3g}" if low == value else f"{low:.3g} … {value:.3g}"
+    return _range_text(row.get("scale_min", value), value)
   if field == "shape":
-    return "×".join(map(str, value)) or "scalar"
+    return _times(value) or "scalar"
   if field == "rank":
     return ", ".join(map(str, value))
+  if field == "block_sparsity":
+    return f"{100 * value:.1f} % ({_times(row['block'])})"
   if field in _PERCENT:
-    block = f" ({'×'.join(map(str, row['block']))})" if field == "block_sparsity" else ""
-    return f"{100 * value:.1f} %{block}"
+    return f"{100 * value:.1f} %"
   return number(field, value)
 
 
+def _range_text(low: float, high: float) -> str:
+  if low == high:
+    return f"{high:.3g}"
+  return f"{low:.3g} … {high:.3g}"
+
+
+def _times(sizes: Sequence[int]) -> str:
+  return "×".join(map(str, sizes))
+
+
 def number(field: str, value: Any) -> str:
-  """Returns a metric as people read it; what is no number as it is.
+  """Returns a metric as people read it.
+
+  Args:
+    field: its name, which tells its unit.
+    value: of any type; what is no number is shown as it is.
+
+  Returns:
+    A short text.
 
   Example:
     >>> number("test_accuracy", 0.9912), number("artifact_bytes", 1234.5), number("seconds", 2.0)
@@ -191,12 +322,25 @@ def number(field: str, value: Any) -> str:
   if field.endswith("accuracy"):
     return f"{100 * value:.2f} %"
   if field.endswith(("_bytes", "_before")):
-    return f"{math.ceil(value):,}"
+    return f"{math.ceil(value):,}"  # a 4-bit weight takes half a byte
   if field == "seconds":
     return f"{value:,.1f}"
-  return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+  if isinstance(value, int):
+    return f"{value:,}"
+  return f"{value:.4g}"
 
 
 def heading(field: str) -> str:
-  """Returns a field's name for people."""
+  """Returns a field's name for people.
+
+  Args:
+    field: as rows have it.
+
+  Returns:
+    Its heading in tables.
+
+  Example:
+    >>> heading("nonzero_bytes"), heading("val_loss")
+    ('nonzero B', 'val loss')
+  """
   return HEADINGS.get(field, field.replace("_", " "))

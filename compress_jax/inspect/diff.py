@@ -9,6 +9,7 @@ import numpy as np
 
 from compress_jax import tree
 from compress_jax.inspect.reader import InspectError, Inspection
+from compress_jax.io.leaf_summary import LeafSummary
 from compress_jax.leaves import dense_of
 
 
@@ -19,7 +20,7 @@ class Diff:
   Attributes:
     before: name of the one.
     after: name of the other.
-    rows: one a leaf of either: path, kinds, packed bytes, sparsities, `change`.
+    rows: one per leaf of either: path, kinds, packed bytes, sparsities, `change`.
     totals: {measure: (before, after)}: sizes, sparsity, accuracies; None if not known.
   """
 
@@ -30,7 +31,7 @@ class Diff:
 
 
 def compare(before: Inspection, after: Inspection, params_before: Any, params: Any) -> Diff:
-  """Compares two measured checkpoints, layer by layer.
+  """Compares two measured checkpoints, leaf by leaf.
 
   Args:
     before: from `reader.measured`; no workdir.
@@ -63,24 +64,44 @@ def compare(before: Inspection, after: Inspection, params_before: Any, params: A
     if found.what == "workdir":
       raise InspectError(f"{found.path}: a workdir; --diff compares two checkpoints, stages or "
                          "artifacts, for instance two of its stages/")
-  sides = [{leaf.path: leaf for leaf in found.leaves} for found in (before, after)]
-  weights = [dict(tree.entries(p)[0]) for p in (params_before, params)]
+  leaves_before = {leaf.path: leaf for leaf in before.leaves}
+  leaves_after = {leaf.path: leaf for leaf in after.leaves}
+  weights_before = dict(tree.entries(params_before)[0])
+  weights_after = dict(tree.entries(params)[0])
   rows = []
-  for path in dict.fromkeys([*sides[1], *sides[0]]):
-    old, new = (side.get(path) for side in sides)
-    sizes = [leaf and leaf.packed_bytes for leaf in (old, new)]
-    rows.append({
-        "path": path, "kind_before": old and old.kind, "kind": new and new.kind,
-        "packed_before": sizes[0], "packed_bytes": sizes[1],
-        "ratio": sizes[1] / sizes[0] if all(sizes) else None,
-        "sparsity_before": old and old.sparsity, "sparsity": new and new.sparsity,
-        "change": relative_change(*(w.get(path) for w in weights))})
+  # Leaves that are gone come last.
+  for path in dict.fromkeys([*leaves_after, *leaves_before]):
+    change = relative_change(weights_before.get(path), weights_after.get(path))
+    rows.append(_row(path, leaves_before.get(path), leaves_after.get(path), change))
   return Diff(before=before.name, after=after.name, rows=tuple(rows),
               totals=_totals(before, after))
 
 
+def _row(path: str, before: LeafSummary | None, after: LeafSummary | None,
+         change: float | None) -> dict[str, Any]:
+  row: dict[str, Any] = dict.fromkeys(("path", "kind_before", "kind", "packed_before",
+                                       "packed_bytes", "ratio", "sparsity_before", "sparsity"))
+  row |= {"path": path, "change": change}
+  if before is not None:
+    row |= {"kind_before": before.kind, "packed_before": before.packed_bytes,
+            "sparsity_before": before.sparsity}
+  if after is not None:
+    row |= {"kind": after.kind, "packed_bytes": after.packed_bytes, "sparsity": after.sparsity}
+  # No ratio where a leaf is in one of them only, where nothing is known, or to nothing.
+  if row["packed_before"] and row["packed_bytes"]:
+    row["ratio"] = row["packed_bytes"] / row["packed_before"]
+  return row
+
+
 def relative_change(before: Any, after: Any) -> float | None:
-  """Returns ‖after - before‖ / ‖before‖ of two arrays or leaves, or None.
+  """Returns ‖after - before‖ / ‖before‖ of two arrays or leaves.
+
+  Args:
+    before: array or leaf, or None.
+    after: likewise.
+
+  Returns:
+    The ratio; None where one is missing, where shapes differ, or where it is not finite.
 
   Example:
     >>> import numpy as np
@@ -89,14 +110,22 @@ def relative_change(before: Any, after: Any) -> float | None:
   """
   if before is None or after is None or np.shape(before) != np.shape(after):
     return None
-  a, b = (np.asarray(dense_of(x)).astype(np.float64) for x in (before, after))
-  moved, length = float(np.linalg.norm(b - a)), float(np.linalg.norm(a))
+  old, new = (np.asarray(dense_of(x)).astype(np.float64) for x in (before, after))
+  moved, length = float(np.linalg.norm(new - old)), float(np.linalg.norm(old))
   if moved == 0:
-    return 0.0
-  return moved / length if length and np.isfinite(moved / length) else None
+    return 0.0  # also of zeros that stayed
+  if length == 0 or not np.isfinite(moved / length):
+    return None
+  return moved / length
 
 
 def _totals(before: Inspection, after: Inspection) -> dict[str, tuple[Any, Any]]:
-  sides = [found.totals | {k: v for k, v in (found.stage.numbers if found.stage else {}).items()
-                           if "accuracy" in k} for found in (before, after)]
-  return {k: (sides[0].get(k), sides[1].get(k)) for k in dict.fromkeys([*sides[0], *sides[1]])}
+  old, new = _measures(before), _measures(after)
+  return {name: (old.get(name), new.get(name)) for name in dict.fromkeys([*old, *new])}
+
+
+def _measures(found: Inspection) -> dict[str, float | None]:
+  """Returns sizes and sparsity of the leaves, and the accuracies of their stage."""
+  numbers = found.stage.numbers if found.stage else {}
+  accuracies = {name: value for name, value in numbers.items() if "accuracy" in name}
+  return found.totals | accuracies

@@ -28,18 +28,32 @@ def document(found: Inspection, rows: Sequence[columns.Row] | None = None,
   made = {"path": str(found.path), "name": found.name, "what": found.what,
           "failures": list(found.failures), "lineage": [_stage(s) for s in found.lineage]}
   if found.what == "workdir":
-    chosen = None if rows is None else list(rows)
-    made["stages"] = [
-        document(s, None if chosen is None else [
-            {k: v for k, v in r.items() if k != "stage"} for r in chosen if r["stage"] == s.name])
-        for s in found.stages]
+    made["stages"] = [document(stage, _rows_of(stage, rows)) for stage in found.stages]
   else:
     leaves = columns.leaf_rows(found) if rows is None else rows
     made |= {"leaves": list(leaves), "totals": found.totals, "metadata": found.metadata}
-  if diff:
-    made["diff"] = {"before": diff.before, "after": diff.after, "leaves": list(diff.rows),
-                    "totals": {k: {"before": a, "after": b} for k, (a, b) in diff.totals.items()}}
+  if diff is not None:
+    made["diff"] = _diff(diff)
   return plain(made)
+
+
+def _rows_of(stage: Inspection, rows: Sequence[columns.Row] | None) -> list[columns.Row] | None:
+  """Returns the rows that are a stage's, without its name."""
+  if rows is None:
+    return None
+  own = []
+  # The document says by its place which stage a row is of.
+  for row in rows:
+    if row["stage"] == stage.name:
+      own.append({name: value for name, value in row.items() if name != "stage"})
+  return own
+
+
+def _diff(diff: Diff) -> dict[str, Any]:
+  totals = {name: {"before": before, "after": after}
+            for name, (before, after) in diff.totals.items()}
+  return {"before": diff.before, "after": diff.after, "leaves": list(diff.rows),
+          "totals": totals}
 
 
 def _stage(stage: Stage) -> dict[str, Any]:
@@ -49,16 +63,22 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-  """Returns a value of what JSON knows: NaN and infinities become null.
+  """Returns a value made of what JSON knows.
+
+  Args:
+    value: nested dicts, lists, tuples and plain values.
+
+  Returns:
+    Dicts, lists and plain values; NaN and infinities, which JSON has no words for, are None.
 
   Example:
     >>> plain({"loss": (1.0, float("nan"))})
     {'loss': [1.0, None]}
   """
   if isinstance(value, Mapping):
-    return {str(k): plain(v) for k, v in value.items()}
+    return {str(key): plain(item) for key, item in value.items()}
   if isinstance(value, list | tuple):
-    return [plain(v) for v in value]
+    return [plain(item) for item in value]
   if isinstance(value, float) and not math.isfinite(value):
     return None
   return value

@@ -43,8 +43,8 @@ class Stage:
   @property
   def numbers(self) -> dict[str, float]:
     """Those of its metrics that are single numbers."""
-    return {k: v for k, v in (self.metrics or {}).items()
-            if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {name: value for name, value in (self.metrics or {}).items()
+            if isinstance(value, int | float) and not isinstance(value, bool)}
 
   @property
   def artifact_bytes(self) -> int | None:
@@ -53,7 +53,14 @@ class Stage:
 
 
 def is_stage(directory: Path) -> bool:
-  """Returns whether a directory is a stage's."""
+  """Tells whether a directory is a stage's.
+
+  Args:
+    directory: any path.
+
+  Returns:
+    True where there is a `stage.json`.
+  """
   return (directory / "stage.json").is_file()
 
 
@@ -80,11 +87,15 @@ def read_stage(directory: Path) -> Stage:
   complete = (directory / "metrics.json").exists()
   metrics = _json(directory / "metrics.json", problems) if complete else None
   artifacts = sorted(directory.glob("*.cjx"))
-  text = lambda key: str(known.get(key) or "")
-  return Stage(directory=directory, name=text("name") or directory.name,
-               parent=text("parent") or None, spec=known.get("spec") or {}, data=text("data"),
-               version=text("version"), metrics=metrics, problems=tuple(problems),
-               artifact=artifacts[0] if artifacts else None)
+  return Stage(directory=directory, name=_text(known, "name") or directory.name,
+               parent=_text(known, "parent") or None, spec=known.get("spec") or {},
+               data=_text(known, "data"), version=_text(known, "version"), metrics=metrics,
+               artifact=artifacts[0] if artifacts else None, problems=tuple(problems))
+
+
+def _text(known: Mapping[str, Any], key: str) -> str:
+  # A root's parent is null, and an old or damaged file may hold anything.
+  return str(known.get(key) or "")
 
 
 def _json(file: Path, problems: list[str]) -> dict[str, Any] | None:
@@ -105,21 +116,34 @@ def ancestors(stage: Stage, known: Mapping[str, Stage] | None = None) -> tuple[S
   Args:
     stage: the last one.
     known: {id: stage} of those that are read already; None reads them.
+
+  Returns:
+    The stages, the one that was given last.
   """
   chain = [stage]
-  while chain[0].parent and chain[0].parent not in {s.id for s in chain}:
-    directory = stage.directory.parent / chain[0].parent
+  seen = {stage.id}
+  # Damaged files may name stages in a circle.
+  while (name := chain[0].parent) and name not in seen:
+    directory = stage.directory.parent / name
     if known is None and is_stage(directory):
-      chain.insert(0, read_stage(directory))
-    elif known and chain[0].parent in known:
-      chain.insert(0, known[chain[0].parent])
+      found = read_stage(directory)
+    elif known and name in known:
+      found = known[name]
     else:
       break
+    chain.insert(0, found)
+    seen.add(found.id)
   return tuple(chain)
 
 
 def depth_first(stages: Iterable[Stage]) -> list[tuple[int, Stage]]:
-  """Returns every stage with its depth, each after its parent; one without is a root.
+  """Returns every stage with its depth, each after its parent.
+
+  Args:
+    stages: any; one whose parent is not among them is a root.
+
+  Returns:
+    (depth, stage); a root's depth is 0.
 
   Example:
     >>> made = [Stage(directory=Path(n), name=n, parent=p)
@@ -127,18 +151,52 @@ def depth_first(stages: Iterable[Stage]) -> list[tuple[int, Stage]]:
     >>> [(depth, stage.name) for depth, stage in depth_first(made)]
     [(0, 'a'), (1, 'b'), (2, 'c')]
   """
-  by_id = {s.id: s for s in stages}
+  by_id = {stage.id: stage for stage in stages}
   children: dict[str | None, list[Stage]] = {}
   for stage in by_id.values():
-    known = stage.parent if stage.parent in by_id else None
-    children.setdefault(known, []).append(stage)
+    parent = stage.parent if stage.parent in by_id else None
+    children.setdefault(parent, []).append(stage)
   found: dict[str, tuple[int, Stage]] = {}
-  # Damaged files may name stages in a circle; then some have no root.
+  # Damaged files may name stages in a circle; those have no root, and any one of them is as
+  # good a start as another.
   for root in [*children.get(None, []), *by_id.values()]:
     todo = [(0, root)]
     while todo:
       depth, stage = todo.pop()
       if stage.id not in found:
         found[stage.id] = (depth, stage)
-        todo += [(depth + 1, s) for s in reversed(children.get(stage.id, []))]
+        todo += [(depth + 1, child) for child in reversed(children.get(stage.id, []))]
   return list(found.values())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Branch:
+  """A stage, and the branches that grow from it."""
+
+  stage: Stage
+  children: list[Branch] = dataclasses.field(default_factory=list)
+
+
+def nested(stages: Iterable[Stage]) -> list[Branch]:
+  """Returns the roots among some stages, with all that grows from them.
+
+  Args:
+    stages: any; one whose parent is not among them is a root.
+
+  Returns:
+    One branch per root.
+
+  Example:
+    >>> made = [Stage(directory=Path(n), name=n, parent=p) for n, p in (("a", None), ("b", "a"))]
+    >>> root = nested(made)[0]
+    >>> root.stage.name, [branch.stage.name for branch in root.children]
+    ('a', ['b'])
+  """
+  roots: list[Branch] = []
+  path: list[Branch] = []  # from a root to the last stage
+  for depth, stage in depth_first(stages):
+    branch = Branch(stage=stage)
+    siblings = path[depth - 1].children if depth > 0 else roots
+    siblings.append(branch)
+    path = [*path[:depth], branch]
+  return roots

@@ -1,140 +1,155 @@
-"""Pieces of a self-contained HTML page: its frame, sortable tables, facts, trees."""
+"""From values to a self-contained HTML page: templates, and what tables in them show."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import html
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from compress_jax.extras import need
 from compress_jax.inspect import columns
-from compress_jax.inspect.lineage import Stage, depth_first
-
-escape = html.escape
-# The browser itself is told to fetch nothing.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-@functools.cache
-def asset(name: str) -> str:
-  """Returns a file that lies beside this one."""
-  return resources.files(__package__).joinpath(name).read_text("utf-8")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+  """One cell of a table.
 
-
-def document(title: str, *body: str) -> str:
-  """Returns a page that needs no other file.
-
-  Args:
-    title: of the window.
-    *body: HTML.
-
-  Example:
-    >>> document("a & b", "<h1>a</h1>").startswith("<!doctype html>")
-    True
+  Attributes:
+    order: what the cell is sorted by, as JSON.
+    text: what is shown.
+    link: the address that it leads to, or None.
   """
-  return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-          f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-          '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-          f"<title>{escape(title)}</title>\n<style>\n{asset('page.css')}</style>\n</head>\n<body>\n"
-          + "\n".join(part for part in body if part)
-          + f"\n<script>\n{asset('page.js')}</script>\n</body>\n</html>\n")
+
+  order: str
+  text: str
+  link: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+  """One column of a table.
+
+  Attributes:
+    field: its name, that `#sort=` takes.
+    heading: its name for people.
+    help: what it says of itself under the pointer, or None.
+    numbers: whether it holds numbers, which stand on the right.
+  """
+
+  field: str
+  heading: str
+  help: str | None
+  numbers: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+  """A table that a click on a heading sorts.
+
+  Attributes:
+    name: for screen readers.
+    columns: the first one names the row.
+    rows: one cell per column.
+    small: whether it is only as wide as it must be.
+  """
+
+  name: str
+  columns: tuple[Column, ...]
+  rows: tuple[tuple[Cell, ...], ...]
+  small: bool = False
 
 
 def table(name: str, rows: Sequence[columns.Row], fields: Sequence[str], *,
-          link: Callable[[str, columns.Row], str | None] = lambda field, row: None,
-          small: bool = False) -> str:
-  """Returns a table that a click on a heading sorts.
+          link: Callable[[str, columns.Row], str | None] | None = None,
+          small: bool = False) -> Table:
+  """Returns what a table of a page shows.
 
   Args:
-    name: of the table, for those who hear the page.
+    name: of the table, for screen readers.
     rows: {field: value}.
     fields: the columns; the first one names the row.
     link: the address that a field of a row leads to, or None.
     small: whether it is only as wide as it must be.
 
   Returns:
-    HTML.
+    The table, for the macro `table` of `parts.html.j2`.
 
   Example:
-    >>> '<th scope="row" data-value="&quot;w&quot;">w</th>' in table("t", [{"path": "w"}], ["path"])
-    True
+    >>> made = table("leaves", [{"path": "w", "sparsity": 0.5}], ["path", "sparsity"])
+    >>> [cell.text for cell in made.rows[0]], made.columns[1].numbers
+    (['w', '50.0 %'], True)
   """
-  right = {f for f in fields if any(isinstance(row.get(f), int | float) for row in rows)}
-  head = "".join(_heading(f, f in right) for f in fields)
-  lines = []
-  for row in rows:
-    cells = []
-    for field in fields:
-      tag, scope = ("th", ' scope="row"') if field == fields[0] else ("td", "")
-      value = escape(json.dumps(columns.key(row.get(field))))
-      css = ' class="n"' if field in right else ""
-      shown, address = escape(columns.text(field, row)), link(field, row)
-      shown = f'<a href="{escape(address)}">{shown}</a>' if address else shown
-      cells.append(f'<{tag}{scope}{css} data-value="{value}">{shown}</{tag}>')
-    lines.append(f"<tr>{''.join(cells)}</tr>")
-  # Reached by keyboard, because it may scroll.
-  return (f'<div class="wide{" small" * small}" tabindex="0" role="region" '
-          f'aria-label="{escape(name)}"><table class="sortable">\n'
-          f"<thead><tr>{head}</tr></thead>\n<tbody>\n"
-          + "\n".join(lines) + "\n</tbody></table></div>")
+  return Table(name=name, columns=tuple(_column(field, rows) for field in fields),
+               rows=tuple(_cells(row, fields, link) for row in rows), small=small)
 
 
-def _heading(field: str, right: bool) -> str:
-  css = ' class="n"' if right else ""
-  hint = f' title="{escape(columns.HELP[field])}"' if field in columns.HELP else ""
-  return (f'<th scope="col"{css} data-field="{escape(field)}" aria-sort="none">'
-          f'<button type="button"{hint}>{escape(columns.heading(field))}</button></th>')
+def _column(field: str, rows: Sequence[columns.Row]) -> Column:
+  return Column(field=field, heading=columns.heading(field), help=columns.HELP.get(field),
+                numbers=columns.holds_numbers(field, rows))
 
 
-def facts(pairs: Mapping[str, str]) -> str:
-  """Returns a row of named numbers.
+def _cells(row: columns.Row, fields: Sequence[str],
+           link: Callable[[str, columns.Row], str | None] | None) -> tuple[Cell, ...]:
+  cells = []
+  for field in fields:
+    # JSON keeps numbers apart from texts, which the page's script sorts the other way round.
+    order = json.dumps(columns.key(row.get(field)))
+    address = link(field, row) if link is not None else None
+    cells.append(Cell(order=order, text=columns.text(field, row), link=address))
+  return tuple(cells)
 
-  Example:
-    >>> facts({"bits": "8"})
-    '<dl class="facts"><div><dt>bits</dt><dd>8</dd></div></dl>'
-  """
-  inner = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs.items())
-  return f'<dl class="facts">{inner}</dl>'
 
-
-def tree(stages: Iterable[Stage], about: Callable[[Stage], str]) -> str:
-  """Returns stages as a tree of nested lists.
+@functools.cache
+def environment(folder: Path | None = None) -> Any:
+  """Returns what makes pages from templates.
 
   Args:
-    stages: any; a stage whose parent is not among them is a root.
-    about: the HTML that stands for a stage.
+    folder: of more templates, which may extend and import the ones here; or None.
+
+  Returns:
+    A `jinja2.Environment` that escapes all that it is given.
+
+  Raises:
+    ImportError: Jinja2 is not installed.
+  """
+  # Only here, so that the terminal's output needs no more than the library does.
+  jinja2 = need("jinja2", "html")
+  loaders = [jinja2.PackageLoader(__package__)]
+  if folder is not None:
+    loaders.append(jinja2.FileSystemLoader(folder))
+  # By the name's end Jinja2 would escape only *.html, and ours end in .j2.
+  made = jinja2.Environment(loader=jinja2.ChoiceLoader(loaders), autoescape=True,
+                            undefined=jinja2.StrictUndefined, trim_blocks=True,
+                            lstrip_blocks=True, keep_trailing_newline=True)
+  made.filters["indented"] = _indented
+  return made
+
+
+def _indented(value: Any) -> str:
+  """Returns a value as JSON that people read."""
+  return json.dumps(value, indent=1, sort_keys=True, default=str)
+
+
+def render(template: str, folder: Path | None = None, **values: Any) -> str:
+  """Returns a page that needs no other file.
+
+  Args:
+    template: the name of a file in `templates/` or in the folder.
+    folder: of more templates, or None.
+    **values: what the template is about.
+
+  Returns:
+    HTML.
+
+  Raises:
+    ImportError: Jinja2 is not installed.
 
   Example:
-    >>> from pathlib import Path
-    >>> made = [Stage(directory=Path(n), name=n, parent=p) for n, p in (("a", None), ("b", "a"))]
-    >>> tree(made, lambda stage: stage.name)
-    '<ul class="tree"><li>a<ul><li>b</li></ul></li></ul>'
+    >>> made = render("base.html.j2", title="a & b")
+    >>> made.startswith("<!doctype html>"), "<title>a &amp; b</title>" in made
+    (True, True)
   """
-  out, depth = ['<ul class="tree">'], -1
-  for new, stage in depth_first(stages):
-    if new > depth:
-      out.append("<ul>" * (depth >= 0))
-    else:
-      out.append("</li>" + "</ul></li>" * (depth - new))
-    out.append(f"<li>{about(stage)}")
-    depth = new
-  return "".join(out) + "</li>" * (depth >= 0) + "</ul></li>" * max(depth, 0) + "</ul>"
-
-
-def folded(title: str, inner: str, is_open: bool = False) -> str:
-  """Returns HTML behind a title that opens it."""
-  return f"<details{' open' * is_open}><summary>{escape(title)}</summary>{inner}</details>"
-
-
-def as_json(value: Any) -> str:
-  """Returns a value as indented JSON."""
-  return f"<pre>{escape(json.dumps(value, indent=1, sort_keys=True, default=str))}</pre>"
-
-
-def failures(found: Sequence[str]) -> str:
-  """Returns what is damaged, or nothing."""
-  lines = "".join(f"<li>{escape(line)}</li>" for line in found)
-  return f'<div class="wrong" role="alert"><strong>Damaged</strong><ul>{lines}</ul></div>' * bool(
-      found)
+  return environment(folder).get_template(template).render(**values)

@@ -63,17 +63,25 @@ class Inspection:
     """Sums over the leaves; gzip and artifact are of the whole model where known."""
     params = sum(leaf.params for leaf in self.leaves)
     nonzero = leaf_summary.total([leaf.nonzero for leaf in self.leaves])
-    found = {"params": params, "nonzero": nonzero,
-             "sparsity": 1 - nonzero / params if params and nonzero is not None else None}
+    found: dict[str, float | None] = {"params": params, "nonzero": nonzero, "sparsity": None}
+    if params and nonzero is not None:
+      found["sparsity"] = 1 - nonzero / params
     for field in ("dense_bytes", "nonzero_bytes", "packed_bytes", "gzip_bytes"):
       found[field] = leaf_summary.total([getattr(leaf, field) for leaf in self.leaves])
     numbers = self.stage.numbers if self.stage else {}
-    found = {k: numbers.get(k) if v is None else v for k, v in found.items()}
-    size = self.path.stat().st_size if self.what == "artifact" else (
-        self.stage and self.stage.artifact_bytes)
-    # Compressed together they take less than one by one.
-    return found | {"gzip_bytes": numbers.get("gzip_bytes", found["gzip_bytes"]),
-                    "artifact_bytes": size}
+    for field, value in found.items():
+      if value is None:
+        found[field] = numbers.get(field)
+    # Compressed together, arrays take less than one by one.
+    found["gzip_bytes"] = numbers.get("gzip_bytes", found["gzip_bytes"])
+    found["artifact_bytes"] = self._artifact_bytes
+    return found
+
+  @property
+  def _artifact_bytes(self) -> int | None:
+    if self.what == "artifact":
+      return self.path.stat().st_size
+    return self.stage.artifact_bytes if self.stage else None
 
 
 def read(path: str | os.PathLike[str], *,
@@ -88,7 +96,7 @@ def read(path: str | os.PathLike[str], *,
     The inspection.
 
   Raises:
-    InspectError: there is nothing of the kind; the message says what it may be.
+    InspectError: there is nothing of the kind; the message says what it must be.
 
   Example:
     >>> import tempfile, jax.numpy as jnp
@@ -101,7 +109,7 @@ def read(path: str | os.PathLike[str], *,
   """
   path = Path(os.path.abspath(path))  # without following links: names are shown
   if not path.exists():
-    raise InspectError(f"{path}: no such file or directory; it may be {KINDS}")
+    raise InspectError(f"{path}: no such file or directory; it must be {KINDS}")
   if path.is_file():
     return _artifact(path, progress)
   if is_stage(path):
@@ -130,7 +138,7 @@ def _loaded_artifact(path: Path, progress: artifact.Progress | None = None
   try:
     return artifact.load(path, progress=progress)
   except artifact.ArtifactError as error:
-    raise InspectError(f"{error}; a path may be {KINDS}") from None
+    raise InspectError(f"{error}; a path must be {KINDS}") from None
 
 
 def _stage(lineage: tuple[Stage, ...]) -> Inspection:
@@ -164,9 +172,13 @@ def _with_manifest(made: Inspection, path: Path) -> Inspection:
 
 
 def _workdir(path: Path) -> Inspection:
-  known = {p.name: read_stage(p) for p in sorted((path / "stages").iterdir()) if is_stage(p)}
-  stages = [_stage(ancestors(s, known)) for _, s in depth_first(known.values())]
-  failures = [f for s in stages for f in s.failures]
+  directories = sorted((path / "stages").iterdir())
+  # Each stage is read once, and is an ancestor of many.
+  known = {one.name: read_stage(one) for one in directories if is_stage(one)}
+  stages, failures = [], []
+  for _, stage in depth_first(known.values()):
+    stages.append(_stage(ancestors(stage, known)))
+    failures += stages[-1].failures
   return Inspection(path=path, what="workdir", stages=tuple(stages), failures=tuple(failures))
 
 
@@ -179,9 +191,10 @@ def _bare(path: Path) -> Inspection:
 
 
 def _hollow(entry: Any) -> Any:
+  """Returns an array of that shape and dtype that takes no memory."""
   # A plain number has neither.
   dtype, shape = getattr(entry, "dtype", "int64"), getattr(entry, "shape", ())
-  return np.broadcast_to(np.zeros((), dtype), shape)
+  return np.broadcast_to(np.zeros((), dtype), shape)  # one element, seen from everywhere
 
 
 def tree_of(found: Inspection) -> Any:
@@ -214,7 +227,14 @@ def _bare_tree(path: Path) -> Any:
 
 
 def parent(found: Inspection) -> Inspection | None:
-  """Returns the stage before the one that this is, or lies in; None where there is none."""
+  """Returns the stage before the one that this is, or lies in.
+
+  Args:
+    found: from `read`.
+
+  Returns:
+    Its inspection; None where there is none.
+  """
   return _stage(found.lineage[:-1]) if len(found.lineage) > 1 else None
 
 
@@ -223,7 +243,15 @@ def _arrays_of(found: Inspection) -> Path:
 
 
 def measured(found: Inspection, params: Any) -> Inspection:
-  """Returns the inspection with all that the weights tell, sizes by gzip too."""
+  """Returns the inspection with all that the weights tell, sizes by gzip too.
+
+  Args:
+    found: from `read`.
+    params: its tree, from `tree_of`.
+
+  Returns:
+    The inspection with `leaves` complete.
+  """
   return dataclasses.replace(found, leaves=tuple(leaf_summary.summarize(params, gzip=True)))
 
 
@@ -238,27 +266,43 @@ def check(found: Inspection) -> Inspection:
   """
   if found.what == "workdir":
     stages = tuple(map(check, found.stages))
-    failures = tuple(f"{s.path.name}: {f}" for s in stages for f in s.failures)
-    return dataclasses.replace(found, stages=stages, failures=failures)
+    failures = []
+    for stage in stages:
+      failures += [f"{stage.path.name}: {failure}" for failure in stage.failures]
+    return dataclasses.replace(found, stages=stages, failures=tuple(failures))
   return dataclasses.replace(found, failures=tuple(_failures(found)))
 
 
 def _failures(found: Inspection) -> list[str]:
-  problems = list(found.stage.problems) if found.what == "stage" and found.stage else []
   if found.what == "orbax":
-    try:
-      unread = orbax_arrays.load_each(found.path)[1]
-      return [f"{name} cannot be read ({why})" for name, why in unread.items()]
-    except ValueError as error:
-      return [f"{found.path}: {error}"]
-  if found.what == "stage" and found.stage and found.stage.artifact:
-    try:
-      artifact.load(found.stage.artifact)
-    except artifact.ArtifactError as error:
-      problems.append(str(error))
-  if found.what == "artifact" or (not found.leaves and not found.failures):
+    return _unread(found.path)
+  problems = []
+  if found.what == "stage" and found.stage:
+    problems += found.stage.problems
+    problems += _artifact_problems(found.stage)
+  if found.what == "artifact":
     return problems  # an artifact is checked whenever it is read
+  if not found.leaves and not found.failures:
+    return problems  # a stage that has no checkpoint yet
   try:
     return problems + checkpoint.check(_arrays_of(found))
   except checkpoint.CheckpointError as error:
     return [*problems, str(error)]
+
+
+def _unread(path: Path) -> list[str]:
+  try:
+    unread = orbax_arrays.load_each(path)[1]
+  except ValueError as error:
+    return [f"{path}: {error}"]
+  return [f"{name} cannot be read ({why})" for name, why in unread.items()]
+
+
+def _artifact_problems(stage: Stage) -> list[str]:
+  if stage.artifact is None:
+    return []
+  try:
+    artifact.load(stage.artifact)
+  except artifact.ArtifactError as error:
+    return [str(error)]
+  return []

@@ -10,10 +10,12 @@ from typing import Any
 
 from compress_jax.inspect import columns
 from compress_jax.inspect.diff import Diff
-from compress_jax.inspect.lineage import Stage, depth_first
+from compress_jax.inspect.lineage import depth_first
 from compress_jax.inspect.reader import Inspection
 
 Cells = Sequence[Sequence[str]]
+_KINDS = {"stage": "a stage", "checkpoint": "a checkpoint", "artifact": "a deployable file",
+          "orbax": "an Orbax checkpoint without a manifest (--html or --check reads its weights)"}
 
 
 def show(found: Inspection, leaves: Sequence[columns.Row], stages: Sequence[columns.Row],
@@ -27,19 +29,13 @@ def show(found: Inspection, leaves: Sequence[columns.Row], stages: Sequence[colu
     diff: what is compared, or None.
   """
   say(f"{found.name}: {_sentence(found)}")
-  if diff:
+  if diff is not None:
     _show_diff(diff)
   elif leaves:
-    first = ("stage", *columns.LEAF) if found.what == "workdir" else columns.LEAF
-    table("leaves", leaves, [f for f in first if f in columns.fields_of(leaves, first)])
-    _show_totals(found)
+    _show_leaves(found, leaves)
   if stages:
     table("stages", stages, columns.fields_of(stages, columns.STAGE))
-  lineage = [s.stage for s in found.stages if s.stage] or list(found.lineage)
-  if lineage:
-    say("lineage")
-    for depth, stage in depth_first(lineage):
-      say("\n".join(_about(stage, "  " * depth, full=found.what != "workdir")))
+  _show_lineage(found)
   for failure in found.failures:
     say(f"damaged: {failure}")
 
@@ -47,46 +43,75 @@ def show(found: Inspection, leaves: Sequence[columns.Row], stages: Sequence[colu
 def _sentence(found: Inspection) -> str:
   if found.what == "workdir":
     return f"a workdir of {len(found.stages)} stages"
-  kinds = {"stage": "a stage", "checkpoint": "a checkpoint", "artifact": "a deployable file",
-           "orbax": "an Orbax checkpoint without a manifest (--html or --check reads its weights)"}
-  running = found.what == "stage" and found.stage and found.stage.metrics is None
-  return f"{kinds[found.what]} of {len(found.leaves)} leaves{', not complete' * bool(running)}"
+  sentence = f"{_KINDS[found.what]} of {len(found.leaves)} leaves"
+  if found.what == "stage" and found.stage and found.stage.metrics is None:
+    sentence += ", not complete"
+  return sentence
 
 
-def _about(stage: Stage, indent: str, full: bool) -> list[str]:
-  lines = [f"{indent}{stage.id}  {', '.join(columns.key_numbers(stage))}"]
-  if full:
-    numbers = (f"{columns.heading(k)} {columns.number(k, v)}" for k, v in stage.numbers.items())
-    lines += [f"{indent}  metrics  {', '.join(numbers)}",
-              f"{indent}  spec  {json.dumps(stage.spec, sort_keys=True)}"]
-  return lines
+def _show_leaves(found: Inspection, leaves: Sequence[columns.Row]) -> None:
+  first = ("stage", *columns.LEAF) if found.what == "workdir" else columns.LEAF
+  known = columns.fields_of(leaves, first)
+  table("leaves", leaves, [field for field in first if field in known])
+  if not found.leaves:  # a workdir's totals are in the table of its stages
+    return
+  totals = {name: value for name, value in found.totals.items() if value is not None}
+  texts = [f"{columns.heading(name)} {columns.text(name, totals)}" for name in totals]
+  say("total  " + "  ".join(texts))
 
 
-def _show_totals(found: Inspection) -> None:
-  shown = {k: v for k, v in found.totals.items() if v is not None} if found.leaves else {}
-  if shown:
-    say("total  " + "  ".join(f"{columns.heading(k)} {columns.text(k, shown)}" for k in shown))
+def _show_lineage(found: Inspection) -> None:
+  """Prints the stages as a tree; their specifications only where they are few."""
+  if found.what == "workdir":
+    stages = [inspection.stage for inspection in found.stages if inspection.stage]
+  else:
+    stages = list(found.lineage)
+  if not stages:
+    return
+  say("lineage")
+  for depth, stage in depth_first(stages):
+    indent = "  " * depth
+    say(f"{indent}{stage.id}  {', '.join(columns.key_numbers(stage))}")
+    if found.what != "workdir":
+      numbers = [f"{columns.heading(name)} {columns.number(name, value)}"
+                 for name, value in stage.numbers.items()]
+      say(f"{indent}  metrics  {', '.join(numbers)}")
+      say(f"{indent}  spec  {json.dumps(stage.spec, sort_keys=True)}")
 
 
 def _show_diff(diff: Diff) -> None:
   table(f"{diff.before} → {diff.after}", diff.rows, columns.fields_of(diff.rows, columns.DIFF))
-  rows = [{"total": columns.heading(k), "before": columns.text(k, {k: a}),
-           "after": columns.text(k, {k: b})} for k, (a, b) in diff.totals.items()]
-  table("totals", rows, ("total", "before", "after"))
+  table("totals", columns.total_rows(diff.totals), columns.TOTAL)
 
 
 def table(title: str, rows: Sequence[columns.Row], fields: Sequence[str]) -> None:
-  """Prints rows under headings."""
-  cells = [[columns.text(f, row) for f in fields] for row in rows]
-  right = [any(isinstance(row.get(f), int | float) for row in rows) for f in fields]
-  headings = [columns.heading(f) for f in fields]
-  if not (sys.stdout.isatty() and _rich_table(title, headings, cells, right)):
-    say(title)
-    say(plain_table(headings, cells, right))
+  """Prints rows under headings, through rich on a terminal where that is installed.
+
+  Args:
+    title: above the table.
+    rows: {field: value}.
+    fields: the columns.
+  """
+  cells = [[columns.text(field, row) for field in fields] for row in rows]
+  right = [columns.holds_numbers(field, rows) for field in fields]
+  headings = [columns.heading(field) for field in fields]
+  # Into a pipe, spaces are easier to read by programs than rich's frames.
+  if sys.stdout.isatty() and _rich_table(title, headings, cells, right):
+    return
+  say(title)
+  say(plain_table(headings, cells, right))
 
 
 def plain_table(headings: Sequence[str], cells: Cells, right: Sequence[bool]) -> str:
   """Returns columns aligned with spaces.
+
+  Args:
+    headings: one per column.
+    cells: one line per row, one text per column.
+    right: which columns are aligned on the right.
+
+  Returns:
+    Lines, without spaces at their ends.
 
   Example:
     >>> print(plain_table(["path", "bits"], [["stem/kernel", "8"]], [False, True]))
@@ -94,10 +119,15 @@ def plain_table(headings: Sequence[str], cells: Cells, right: Sequence[bool]) ->
     stem/kernel     8
   """
   every = [headings, *cells]
-  widths = [max(len(line[i]) for line in every) for i in range(len(headings))]
-  return "\n".join("  ".join(
-      cell.rjust(w) if r else cell.ljust(w)
-      for cell, w, r in zip(line, widths, right, strict=True)).rstrip() for line in every)
+  widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+  return "\n".join(_plain_line(line, widths, right) for line in every)
+
+
+def _plain_line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+  padded = []
+  for cell, width, is_right in zip(cells, widths, right, strict=True):
+    padded.append(cell.rjust(width) if is_right else cell.ljust(width))
+  return "  ".join(padded).rstrip()
 
 
 @contextlib.contextmanager
@@ -110,16 +140,25 @@ def bar(label: str) -> Iterator[Callable[[int, int], object]]:
   Yields:
     A function of what is done and of all there is, to call on the way.
   """
+  # rich is no dependency of the library, and nothing is lost without it but looks.
   try:
     from rich.console import Console
     from rich.progress import Progress
   except ImportError:
-    yield lambda done, total: None
+    yield _ignore
     return
   console = Console(stderr=True)
   with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
     task = progress.add_task(label, total=None)
-    yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    def advance(done: int, total: int) -> None:
+      progress.update(task, completed=done, total=total)
+
+    yield advance
+
+
+def _ignore(done: int, total: int) -> None:
+  """Draws nothing."""
 
 
 def _rich_table(title: str, headings: Sequence[str], cells: Cells, right: Sequence[bool]) -> bool:
@@ -140,5 +179,9 @@ def _rich_table(title: str, headings: Sequence[str], cells: Cells, right: Sequen
 
 
 def say(line: Any) -> None:
-  """Prints a line."""
+  """Prints a line at once, also into a pipe.
+
+  Args:
+    line: what to print.
+  """
   print(line, flush=True)

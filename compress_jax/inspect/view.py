@@ -1,25 +1,81 @@
-"""The page of an inspection."""
+"""The pages of an inspection: what the templates show."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from compress_jax import tree
-from compress_jax.inspect import columns, page, pictures, svg
+from compress_jax.inspect import charts, columns, page, pictures
 from compress_jax.inspect.diff import Diff
-from compress_jax.inspect.lineage import Stage
+from compress_jax.inspect.lineage import Stage, nested
 from compress_jax.inspect.reader import Inspection
 
-escape = page.escape
-Links = dict[str, dict[str, str]]
+_KINDS = {"stage": "Stage", "checkpoint": "Checkpoint", "artifact": "Deployable file",
+          "orbax": "Orbax checkpoint without a manifest"}
+# A mask is drawn as large as fits into these pixels, at whole pixels per weight.
+_MASK_WIDTH, _MASK_HEIGHT, _MASK_ZOOM = 300, 160, 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mask:
+  """A picture of what is kept.
+
+  Attributes:
+    source: the address that holds it.
+    width: in pixels of the page.
+    height: likewise.
+    text: what it shows.
+  """
+
+  source: str
+  width: int
+  height: int
+  text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Card:
+  """What the weights of one leaf look like.
+
+  Attributes:
+    path: of the leaf.
+    kind: what it is.
+    shape: as people read it.
+    histogram: SVG, or None where all are zeros.
+    zeros: fractions of exact zeros, before and after.
+    masks: pictures of what is kept.
+  """
+
+  path: str
+  kind: str
+  shape: str
+  histogram: str | None
+  zeros: str
+  masks: tuple[Mask, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+  """What the weights of a tree look like.
+
+  Attributes:
+    before: the name of what they are compared with, or None.
+    matrices: one card per leaf of two or more axes.
+    vectors: one card per other leaf.
+  """
+
+  before: str | None
+  matrices: tuple[Card, ...]
+  vectors: tuple[Card, ...]
 
 
 def checkpoint_page(found: Inspection, leaves: Sequence[columns.Row], params: Any, *,
                     before: tuple[str, Any] | None = None, diff: Diff | None = None,
-                    link: Callable[[Stage], str | None] = lambda stage: None) -> str:
+                    link: Callable[[Stage], str | None] | None = None) -> str:
   """Returns the page of a stage, checkpoint or artifact.
 
   Args:
@@ -28,22 +84,28 @@ def checkpoint_page(found: Inspection, leaves: Sequence[columns.Row], params: An
     params: the tree; None shows no weights.
     before: the name and the tree of what the weights are compared with.
     diff: shown where there is one.
-    link: the address of a stage's page, or None.
+    link: gives the address of a stage's page, or None; None links no stage.
 
   Returns:
-    A document.
+    HTML.
+
+  Raises:
+    ImportError: Jinja2, pygal or Pillow is not installed.
   """
-  return page.document(
-      f"{found.name} – inspection",
-      f"<h1>{escape(found.name)}</h1>",
-      f'<p class="soft">{escape(_sentence(found))}</p>',
-      page.failures(found.failures),
-      page.facts({columns.heading(k): columns.text(k, found.totals)
-                  for k, v in found.totals.items() if v is not None}),
-      _lineage(found, link),
-      _diff(diff) if diff else "",
-      "<h2>Leaves</h2>" + _leaves(leaves) if leaves else "",
-      _weights(leaves, params, before) if params is not None else "")
+  stages = found.lineage
+  here = found.stage.id if found.stage else None
+  # A page does not lead to itself.
+  links: dict[str, str | None] = {stage.id: None for stage in stages}
+  if link is not None:
+    links |= {stage.id: link(stage) for stage in stages if stage.id != here}
+  return page.render(
+      "checkpoint.html.j2", title=f"{found.name} – inspection", name=found.name,
+      sentence=f"{_KINDS[found.what]} of {len(found.leaves)} leaves, {found.path}",
+      failures=found.failures, totals=_facts(found), lineage=nested(stages),
+      numbers=key_numbers(stages), links=links, here=here,
+      diff=_diff(diff) if diff else None,
+      leaves=_leaf_table(leaves) if leaves else None,
+      weights=_weights(leaves, params, before) if params is not None else None)
 
 
 def workdir_page(found: Inspection, stages: Sequence[columns.Row],
@@ -56,103 +118,91 @@ def workdir_page(found: Inspection, stages: Sequence[columns.Row],
     leaves: rows to show, with `stage`.
 
   Returns:
-    A document, made of metadata only.
+    HTML, made of metadata only.
+
+  Raises:
+    ImportError: Jinja2 is not installed.
   """
   tables = []
-  for stage in found.stages:
-    rows = [r for r in leaves if r["stage"] == stage.name]
+  for inspection in found.stages:
+    rows = [row for row in leaves if row["stage"] == inspection.name]
     if rows:
-      tables.append(page.folded(f"{stage.name}: {len(rows)} leaves", _leaves(rows)))
-  return page.document(
-      f"{found.name} – inspection", f"<h1>{escape(found.name)}</h1>",
-      f'<p class="soft">{len(found.stages)} stages in {escape(str(found.path))}. Inspect one of '
-      "them for its weights and masks.</p>", page.failures(found.failures),
-      "<h2>Stages</h2>", page.table("stages", stages, columns.fields_of(stages, columns.STAGE)),
-      "<h2>Lineage</h2>", page.tree([s.stage for s in found.stages if s.stage], about_stage),
-      "<h2>Leaves</h2>", *tables)
+      tables.append((f"{inspection.name}: {len(rows)} leaves", _leaf_table(rows)))
+  known = [inspection.stage for inspection in found.stages if inspection.stage]
+  fields = columns.fields_of(stages, columns.STAGE)
+  return page.render(
+      "workdir.html.j2", title=f"{found.name} – inspection", name=found.name, path=found.path,
+      count=len(found.stages), failures=found.failures,
+      stages=page.table("stages", stages, fields), lineage=nested(known),
+      numbers=key_numbers(known), tables=tables)
 
 
-def about_stage(stage: Stage, address: str | None = None, here: bool = False) -> str:
-  """Returns a stage in a tree: its name, its numbers, and its specification behind a click."""
-  name = f'<a href="{escape(address)}">{escape(stage.name)}</a>' if address else (
-      f'<span class="{"here" if here else "stage"}">{escape(stage.name)}</span>')
-  shown = ", ".join(columns.key_numbers(stage))
-  folded = page.folded("specification and metrics", page.as_json(
-      {"spec": stage.spec, "metrics": stage.metrics, "data": stage.data,
-       "version": stage.version, "directory": stage.id}))
-  return f'{name} <span class="soft">{escape(shown)}</span> {folded}'
+def key_numbers(stages: Sequence[Stage]) -> dict[str, list[str]]:
+  """Returns the few numbers that each stage in a tree is shown with.
+
+  Args:
+    stages: those in the tree.
+
+  Returns:
+    {id of a stage: texts}.
+  """
+  return {stage.id: columns.key_numbers(stage) for stage in stages}
 
 
-def _sentence(found: Inspection) -> str:
-  kind = {"stage": "Stage", "checkpoint": "Checkpoint", "artifact": "Deployable file",
-          "orbax": "Orbax checkpoint without a manifest"}[found.what]
-  return f"{kind} of {len(found.leaves)} leaves, {found.path}"
+def _facts(found: Inspection) -> dict[str, str]:
+  totals = found.totals
+  return {columns.heading(name): columns.text(name, totals)
+          for name, value in totals.items() if value is not None}
 
 
-def _leaves(rows: Sequence[columns.Row]) -> str:
+def _leaf_table(rows: Sequence[columns.Row]) -> page.Table:
   shown = [f for f in columns.fields_of(rows, columns.LEAF) if f in columns.LEAF]
   return page.table("leaves", rows, shown)
 
 
-def _lineage(found: Inspection, link: Callable[[Stage], str | None]) -> str:
-  if not found.lineage:
-    return ""
-  about = lambda s: about_stage(s, None if s is found.stage else link(s), s is found.stage)
-  return "<h2>Lineage</h2>" + page.tree(found.lineage, about)
+def _diff(diff: Diff) -> dict[str, Any]:
+  totals = page.table("totals", columns.total_rows(diff.totals), columns.TOTAL, small=True)
+  fields = columns.fields_of(diff.rows, columns.DIFF)
+  return {"before": diff.before, "after": diff.after, "totals": totals,
+          "leaves": page.table("differences", diff.rows, fields)}
 
 
-def _diff(diff: Diff) -> str:
-  rows = [{"total": columns.heading(k), "before": columns.text(k, {k: a}),
-           "after": columns.text(k, {k: b})} for k, (a, b) in diff.totals.items()]
-  return (f"<h2>{escape(diff.before)} → {escape(diff.after)}</h2>"
-          + page.table("totals", rows, ("total", "before", "after"), small=True) + "<p></p>"
-          + page.table("differences", diff.rows, columns.fields_of(diff.rows, columns.DIFF)))
-
-
-def _weights(leaves: Sequence[columns.Row], params: Any, before: tuple[str, Any] | None) -> str:
-  """Returns a card a leaf: histograms and masks."""
-  name, old = before or (None, {})
-  after, earlier = (dict(tree.entries(t)[0]) for t in (params, old))
-  cards = {True: "", False: ""}  # of matrices and kernels; of vectors
+def _weights(leaves: Sequence[columns.Row], params: Any,
+             before: tuple[str, Any] | None) -> Weights:
+  name, old = before if before is not None else (None, {})
+  after = dict(tree.entries(params)[0])
+  earlier = dict(tree.entries(old)[0])
+  # Vectors are many and tell little: they are folded away.
+  matrices, vectors = [], []
   for row in leaves:
-    if row["path"] in after:
-      cards[len(row["shape"]) > 1] += _card(row, after[row["path"]], earlier.get(row["path"]))
-  vectors = page.folded("vectors and scalars", f'<div class="cards">{cards[False]}</div>',
-                        is_open=not cards[True]) if cards[False] else ""
-  key = '<span class="key" style="--key: var(--after)">these weights</span>'
-  if name:
-    key = f'<span class="key" style="--key: var(--before)">{escape(name)}</span> &ensp; {key}'
-  return (f'<h2>Weights</h2><p class="soft">{key} &ensp; Exact zeros are left out of the '
-          'histograms. In masks, white is kept, black is pruned; rows are inputs and columns '
-          f'outputs, or the other way round where that is wider.</p><div class="cards">'
-          f"{cards[True]}</div>{vectors}")
+    path = row["path"]
+    if path not in after:
+      continue
+    card = _card(row, after[path], earlier.get(path))
+    if len(row["shape"]) > 1:
+      matrices.append(card)
+    else:
+      vectors.append(card)
+  return Weights(before=name, matrices=tuple(matrices), vectors=tuple(vectors))
 
 
-def _card(row: columns.Row, x: Any, before: Any) -> str:
-  x = x if hasattr(x, "shape") else np.asarray(x)
+def _card(row: columns.Row, x: Any, before: Any) -> Card:
+  x = x if hasattr(x, "shape") else np.asarray(x)  # a tree may hold plain numbers
   path = columns.text("path", row)
-  return (f'<section class="card"><h3>{escape(path)}</h3><p class="soft">{escape(row["kind"])}, '
-          f'{escape(columns.text("shape", row))}</p>{_histogram(path, x, before)}'
-          f'{_masks(path, x)}</section>')
+  counted = pictures.histogram(before, x)
+  drawn, zeros = None, ""
+  if counted is not None:
+    label = f"histogram of {path}, from {counted.low:.3g} to {counted.high:.3g}"
+    drawn = charts.histogram(counted, label)
+    zeros = " → ".join(f"{100 * share:.1f} %" for share in counted.zeros if share is not None)
+  masks = [_mask(name, kept) for name, kept in pictures.masks_of(x).items()]
+  return Card(path=path, kind=row["kind"], shape=columns.text("shape", row), histogram=drawn,
+              zeros=zeros, masks=tuple(masks))
 
 
-def _histogram(path: str, x: Any, before: Any) -> str:
-  made = pictures.histogram(before, x)
-  if made is None:
-    return '<p class="soft">all zeros</p>'
-  zeros = " → ".join(f"{100 * z:.1f} %" for z in made.zeros if z is not None)
-  drawn = svg.histogram(made, f"histogram of {path}, from {made.low:.3g} to {made.high:.3g}")
-  return f"<figure>{drawn}<figcaption>zeros {zeros}</figcaption></figure>"
-
-
-def _masks(path: str, x: Any) -> str:
-  out = []
-  for name, kept in pictures.masks_of(x).items():
-    pixels = pictures.shrunk(kept)
-    height, width = pixels.shape
-    zoom = max(1, min(8, 300 // width, 160 // height))
-    text = f"{name}, {100 * kept.mean():.1f} % kept"
-    out.append(f'<figure><img class="mask" src="{pictures.data_uri(pixels)}" width="{width * zoom}"'
-               f' height="{height * zoom}" alt="{escape(f"{path}, {text}")}">'
-               f"<figcaption>{escape(text)}</figcaption></figure>")
-  return "".join(out)
+def _mask(name: str, kept: np.ndarray) -> Mask:
+  pixels = pictures.shrunk(kept)
+  height, width = pixels.shape
+  zoom = max(1, min(_MASK_ZOOM, _MASK_WIDTH // width, _MASK_HEIGHT // height))
+  return Mask(source=pictures.data_uri(pixels), width=width * zoom, height=height * zoom,
+              text=f"{name}, {100 * kept.mean():.1f} % kept")

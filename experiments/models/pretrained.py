@@ -14,7 +14,7 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from compress_jax.export.extras import need
+from compress_jax.extras import need
 from experiments.models import torch_file
 from experiments.models.resnet import ResNet
 from experiments.models.squeezenet import SqueezeNet

@@ -1,23 +1,27 @@
-"""`report.html`: a study on one page that needs no network, and a page an artifact beside it."""
+"""`report.html`: a study on one page that needs no network, and one page per artifact beside it."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
 from compress_jax import inspect
-from compress_jax.inspect import columns, page, svg, view
-from compress_jax.inspect.lineage import Stage, ancestors, read_stage
+from compress_jax.inspect import charts, columns, page, view
+from compress_jax.inspect.lineage import Stage, ancestors, nested, read_stage
 from compress_jax.io import files
 from experiments.training.progress import say
 
 Row = Mapping[str, Any]
+TEMPLATES = Path(__file__).parent / "templates"
 _COLUMNS = ("combo", "seed", "test_accuracy", "val_accuracy", "params", "nonzero_params",
             "sparsity", "dense_bytes", "nonzero_bytes", "gzip_bytes", "artifact_bytes",
             "reduction", "seconds", "artifact")
+_LONGEST_BAR = 8  # em
 
 
 def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: Mapping[str, Any],
@@ -26,49 +30,81 @@ def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: M
 
   Args:
     rows: of results.csv.
-    means: one a combination, over seeds (`report.means`).
+    means: one per combination, over seeds (`report.means`).
     workdir: the study's.
     config: the study's configuration.
     environment: what the results were made with.
+
+  Raises:
+    ImportError: Jinja2, pygal or Pillow is not installed.
   """
-  stages, many = _stages(rows, workdir), len({r["seed"] for r in rows}) > 1
+  stages = _stages(rows, workdir)
+  # First the pages, so that only those are linked that there are.
   _inspections(stages, workdir / "inspect")
-  text = page.document(
-      f"{workdir.name} – report", f"<h1>{page.escape(workdir.name)}</h1>", _about(rows),
-      "<h2>Results</h2>", _table(rows), _charts(means),
-      "<h2>Training</h2>", _curves(stages, many), "<h2>Stages</h2>", _tree(stages, many),
-      "<h2>Environment</h2>", page.facts({k: str(v) for k, v in environment.items()}),
-      "<h2>Configuration</h2>", page.as_json(config))
+  seeds = len({row["seed"] for row in rows})
+  trained, untrained = _curves(stages, seeds > 1)
+  text = page.render(
+      "report.html.j2", TEMPLATES, title=f"{workdir.name} – report", name=workdir.name,
+      combinations=len({row["combo"] for row in rows}),
+      seeds=f"{seeds} seeds" if seeds > 1 else "a single seed", many=seeds > 1,
+      results=_table(rows, workdir), charts=_charts(means, _links_of_combos(rows, workdir)),
+      trained=trained, untrained=untrained, **_tree(stages, workdir),
+      environment={name: str(value) for name, value in environment.items()}, config=config)
   files.write(workdir / "report.html", text)
 
 
 def _stages(rows: Sequence[Row], workdir: Path) -> list[Stage]:
   """Returns the stages that lead to the rows, each once."""
-  ends = [read_stage((workdir / row["artifact"]).parent) for row in rows]
-  return list({s.id: s for end in ends for s in ancestors(end)}.values())
+  found: dict[str, Stage] = {}
+  for row in rows:
+    end = read_stage((workdir / row["artifact"]).parent)
+    found |= {stage.id: stage for stage in ancestors(end)}
+  return list(found.values())
 
 
-def _about(rows: Sequence[Row]) -> str:
-  seeds = len({r["seed"] for r in rows})
-  return (f'<p class="soft">{len({r["combo"] for r in rows})} combinations, '
-          f"{f'{seeds} seeds' if seeds > 1 else 'a single seed'}. A click on a heading sorts; "
-          "a combination's name leads to the inspection of its artifact.</p>")
+def address(stage: Stage) -> str:
+  """Returns the link from one stage's inspection to another's.
+
+  Args:
+    stage: the other one.
+
+  Returns:
+    A relative address.
+  """
+  return urllib.parse.quote(f"{stage.id}.html")
 
 
-def address(stage: Stage, folder: str = "") -> str:
-  """Returns the link to a stage's inspection."""
-  return folder + urllib.parse.quote(f"{stage.id}.html")
+def _inspection_of(name: str, workdir: Path) -> str | None:
+  """Returns the link from the report to a stage's inspection, where there is one."""
+  file = Path("inspect") / f"{name}.html"
+  return urllib.parse.quote(file.as_posix()) if (workdir / file).exists() else None
 
 
-def _table(rows: Sequence[Row]) -> str:
-  shown = [{**r, "sparsity": _sparsity(r), "artifact": Path(r["artifact"]).name,
-            "at": Path(r["artifact"])} for r in rows]
+def _links_of_combos(rows: Sequence[Row], workdir: Path) -> dict[str, str | None]:
+  """Returns where each combination's point leads: to its artifact, if it is one only."""
+  artifacts: dict[str, list[Path]] = {}
+  for row in rows:
+    artifacts.setdefault(row["combo"], []).append(Path(row["artifact"]))
+  links: dict[str, str | None] = {}
+  for combo, paths in artifacts.items():
+    single = len(paths) == 1  # over several seeds a point is their mean
+    links[combo] = _inspection_of(paths[0].parent.name, workdir) if single else None
+  return links
+
+
+def _table(rows: Sequence[Row], workdir: Path) -> page.Table:
+  shown = []
+  for row in rows:
+    shown.append({**row, "sparsity": _sparsity(row), "artifact": Path(row["artifact"]).name,
+                  "at": Path(row["artifact"])})
   fields = [f for f in columns.fields_of(shown, _COLUMNS) if f in _COLUMNS]
 
   def link(field: str, row: Row) -> str | None:
     if field == "combo":
-      return "inspect/" + urllib.parse.quote(f"{row['at'].parent.name}.html")
-    return urllib.parse.quote(str(row["at"])) if field == "artifact" else None
+      return _inspection_of(row["at"].parent.name, workdir)
+    if field == "artifact":
+      return urllib.parse.quote(row["at"].as_posix())
+    return None
 
   return page.table("results", shown, fields, link=link)
 
@@ -77,108 +113,166 @@ def _sparsity(row: Row) -> float:
   return 1 - row["nonzero_params"] / max(1, row["params"])
 
 
-def _charts(means: Sequence[Row]) -> str:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chart:
+  """A scatter chart of the report.
+
+  Attributes:
+    title: over it.
+    drawing: SVG.
+    less_is_better: whether the best are on its left.
+  """
+
+  title: str
+  drawing: str
+  less_is_better: bool = False
+
+
+def _charts(means: Sequence[Row], links: Mapping[str, str | None]) -> list[Chart]:
   """Returns accuracy against what is saved, against size and against sparsity."""
-  names = [("saved, % of the base model's dense bytes (file size)", 1,
-            lambda r: 100 * r["reduction"], "Pareto front: accuracy against percent saved"),
-           ("deployable file, kB (logarithmic)", -1, lambda r: r["artifact_bytes"] / 1000,
-            "Accuracy against size"),
-           ("zeros among the parameters, %", 1, lambda r: 100 * _sparsity(r),
-            "Accuracy against sparsity")]
-  out = []
-  for label, sign, value, title in names:
-    places = [(value(r), 100 * r["test_accuracy"]) for r in means]
-    points = [svg.Point(x=x, y=y, name=r["combo"], best=_is_best(sign * x, y, [
-        (sign * a, b) for a, b in places])) for r, (x, y) in zip(means, places, strict=True)]
-    drawn = svg.scatter(points, x_label=label, y_label="test accuracy, %", label=title,
-                        log=sign < 0)
-    out.append(f"<h2>{page.escape(title)}</h2><figure class=\"chart\">{drawn}<figcaption>"
-               "Joined: those that no other one beats in both.</figcaption></figure>")
-  return "".join(out)
+  saved = [100 * row["reduction"] for row in means]
+  kilobytes = [row["artifact_bytes"] / 1000 for row in means]
+  zeros = [100 * _sparsity(row) for row in means]
+  return [
+      _chart("Pareto front: accuracy against percent saved", means, links, saved,
+             "saved, % of the base model's dense bytes (file size)"),
+      _chart("Accuracy against size", means, links, kilobytes,
+             "deployable file, kB (logarithmic)", less_is_better=True),
+      _chart("Accuracy against sparsity", means, links, zeros, "zeros among the parameters, %")]
 
 
-def _is_best(x: float, y: float, others: Iterable[tuple[float, float]]) -> bool:
-  """Returns whether no other point is as good in both and better in one."""
-  return not any(a >= x and b >= y and (a > x or b > y) for a, b in others)
+def _chart(title: str, means: Sequence[Row], links: Mapping[str, str | None],
+           values: Sequence[float], label: str, *, less_is_better: bool = False) -> Chart:
+  accuracies = [100 * row["test_accuracy"] for row in means]
+  gains = [-value for value in values] if less_is_better else values
+  places = list(zip(gains, accuracies, strict=True))
+  points = []
+  for row, value, place in zip(means, values, places, strict=True):
+    points.append(charts.Point(x=value, y=place[1], name=row["combo"],
+                               best=_is_best(place, places), link=links.get(row["combo"])))
+  # Sizes differ by orders of magnitude.
+  drawing = charts.scatter(points, x_label=label, y_label="test accuracy, %", label=title,
+                           log=less_is_better)
+  return Chart(title=title, drawing=drawing, less_is_better=less_is_better)
 
 
-def _curves(stages: Sequence[Stage], many: bool) -> str:
-  """Returns the training curves of every stage that trained, and names the others."""
-  cards, still = [], []
+def _is_best(place: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
+  """Tells whether no other place is as good in both and better in one."""
+  for other in others:
+    if other != place and other[0] >= place[0] and other[1] >= place[1]:
+      return False
+  return True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curves:
+  """How a stage trained.
+
+  Attributes:
+    title: its name, and how many epochs it took.
+    accuracy: SVG, of training and validation.
+    loss: SVG.
+  """
+
+  title: str
+  accuracy: str
+  loss: str
+
+
+def _curves(stages: Sequence[Stage], many: bool) -> tuple[list[Curves], list[str]]:
+  """Returns the curves of every stage that trained, and the names of the others."""
+  trained, untrained = [], []
   for stage in stages:
-    epochs = history(stage.metrics or {})
     name = f"{stage.name}, seed {stage.spec.get('seed')}" if many else stage.name
-    if not epochs:
-      still.append(name)
-      continue
-    title = f"{name}: {len(epochs)} epochs"
-    rounds = (stage.metrics or {}).get("rounds") or []
-    more = f" in {len(rounds)} rounds" * bool(rounds)
-    accuracy = [svg.Line(name=n, css=css, values=[_number(e.get(k)) for e in epochs])
-                for n, k, css in (("training accuracy", "accuracy", "train"),
-                                  ("validation accuracy", "val_accuracy", "held"))]
-    loss = svg.Line(name="loss", css="loss", values=[_number(e.get("loss")) for e in epochs])
-    cards.append(f'<section class="card"><h3>{page.escape(title + more)}</h3><figure>'
-                 f'{svg.lines(accuracy, f"accuracy of {name} by epoch")}</figure><figure>'
-                 f'{svg.lines([loss], f"loss of {name} by epoch")}</figure></section>')
-  key = "".join(f'<span class="key" style="--key: var(--{colour})">{name}</span> &ensp; '
-                for colour, name in (("after", "training accuracy"),
-                                     ("mark", "validation accuracy"), ("before", "loss")))
-  rest = f" Without training: {', '.join(still)}." if still else ""
-  return (f'<p class="soft">{key} By epoch; rounds of pruning one after the other.'
-          f'{page.escape(rest)}</p><div class="cards">{"".join(cards)}</div>')
+    metrics = stage.metrics or {}
+    epochs = history(metrics)
+    if epochs:
+      trained.append(_curves_of(name, epochs, len(metrics.get("rounds") or ())))
+    else:
+      untrained.append(name)
+  return trained, untrained
+
+
+def _curves_of(name: str, epochs: Sequence[Mapping[str, Any]], rounds: int) -> Curves:
+  title = f"{name}: {_counted(len(epochs), 'epoch')}"
+  if rounds:
+    title += f" in {_counted(rounds, 'round')}"
+  accuracy = [charts.Line(name="training", values=_values(epochs, "accuracy")),
+              charts.Line(name="validation", values=_values(epochs, "val_accuracy"))]
+  loss = [charts.Line(name="loss", values=_values(epochs, "loss"))]
+  return Curves(title=title, accuracy=charts.lines(accuracy, f"accuracy of {name} by epoch"),
+                loss=charts.lines(loss, f"loss of {name} by epoch"))
+
+
+def _counted(count: int, noun: str) -> str:
+  return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _values(epochs: Sequence[Mapping[str, Any]], field: str) -> list[float]:
+  """Returns a number per epoch, NaN where there is none (JSON keeps NaN as null)."""
+  return [math.nan if epoch.get(field) is None else float(epoch[field]) for epoch in epochs]
 
 
 def history(metrics: Mapping[str, Any]) -> list[Mapping[str, float]]:
   """Returns the epochs of a stage, those of all its rounds one after the other.
 
+  Args:
+    metrics: of a stage.
+
+  Returns:
+    One dict per epoch: loss, accuracy, val_accuracy.
+
   Example:
     >>> history({"rounds": [{"history": [{"loss": 2.0}]}, {"history": [{"loss": 1.0}]}]})
     [{'loss': 2.0}, {'loss': 1.0}]
   """
-  return [*metrics.get("history", ()),
-          *(epoch for r in metrics.get("rounds", ()) for epoch in r.get("history", ()))]
+  epochs = list(metrics.get("history", ()))
+  for one in metrics.get("rounds", ()):
+    epochs += one.get("history", ())
+  return epochs
 
 
-def _number(value: Any) -> float:
-  return float("nan") if value is None else float(value)
-
-
-def _tree(stages: Sequence[Stage], many: bool) -> str:
-  seconds = {s.id: float(s.numbers.get("seconds", 0.0)) for s in stages}
+def _tree(stages: Sequence[Stage], workdir: Path) -> dict[str, Any]:
+  """Returns what the template's tree of stages shows; bars are in em."""
+  seconds = {stage.id: float(stage.numbers.get("seconds", 0.0)) for stage in stages}
   longest = max([*seconds.values(), 1e-9])
-
-  def about(stage: Stage) -> str:
-    bar = f'<span class="bar" style="width: {8 * seconds[stage.id] / longest:.2f}em"></span>'
-    seed = f"seed {stage.spec.get('seed')}: " * (many and stage.parent is None)
-    return f"{bar}{page.escape(seed)}{view.about_stage(stage, address(stage, 'inspect/'))}"
-
-  whole = f"{sum(seconds.values()):,.1f}"
-  return (f'<p class="soft">Bars: the seconds that each took; {whole} together.</p>'
-          f"{page.tree(stages, about)}")
+  bars = {name: f"{_LONGEST_BAR * taken / longest:.2f}" for name, taken in seconds.items()}
+  links = {stage.id: _inspection_of(stage.id, workdir) for stage in stages}
+  return {"lineage": nested(stages), "numbers": view.key_numbers(stages), "links": links,
+          "bars": bars, "seconds": f"{sum(seconds.values()):,.1f}"}
 
 
 def _inspections(stages: Sequence[Stage], folder: Path) -> None:
   """Writes the pages that are missing or older than their artifact."""
   folder.mkdir(exist_ok=True)
-  loaded: dict[str, Any] = {}
-
-  def params(stage: Stage) -> Any:
-    if stage.id not in loaded:
-      loaded[stage.id] = cj.artifact.load(stage.artifact)[0]
-    return loaded[stage.id]
-
-  by_id = {s.id: s for s in stages}
+  by_id = {stage.id: stage for stage in stages}
+  loaded: dict[str, Any] = {}  # a parent is compared with by all its children
   for stage in stages:
     file = folder / f"{stage.id}.html"
-    if stage.artifact is None or (
-        file.exists() and file.stat().st_mtime >= stage.artifact.stat().st_mtime):
+    if stage.artifact is None or _is_fresh(file, stage.artifact):
       continue
     try:
-      found = inspect.read(stage.artifact)
-      parent = by_id.get(stage.parent or "")
-      before = (parent.name, params(parent)) if parent and parent.artifact else None
-      files.write(file, view.checkpoint_page(found, columns.leaf_rows(found), params(stage),
-                                          before=before, link=address))
+      files.write(file, _inspection(stage, by_id.get(stage.parent or ""), loaded))
     except ValueError as error:  # the study's results are there all the same
       say(f"no inspection of {stage.artifact}: {error}")
+
+
+def _is_fresh(file: Path, artifact: Path) -> bool:
+  return file.exists() and file.stat().st_mtime >= artifact.stat().st_mtime
+
+
+def _inspection(stage: Stage, parent: Stage | None, loaded: dict[str, Any]) -> str:
+  found = inspect.read(stage.artifact)
+  params = _loaded(stage, loaded)
+  before = None
+  if parent is not None and parent.artifact is not None:
+    before = (parent.name, _loaded(parent, loaded))
+  return view.checkpoint_page(found, columns.leaf_rows(found), params, before=before,
+                              link=address)
+
+
+def _loaded(stage: Stage, loaded: dict[str, Any]) -> Any:
+  """Returns the tree of a stage's artifact, which is decoded once."""
+  if stage.id not in loaded:
+    loaded[stage.id] = cj.artifact.load(stage.artifact)[0]
+  return loaded[stage.id]

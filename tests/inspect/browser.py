@@ -3,13 +3,15 @@
 import html.parser
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import quickjs
 
-SCRIPT = Path(__file__).parent.parent.parent / "compress_jax" / "inspect" / "page.js"
+SCRIPT = (Path(__file__).parent.parent.parent / "compress_jax" / "inspect" / "templates"
+          / "page.js")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -18,6 +20,11 @@ def chromium():
   if "CHROMIUM" in os.environ:
     return os.environ["CHROMIUM"] or None
   return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def without_namespaces(text):
+  """Returns a page without the names of SVG's namespaces, which no browser fetches."""
+  return re.sub(r' xmlns(:xlink)?="http://www\.w3\.org/(2000/svg|1999/xlink)"', "", text)
 
 
 def _run(page, *flags):
@@ -61,7 +68,8 @@ def order(values, back):
 def _without_browser(text, address, clicks):
   """Moves the rows as the page would, by its own `order`."""
   table, last = Table(text), ("", True)
-  for step in [address.removeprefix("#sort=")] * bool(address) + list(clicks):
+  steps = [address.removeprefix("#sort="), *clicks] if address else clicks
+  for step in steps:
     field = step.removeprefix("-")
     last = (field, step.startswith("-") or last == (field, False))
     values = [row[table.fields.index(field)][0] for row in table.rows]

@@ -80,9 +80,9 @@ def test_diff(run, stage):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["none"], "none: no such file or directory; it may be a stage's directory"),
-    ([".", "--sort=size"], "--sort=size: no such field; it may be one of stage, parent"),
-    ([".", "--layers=("], r"--layers='\(': may be a regular expression"),
+    (["none"], "none: no such file or directory; it must be a stage's directory"),
+    ([".", "--sort=size"], "--sort=size: no such field; it must be one of stage, parent"),
+    ([".", "--layers=("], r"--layers='\(': must be a regular expression"),
     ([".", "--html=no/such/page.html"], "--html=no/such/page.html: .*no/such is no directory"),
     ([".", "--diff=stages"], "stages: is none of these"),
     ([".", "--diff=."], "a workdir; --diff compares two checkpoints"),
@@ -97,6 +97,16 @@ def test_what_cannot_be_done_is_said_in_one_line(arguments, words, made, monkeyp
   out, err = capsys.readouterr()
   assert (status, out) == (2, "") and err.count("\n") == 1
   assert err.startswith("inspect: ") and re.search(words, err)
+
+
+@pytest.mark.parametrize("package", ["jinja2", "pygal", "PIL"])
+def test_a_page_without_its_packages_is_refused_in_one_line(run, stage, tmp_path, monkeypatch,
+                                                            package):
+  monkeypatch.setitem(sys.modules, package, None)
+  status, out, err = run(stage("imp"), "--html", tmp_path / "page.html")
+  assert (status, out) == (2, "") and not (tmp_path / "page.html").exists()
+  assert err == f"inspect: {package} is not installed: pip install compress_jax[html]\n"
+  assert run(stage("imp"))[0] == 0  # the terminal needs none of them
 
 
 def test_a_damaged_artifact_is_refused(run, tmp_path):

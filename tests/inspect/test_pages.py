@@ -15,6 +15,8 @@ from compress_jax.inspect.__main__ import main
 from compress_jax.inspect.reader import read
 from tests.inspect import browser, conftest
 
+SVG = "{http://www.w3.org/2000/svg}svg"
+
 
 @pytest.fixture(scope="module")
 def page(made, tmp_path_factory):
@@ -25,6 +27,7 @@ def page(made, tmp_path_factory):
 
 
 def assert_self_contained(text):
+  text = browser.without_namespaces(text)
   assert not re.search(r"(https?:)?//\w|@import|url\(|<link|<iframe", text)
   assert all(src.startswith("data:") for src in re.findall(r'src="([^"]*)"', text))
   assert "default-src 'none'" in text
@@ -85,7 +88,7 @@ def test_rows_without_a_value_come_last():
 
 def test_what_a_browser_draws(page, tmp_path):
   drawings = re.findall(r"<svg.*?</svg>", page.read_text())
-  assert drawings and all(ElementTree.fromstring(d).tag == "svg" for d in drawings)
+  assert drawings and all(ElementTree.fromstring(d).tag == SVG for d in drawings)
   if browser.chromium() is None:  # their form is all that can be told
     return
   browser.screenshot(page, tmp_path / "page.png")

@@ -8,6 +8,7 @@ import numpy as np
 import compress_jax as cj
 from experiments.reporting import page as report_page
 from experiments.reporting import report
+from tests.inspect import browser
 
 
 def row(combo, seed, accuracy, reduction):
@@ -70,10 +71,30 @@ def test_the_page_has_all_and_its_links_lead_somewhere(tmp_path):
   for words in ("Pareto front", "Accuracy against size", "Accuracy against sparsity",
                 "imp, seed 1: 4 epochs in 2 rounds", "9.9", "&lt;cpu&gt;", "fraction"):
     assert words in text
-  assert text.count('role="img"') == 3 + 2 * 4 and text.count('class="bar"') == 4
+  assert text.count('<svg ') == 3 + 2 * 4 and text.count('class="bar"') == 4
+  assert text.count('role="group"') == 3 and text.count('role="img"') == 2 * 4
   links = set(re.findall(r'href="([^"]*)"', text))
-  assert len(links) == 8 and not re.search(r"https?://", text)
+  assert len(links) == 8 and not re.search(r"https?://", browser.without_namespaces(text))
   assert all((tmp_path / urllib.parse.unquote(link)).is_file() for link in links)
+
+
+def test_points_lead_to_the_inspection_of_their_artifact(tmp_path):
+  rows = finished(tmp_path)
+  (tmp_path / rows[1]["artifact"]).write_bytes(b"CJX")  # so that it has none
+  text = write_page(rows, tmp_path)
+  leads = re.findall(r'xlink:href="([^"]*)"', text)
+  assert len(leads) == 3 and len(set(leads)) == 1  # base, in each of three charts
+  assert (tmp_path / urllib.parse.unquote(leads[0])).is_file()
+  links = set(re.findall(r'href="([^"]*)"', text))
+  assert all((tmp_path / urllib.parse.unquote(link)).is_file() for link in links)
+
+
+def test_only_the_front_is_named(tmp_path):
+  rows = finished(tmp_path)
+  rows[1] |= {"test_accuracy": 0.5}  # beaten by base
+  text = write_page(rows, tmp_path)
+  assert text.count('class="label">base</text>') == 3 and 'class="label">imp' not in text
+  assert text.count("<title>imp: ") == 3
 
 
 def test_pages_that_are_up_to_date_are_kept(tmp_path):

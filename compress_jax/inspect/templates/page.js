@@ -15,7 +15,7 @@ function fieldOf(heading) {
   return heading.dataset.field;
 }
 
-// Sorts a table by a field, and says so to those who hear the page.
+// Sorts a table by a field, and says so to screen readers.
 function sortTable(table, field, back) {
   const headings = Array.from(table.tHead.rows[0].cells);
   const column = headings.findIndex((heading) => fieldOf(heading) === field);
