@@ -183,7 +183,7 @@ def _refused() -> Iterator[None]:
     raise
   except Exception as error:
     raise ArtifactError(f"not what its header says ({type(error).__name__}: "
-                        f"{str(error)[:120]})") from error
+                        f"{str(error)[:400]})") from error
 
 
 def _cut(entries: dict[str, list[int]], body: bytes) -> dict[str, bytes]:
