@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax.leaves.base import UnsupportedError, dense_of
+from compress_jax.leaves.base import UnsupportedError
 from compress_jax.leaves.checking import concrete
+from compress_jax.leaves.either import dense_of
 
 __all__ = ["at", "concrete", "finite", "number"]
 

@@ -1,22 +1,18 @@
 """Compressed leaves: one leaf per file; `base.Leaf` is the contract."""
 
 from compress_jax.leaves.base import (
-  Leaf,
-  Node,
-  Payload,
-  UnsupportedError,
-  dense_of,
-  freeze_of,
-  input_grid_of,
-  is_leaf,
-  is_node,
-  mask_of,
-  node,
-  parts_of,
-  static,
+    Leaf,
+    Node,
+    Payload,
+    UnsupportedError,
+    is_leaf,
+    is_node,
+    node,
+    static,
 )
 from compress_jax.leaves.block_sparse import BlockSparse
 from compress_jax.leaves.clustered import Clustered
+from compress_jax.leaves.either import dense_of, freeze_of, input_grid_of, mask_of, parts_of
 from compress_jax.leaves.fake_float import FakeFloat
 from compress_jax.leaves.fake_quant import FakeQuant
 from compress_jax.leaves.float import Float

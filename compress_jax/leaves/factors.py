@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from compress_jax.leaves.base import Array, Leaf, dense_of, freeze_of, scaled, stacked
+from compress_jax.leaves.base import Array, Leaf, stacked
+from compress_jax.leaves.either import dense_of, freeze_of, scaled
 
 
 class Factors(Leaf):

@@ -7,7 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from compress_jax.leaves import base, checking
+from compress_jax.leaves import base, checking, either
 from compress_jax.leaves.base import Array, Leaf
 from compress_jax.leaves.float import Float
 from compress_jax.leaves.stepped import Rounded
@@ -64,7 +64,7 @@ class FakeFloat(Rounded):
 
   def steps(self) -> Array:
     """Returns the rounded values, before `scale`, as float32."""
-    value = base.dense_of(self.value).astype(jnp.float32)
+    value = either.dense_of(self.value).astype(jnp.float32)
     return narrowed(value if self.scale is None else value / self.scale, self.to)
 
   def freeze(self) -> Float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from compress_jax.leaves import base, checking, grid
+from compress_jax.leaves import base, checking, either, grid
 from compress_jax.leaves.base import Array, Leaf
 from compress_jax.leaves.block_sparse import BlockSparse
 from compress_jax.leaves.input_grids import Dynamic, StaticGrid
@@ -53,7 +53,7 @@ class FakeQuant(Rounded):
 
   def steps(self) -> Array:
     """Returns `q - zero_point` as integer-valued float32; see `grid.quantize_to_grid`."""
-    return grid.quantize_to_grid(base.dense_of(self.value), self.step_size(), self.zero_point,
+    return grid.quantize_to_grid(either.dense_of(self.value), self.step_size(), self.zero_point,
                                  self.bits)
 
   def step_size(self) -> Array:
@@ -103,7 +103,7 @@ class FakeQuant(Rounded):
     """Returns the leaf on a grid that spans its present value; a learned step stays."""
     if self.learned:
       return self
-    low, high = grid.ranges(base.dense_of(self.value), self.scale.shape)
+    low, high = grid.ranges(either.dense_of(self.value), self.scale.shape)
     scale, zero_point = grid.affine(low, high, self.bits, self.zero_point is None)
     return self.replace(scale=scale, zero_point=zero_point)
 

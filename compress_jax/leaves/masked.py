@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from compress_jax.leaves import base
+from compress_jax.leaves import base, either
 from compress_jax.leaves.base import Array, Leaf, Payload
 from compress_jax.leaves.block_sparse import BlockSparse
 from compress_jax.leaves.wrapper import Wrapper
@@ -38,10 +38,10 @@ class Masked(Wrapper):
 
   def dense(self) -> Array:
     # A product would leave -0.0 and NaN behind; `where` also masks the gradient.
-    return jnp.where(self.mask, base.dense_of(self.value), 0)
+    return jnp.where(self.mask, either.dense_of(self.value), 0)
 
   def freeze(self) -> Leaf:
-    inner = base.freeze_of(self.value)
+    inner = either.freeze_of(self.value)
     if base.is_leaf(inner):
       return inner.masked(self.mask)
     kept = jnp.where(self.mask, inner, 0)
@@ -55,7 +55,7 @@ class Masked(Wrapper):
     return self.mask
 
   def weight_bits(self) -> int:
-    return base.weight_bits_of(self.value)
+    return either.weight_bits_of(self.value)
 
   def block_shape(self) -> tuple[int, int] | None:
     return self.block
@@ -67,10 +67,10 @@ class Masked(Wrapper):
     return self.replace(block=block)
 
   def unrounded(self) -> Leaf:
-    return self.replace(value=base.unrounded_of(self.value))
+    return self.replace(value=either.unrounded_of(self.value))
 
   def scaled(self, factor: Array) -> Masked:
-    return self.replace(value=base.scaled(self.value, factor))
+    return self.replace(value=either.scaled(self.value, factor))
 
   def payload(self) -> dict[str, Payload]:
     out = base.payload_of(self.value, "value")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from compress_jax.leaves import grid
-from compress_jax.leaves.base import Array, Leaf, unrounded_of
+from compress_jax.leaves.base import Array, Leaf
+from compress_jax.leaves.either import unrounded_of
 from compress_jax.leaves.masked import apply_mask
 from compress_jax.leaves.wrapper import Wrapper
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from compress_jax.leaves.base import Array, Leaf, is_leaf, mask_of, with_value
+from compress_jax.leaves.base import Array, Leaf, is_leaf
+from compress_jax.leaves.either import mask_of, with_value
 
 
 class Wrapper(Leaf):

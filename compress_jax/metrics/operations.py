@@ -12,7 +12,8 @@ import numpy as np
 
 from compress_jax import tree
 from compress_jax.leaves import dense_of, input_grid_of
-from compress_jax.leaves.base import bits_of, weight_bits_of
+from compress_jax.leaves.base import bits_of
+from compress_jax.leaves.either import weight_bits_of
 from compress_jax.lift.interpreter import capture
 
 

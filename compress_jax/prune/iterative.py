@@ -9,7 +9,8 @@ import jax
 
 from compress_jax import checks, tree
 from compress_jax.leaves import dense_of, mask_of
-from compress_jax.leaves.base import Array, with_value
+from compress_jax.leaves.base import Array
+from compress_jax.leaves.either import with_value
 from compress_jax.prune.unstructured import magnitude
 
 Prune = Callable[[Any, Array | float], Any]

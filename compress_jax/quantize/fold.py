@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from compress_jax import checks
-from compress_jax.leaves.base import scaled
+from compress_jax.leaves.either import scaled
 
 
 def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: str = "conv",

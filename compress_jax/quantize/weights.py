@@ -17,7 +17,8 @@ from compress_jax.leaves import (
   is_leaf,
   mask_of,
 )
-from compress_jax.leaves.base import Array, unrounded_of
+from compress_jax.leaves.base import Array
+from compress_jax.leaves.either import unrounded_of
 
 Axis = int | tuple[int, ...] | None
 
