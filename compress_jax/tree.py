@@ -55,7 +55,14 @@ def entries(params: Any) -> tuple[list[Entry], Any]:
 
 
 def is_float(x: Any) -> bool:
-  """Returns whether `x` is an array or leaf of floating-point numbers."""
+  """Returns whether `x` is an array or leaf of floating-point numbers.
+
+  Args:
+    x: anything.
+
+  Returns:
+    True or False.
+  """
   return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
 
 
@@ -177,7 +184,14 @@ def transform(params: Any, where: Where, change: Callable[[str, Any], Any]) -> A
 
 
 def everything(path: str) -> bool:
-  """Is the `where=` that selects every floating-point leaf, whatever its dimensions."""
+  """Is the `where=` that selects every floating-point leaf, whatever its dimensions.
+
+  Args:
+    path: of a leaf.
+
+  Returns:
+    True.
+  """
   return True
 
 

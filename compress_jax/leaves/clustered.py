@@ -41,6 +41,7 @@ class Clustered(Leaf):
     return self.codebook.dtype
 
   def dense(self) -> Array:
+    # The codebook trains: its first entry may have moved away from zero.
     values = self.codebook[self.index]
     return jnp.where(self.index == 0, 0, values) if self.zero else values
 

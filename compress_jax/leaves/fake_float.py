@@ -36,6 +36,7 @@ def narrowed(x: Array, to: str) -> Array:
 
 @narrowed.defjvp
 def _narrowed_jvp(to, primals, tangents):
+  # A value that was clipped does not move its result.
   inside = jnp.abs(primals[0]) <= float(jnp.finfo(to).max)
   return narrowed(primals[0], to), jnp.where(inside, tangents[0], 0)
 

@@ -70,6 +70,7 @@ class FakeQuant(Rounded):
 
   def freeze(self) -> Quantized | BlockSparse:
     bits = self._known_bits()
+    # The same rounding as in training, so the same bits.
     dtype = jnp.int8 if bits <= 8 else jnp.int16
     integers = grid.codes(self.steps(), self.zero_point, dtype)
     if self._runs_in_blocks(bits) and not isinstance(integers, jax.core.Tracer):

@@ -70,6 +70,7 @@ class Quantized(Stepped):
     return self.bits
 
   def masked(self, mask: Array) -> Quantized:
+    # What is pruned has the code of 0.0.
     zero = 0 if self.zero_point is None else self._zero().astype(self.integers.dtype)
     return self.replace(integers=jnp.where(mask, self.integers, zero))
 
@@ -96,5 +97,6 @@ class Quantized(Stepped):
     super().validate()
     checking.float_format("Quantized.dense_dtype", self.dense_dtype)
     checking.bits(self, self.bits)
+    # Sums in int32 rely on it: more bits might leave them.
     checking.integers(self, "integers", self.bits)
     checking.steps(self, self.integers)

@@ -36,18 +36,44 @@ class Contraction:
   outer: Callable[..., Array] | None = None
 
   def bind(self, x: Array, w: Array, **params: Any) -> Array:
-    """Returns the primitive's result, with some of its parameters changed."""
+    """Returns the primitive's result.
+
+    Args:
+      x: the other operand.
+      w: the weight as an array.
+      **params: parameters of the primitive that are not as the program has them.
+
+    Returns:
+      The result.
+    """
     operands = (w, x) if self.on_left else (x, w)
     return self.primitive.bind(*operands, **(self.params | params))
 
   def __call__(self, x: Array, w: Array) -> Array:
-    """Returns the result as the program computes it, its own gradient included."""
+    """Returns the result as the program computes it, its own gradient included.
+
+    Args:
+      x: the other operand.
+      w: the weight as an array.
+
+    Returns:
+      The result.
+    """
     if self.outer is None:
       return self.bind(x, w)
-    return self.outer(*((w, x) if self.on_left else (x, w)))
+    return self.outer(w, x) if self.on_left else self.outer(x, w)
 
   def exact(self, x: Array, w: Array, dtype: Any) -> Array:
-    """Returns the result accumulated in `dtype`, at full precision."""
+    """Returns the result accumulated at full precision.
+
+    Args:
+      x: the other operand.
+      w: the weight as an array.
+      dtype: of the sums.
+
+    Returns:
+      The result, of that dtype.
+    """
     return self.bind(x, w, preferred_element_type=jnp.dtype(dtype),
                      precision=(lax.Precision.HIGHEST,) * 2)
 
@@ -80,22 +106,48 @@ class Contraction:
     return jnp.transpose(s, (*sorted(places, key=places.get), *summed)).reshape(shape)
 
   def output_axes(self, ndim: int) -> dict[int, int]:
-    """Returns {weight axis: result axis} of the axes that are not summed."""
+    """Returns where the weight's axes that are not summed come out.
+
+    Args:
+      ndim: dimensions of the result.
+
+    Returns:
+      {weight axis: result axis}.
+    """
     raise NotImplementedError
 
   def x_axis(self, axis: int) -> int | None:
     """Returns the other operand's axis that a summed axis of the weight meets.
 
-    None is none: a window slides along it, or groups share it.
+    Args:
+      axis: of the weight.
+
+    Returns:
+      The axis, or None: a window slides along it, or groups share it.
     """
     raise NotImplementedError
 
   def terms(self, shape: tuple[int, ...]) -> int:
-    """Returns how many products each result element sums, for a weight of `shape`."""
+    """Returns how many products each element of the result sums.
+
+    Args:
+      shape: of the weight.
+
+    Returns:
+      The number.
+    """
     return math.prod(shape[a] for a in self.contracted())
 
   def pad(self, x: Array, value: Array) -> tuple[Array, Contraction]:
-    """Returns x padded explicitly with `value`, and the contraction without padding."""
+    """Pads the other operand explicitly: integers pad with the code of 0.0, not with 0.
+
+    Args:
+      x: the other operand.
+      value: scalar to pad with.
+
+    Returns:
+      (x padded, the contraction without padding).
+    """
     return x, self
 
 
@@ -114,11 +166,23 @@ class Dot(Contraction):
   def output_axes(self, ndim: int) -> dict[int, int]:
     summed, batch, _, _ = self._sides()
     free = [a for a in range(self.ndim) if a not in summed and a not in batch]
+    # `dot_general` puts out batch axes, then the left operand's, then the right one's.
     start = len(batch) if self.on_left else ndim - len(free)
-    return {a: i for i, a in enumerate(batch)} | {a: start + i for i, a in enumerate(free)}
+    places = {axis: place for place, axis in enumerate(batch)}
+    for place, axis in enumerate(free, start):
+      places[axis] = place
+    return places
 
   def over(self, x_axes: tuple[int, ...], w_axes: tuple[int, ...]) -> Dot:
-    """Returns the product of x with a matrix on its right, over other axes."""
+    """Returns the product of x with a matrix on its right, over other axes.
+
+    Args:
+      x_axes: of x, that are summed.
+      w_axes: of the matrix, that are summed.
+
+    Returns:
+      The product.
+    """
     numbers = ((x_axes, w_axes), ((), ()))
     return Dot(self.primitive, self.params | {"dimension_numbers": numbers}, False, 2, self.dtype)
 
@@ -157,6 +221,7 @@ class Conv(Contraction):
     return self._spec().lhs_spec[1] if channels else None
 
   def pad(self, x: Array, value: Array) -> tuple[Array, Conv]:
+    # What the window skips between pixels (lhs_dilation) is padding too.
     config = [(0, 0, 0)] * x.ndim
     spatial = self._spec().lhs_spec[2:]
     for axis, (low, high), dilation in zip(spatial, self.params["padding"],

@@ -114,6 +114,7 @@ def interpret(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwarg
     new_args, new_kwargs = jax.tree_util.tree_unflatten(structure, values)
     return fn(*new_args, **new_kwargs)
 
+  # A shape and a dtype are all that tracing sees of a leaf.
   stand_ins = [_stand_in(flat[i][1]) for i in dynamic]
   closed, shape = jax.make_jaxpr(call, return_shape=True)(*stand_ins)
   inputs = []
@@ -154,7 +155,16 @@ class Interpreter:
     self.records: dict[str, list[Captured]] = {}
 
   def run(self, jaxpr: Any, consts: Any, inputs: Any) -> list[Any]:
-    """Returns the outputs (arrays or `Ref`s) of an open jaxpr."""
+    """Evaluates a program.
+
+    Args:
+      jaxpr: an open jaxpr.
+      consts: its constants.
+      inputs: arrays or `Ref`s.
+
+    Returns:
+      Arrays or `Ref`s, one for each output.
+    """
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
 
     def read(variable: Any) -> Any:
@@ -225,16 +235,40 @@ class Interpreter:
     return x.dense()
 
   def product(self, op: Contraction, x: Any, w: Ref) -> Any:
-    """Applies the weight `w` to `x`; see `rules.products.product`."""
+    """Applies a weight; see `rules.products.product`.
+
+    Args:
+      op: the contraction.
+      x: the other operand.
+      w: the weight.
+
+    Returns:
+      The result.
+    """
     return product(self, op, x, w)
 
   def record(self, path: str, x: Any, out: Any, terms: int) -> None:
-    """Notes one use of the weight at `path`; see `Captured`."""
+    """Notes one use of a weight, where products are watched; see `Captured`.
+
+    Args:
+      path: of the weight.
+      x: what it was applied to.
+      out: the result.
+      terms: products that each element of the result sums.
+    """
     if self.watching:
       self.records.setdefault(path, []).append(Captured(x, out, terms))
 
   def sub(self, jaxpr: Any, consts: Any) -> Callable[..., tuple[list[Any], Any]]:
-    """Returns a function of the jaxpr's inputs that gives (outputs, records)."""
+    """Makes a function of a program inside, for JAX's loops and branches to run.
+
+    Args:
+      jaxpr: an open jaxpr.
+      consts: its constants.
+
+    Returns:
+      A function of the jaxpr's inputs that returns (outputs as arrays, records).
+    """
     def fn(*inputs: Any) -> tuple[list[Any], Any]:
       inner = type(self)(self.densify, self.watching, self.exact)
       outs = inner.run(jaxpr, consts, inputs)
@@ -243,7 +277,15 @@ class Interpreter:
     return fn
 
   def absorb(self, outs: list[Any], records: dict[str, list[Captured]]) -> list[Any]:
-    """Takes over the records of a program inside, and returns its outputs."""
+    """Takes over what a function from `sub` returned.
+
+    Args:
+      outs: the outputs.
+      records: the records.
+
+    Returns:
+      The outputs.
+    """
     for path, uses in records.items():
       self.records.setdefault(path, []).extend(uses)
     return list(outs)

@@ -70,13 +70,21 @@ def operations(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, Ope
 def total(layers: Mapping[str, Operations]) -> Operations:
   """Returns the sums over all layers.
 
+  Args:
+    layers: from `operations`.
+
+  Returns:
+    The sums.
+
   Example:
     >>> one = Operations(multiply_adds=2, nonzero_multiply_adds=1, bit_operations=64)
     >>> total({"a": one, "b": one}).multiply_adds
     4
   """
-  return Operations(**{f.name: sum(getattr(x, f.name) for x in layers.values())
-                       for f in dataclasses.fields(Operations)})
+  every = layers.values()
+  return Operations(multiply_adds=sum(x.multiply_adds for x in every),
+                    nonzero_multiply_adds=sum(x.nonzero_multiply_adds for x in every),
+                    bit_operations=sum(x.bit_operations for x in every))
 
 
 def _of(weight: Any, uses: Any) -> Operations:

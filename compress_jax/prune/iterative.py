@@ -49,6 +49,7 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
     raise ValueError(f"fraction={fraction}: must be above 0, below 1")
   left = 1 - _pruned(params)
   for number in range(1, rounds + 1):
+    # Each round leaves (1 - fraction) of what the one before left.
     sparsity = 1 - left * (1 - fraction) ** number
     params = prune(params, sparsity)
     if rewind_to is not None:
@@ -132,9 +133,12 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     >>> [cj.count(at(params, step))[1] for step in (0, 5, 10)]
     [8, 4, 4]
   """
-  pruned = lambda p: prune(p, schedule(step))
-  after = tree.entries(jax.eval_shape(pruned, params))[0]
-  changed = [path for (path, x), (_, y) in zip(tree.entries(params)[0], after, strict=True)
+  def pruned(p: Any) -> Any:
+    return prune(p, schedule(step))
+
+  before, after = tree.entries(params)[0], tree.entries(jax.eval_shape(pruned, params))[0]
+  # A branch that adds a mask would return another structure than the one that does nothing.
+  changed = [path for (path, x), (_, y) in zip(before, after, strict=True)
              if jax.tree.structure(x) != jax.tree.structure(y)]
   if changed:
     raise ValueError(f"{', '.join(changed[:4])}: no such mask yet; call this same prune(params, "

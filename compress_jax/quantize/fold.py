@@ -58,7 +58,7 @@ def _fold(params: Any, stats: Any, layer: str, norm: str, epsilon: float, path: 
   out = {}
   for key, value in params.items():
     if folds and key == norm:
-      continue
+      continue  # it goes into the layer
     if folds and key == layer:
       out[key] = _folded(value, params[norm], stats, norm, epsilon, f"{path}{key}/")
     else:

@@ -211,7 +211,15 @@ class _Grid:
     self.axis, self.symmetric, self.group = axis, symmetric, group
 
   def fake_quant(self, path: str, x: Array | Leaf) -> FakeQuant:
-    """Returns a weight on a grid that spans its range."""
+    """Returns a weight on a grid that spans its range.
+
+    Args:
+      path: of the weight, for errors.
+      x: the weight.
+
+    Returns:
+      The leaf; a grid that it had before is gone, its mask and its input's grid stay.
+    """
     checks.finite(path, x)
     value = unrounded(x)
     shape = scale_shape(path, value.shape, self.axis, self.group)

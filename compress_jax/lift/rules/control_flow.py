@@ -20,7 +20,14 @@ from compress_jax.lift.surrogate import with_gradient_of
 
 
 def open_jaxpr(jaxpr: Any) -> tuple[Any, Any]:
-  """Returns (jaxpr, constants) of an open or closed jaxpr of any JAX version."""
+  """Returns the open jaxpr in a parameter of an equation, of any JAX version.
+
+  Args:
+    jaxpr: an open or closed jaxpr.
+
+  Returns:
+    (open jaxpr, constants).
+  """
   return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
 
@@ -44,12 +51,19 @@ register(primitives.remat_p, None)(_remat)
 def _cond(interpreter: Any, equation: Any, index: Any, *operands: Any) -> list[Any]:
   branches = [interpreter.sub(*open_jaxpr(b)) for b in equation.params["branches"]]
   if interpreter.watching:
-    # Branches use weights differently: only what is alike in all of them comes out.
-    seen = [jax.eval_shape(b, *operands)[1] for b in branches]
-    shapes = [{path: str(uses) for path, uses in records.items()} for records in seen]
-    common = {path for path, uses in shapes[0].items() if all(s.get(path) == uses for s in shapes)}
-    branches = [_only(b, common) for b in branches]
+    seen = [jax.eval_shape(branch, *operands)[1] for branch in branches]
+    branches = [_only(branch, _in_all(seen)) for branch in branches]
   return interpreter.absorb(*lax.switch(index, branches, *operands))
+
+
+def _in_all(seen: list[dict[str, Any]]) -> set[str]:
+  """Returns the paths of the weights that all branches use alike: only these come out."""
+  first, *others = seen
+  common = set()
+  for path, uses in first.items():
+    if all(path in records and str(records[path]) == str(uses) for records in others):
+      common.add(path)
+  return common
 
 
 def _only(branch: Any, names: set[str]) -> Any:
@@ -66,7 +80,8 @@ def _scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
   """Returns how many inputs are constants and how many are carried."""
   if "num_consts" in params:
     return params["num_consts"], params["num_carry"]
-  consts, carry, _ = params["ft_in"].unpack()  # JAX 0.12
+  # JAX 0.12 has a tree of the three kinds instead.
+  consts, carry, _ = params["ft_in"].unpack()
   return len(consts), len(carry)
 
 

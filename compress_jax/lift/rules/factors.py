@@ -35,7 +35,7 @@ def factorized(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   Raises:
     NoRule: the contraction does not come apart as the factors do.
   """
-  run = {LowRank: _low_rank, Tucker2: _tucker2, Spatial: _spatial}[type(w.leaf)]
+  run = _BY_LEAF[type(w.leaf)]
   value = run(interpreter.product, dataclasses.replace(op, outer=None), x, w)
   if op.outer is None:
     return value
@@ -54,6 +54,7 @@ def _low_rank(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
   if not op.is_matrix():
     raise NoRule(op.primitive.name, w.path, "only a matrix without batch axes has factors")
   (axis,) = op.contracted()
+  # x @ (u @ v) meets u first; x @ (u @ v).T meets v first.
   first, second = (u, v) if axis == 0 else (v, u)
   h = product(op.over(op.x_axes(), (axis,)), x, first)
   out = product(op.over((h.ndim - 1,), (axis,)), h, second)
@@ -71,9 +72,13 @@ def _spatial(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
   _channels(op, w)
   if op.params["dimension_numbers"].rhs_spec[2:] != (0, 1):
     raise NoRule(op.primitive.name, w.path, "the factors need a kernel of height, width, channels")
+  # The vertical kernel strides and pads along the height, the horizontal along the width.
   for axis, part in enumerate(_parts(w)):
     x = product(_along(op, axis), x, part)
   return x
+
+
+_BY_LEAF = {LowRank: _low_rank, Tucker2: _tucker2, Spatial: _spatial}
 
 
 def _along(op: Conv, axis: int) -> Conv:
