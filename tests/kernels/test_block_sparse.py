@@ -157,7 +157,8 @@ def leaf(**changes):
     (lambda: leaf(counts=(2, 3)), (2, 8), "counts: 2 numbers .* sum to 5; must be 2 .* 4"),
     (lambda: leaf(counts=(4,)), (2, 8), "counts: 1 numbers .*must be 2"),
     (leaf, (2, 7), r"x has shape \(2, 7\): its last axis must be 8"),
-    (lambda: leaf(blocks=jnp.ones((4, 4, 4), jnp.int16)), (2, 8), "BlockSparse.blocks: 'int16'; must be"),
+    (lambda: leaf(blocks=jnp.ones((4, 4, 4), jnp.int16)), (2, 8),
+     "BlockSparse.blocks: 'int16'; must be"),
     (lambda: jnp.ones((8, 8)), (2, 8), "w: a ArrayImpl; must be a BlockSparse"),
 ])
 def test_bad_operands_are_refused_before_anything_runs(w, x, message):

@@ -49,7 +49,7 @@ def test_pruned_positions_stay_zero_through_any_two_transforms_and_every_optimiz
   once = TRANSFORMS[first](start)
   # Of the prunings one: their masks are all alike, and each is trained below.
   thens = [then for then in ("block", *LATER) if then != first]
-  thens = thens if ALL else thens[LATER.index(first) % 3::3]
+  thens = thens if ALL else thens[LATER.index(first) % 6::6]
   for p in (once, *(TRANSFORMS[then](once) for then in thens)):
     trainable, rest = cj.partition(p)
     # One transform by every optimizer, two by the one that also decays weights.

@@ -10,6 +10,7 @@ from jax import lax
 
 import compress_jax as cj
 from experiments.models.convolution import conv_general_dilated
+from tests.transforms import ALL
 
 TRANSFORMS = {
     "masked": lambda p: cj.prune.magnitude(p, 0.5),
@@ -40,10 +41,10 @@ def compressed(name, params):
   return TRANSFORMS[name](params)
 
 
-# Every transform on one model, one of each kind on the others.
+# Every transform on one model, one of each kind on the others; ALL has all of both.
 FEW = ("masked", "int8", "svd_pruned_int8", "blocks_int8")
 CASES = [(model, name) for name in TRANSFORMS for model in ("linen", "nnx", "function")
-         if model == "linen" or name in FEW]
+         if ALL or model == "linen" or name in FEW]
 
 
 @pytest.mark.parametrize("model,name", CASES, indirect=["model"])

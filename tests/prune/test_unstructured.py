@@ -57,7 +57,8 @@ def test_where_picks_by_regex_and_predicate():
     (lambda: cj.prune.magnitude(params(), 1.5), "sparsity=1.5: must be from 0 to 1"),
     (lambda: cj.prune.magnitude(params(), 0.5, scope="row"), "scope='row': must be 'global' or"),
     (lambda: cj.prune.magnitude(params(), 0.5, where="zzz"), "where='zzz' matches no.*a/bias"),
-    (lambda: cj.prune.magnitude(params(), 0.5, where="("), r"where='\(': must be a regular expression"),
+    (lambda: cj.prune.magnitude(params(), 0.5, where="("),
+     r"where='\(': must be a regular expression"),
     (lambda: cj.prune.magnitude({}, 0.5), "an empty tree"),
     (lambda: cj.prune.magnitude({"w": jnp.full((2, 2), jnp.nan)}, 0.5), "w: holds NaN"),
 ])

@@ -41,7 +41,8 @@ def test_mean_squared_error_is_the_best_of_a_brute_force(bits, symmetric):
   def error(fraction):
     scale, zero = grid.affine(jnp.float32(fraction * x.min()), jnp.float32(fraction * x.max()),
                               bits, symmetric)
-    return float(((x - np.asarray(grid.quantize_to_grid(jnp.asarray(x), scale, zero, bits) * scale))**2).sum())
+    rounded = grid.quantize_to_grid(jnp.asarray(x), scale, zero, bits) * scale
+    return float(((x - np.asarray(rounded))**2).sum())
 
   _, high = observers.MeanSquaredError()(seen([x]), bits, symmetric)
   best = min(error(f) for f in np.arange(1, 101) / 100)
