@@ -170,7 +170,7 @@ def test_blocks_that_a_backend_cannot_run_and_unknown_backends_are_refused():
     cj.kernels.block_sparse.matmul(jnp.ones((2, 8)), leaf(), backend="tpu")
   with pytest.raises(ValueError, match=r"block=\(4, 4\): the GPU kernel takes sides of 64"):
     cj.kernels.block_sparse.matmul(jnp.ones((2, 8)), leaf(), backend="gpu")
-  with pytest.raises(ValueError, match="backend='cuda': may be one of gpu, tpu"):
+  with pytest.raises(ValueError, match="backend='cuda': must be one of gpu, tpu"):
     cj.kernels.block_sparse.matmul(jnp.ones((2, 8)), leaf(), backend="cuda")
   with pytest.raises(ValueError, match="may be two whole numbers from 1"):
     cj.BlockSparse.from_dense(jnp.ones((8, 8)), (0, 4))

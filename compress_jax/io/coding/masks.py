@@ -164,7 +164,7 @@ def _read_blocks(reader: Reader, shape: tuple[int, int, int]) -> np.ndarray:
 def _groups_that_fit(shape: tuple[int, int, int]) -> list[tuple[int, int]]:
   """Returns (axis, size) of all groups that divide an array, in the format's order."""
   found = []
-  # All taps of a window are one group: filters are often pruned alike.
+  # All taps of a window may be one group: patterns keep so many of each window.
   if 2 <= shape[0] <= _LARGEST_GROUP:
     found.append((0, shape[0]))
   for axis in (1, 2):
