@@ -61,7 +61,8 @@ def test_a_class_the_teacher_rules_out_adds_nothing():
 
 @pytest.mark.parametrize("teacher,labels", [((4, 1), (4,)), ((4, 3), (1,))])
 def test_shapes_that_do_not_belong_together_are_refused(teacher, labels):
-  with pytest.raises(ValueError, match=r"may be \(batch, classes\) twice|labels .* may be \(4,\)"):
+  message = r"must be \(batch, classes\) twice|labels .* must be \(4,\)"
+  with pytest.raises(ValueError, match=message):
     cj.distill.hinton(jnp.ones((4, 3)), jnp.ones(teacher), jnp.zeros(labels, int), temperature=1.0,
                       alpha=0.5)
 
