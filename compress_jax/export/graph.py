@@ -37,8 +37,10 @@ def filled(model: Any, program: Program, x_name: str, y_names: Sequence[str]) ->
   nodes, orders = _without_transposes(nodes, list(program.stored), set(y_names))
   nodes, grids = _with_grids(nodes, program.marks)
   nodes = with_pools(_with_relus(nodes, graph.initializer))
+  # Only where it must be: float32 products keep their bias, see `_without_bias`.
   narrow = _narrow(graph, names)
   nodes = [_without_bias(n) if narrow & set(n.output) else n for n in nodes]
+  # What nothing takes any more is not stored; narrow floats are widened before all else.
   used = _used(nodes)
   stored, widening = [], []
   for name, x in program.stored.items():

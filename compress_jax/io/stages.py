@@ -108,7 +108,9 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
   Example:
     >>> import tempfile, numpy as np
     >>> workdir, calls = tempfile.mkdtemp(), []
-    >>> work = lambda directory: (calls.append(1) or {"w": np.ones(1)}, {"accuracy": 0.5})
+    >>> def work(directory):
+    ...   calls.append(directory)
+    ...   return {"w": np.ones(1)}, {"accuracy": 0.5}
     >>> stage = Stage(name="teacher", spec={"epochs": 1})
     >>> _ = run(stage, workdir, work)
     >>> run(stage, workdir, work).metrics["accuracy"], len(calls)

@@ -91,7 +91,7 @@ def options(params: Any, *, sparsities: Sequence[float] = (0.0, 0.5, 0.75, 0.9),
   for path, x in tree.select(params, where)[0]:
     combinations = itertools.product(_ranks(x.shape, ranks), bits, sparsities)
     made = [Choice(sparsity=float(s), bits=b, rank=r) for r, b, s in combinations]
-    # One of the combinations may be the untouched layer as well.
+    # One of the combinations can be the untouched layer as well.
     found[path] = tuple(dict.fromkeys([Choice(), *made]))
   return found
 
@@ -155,7 +155,10 @@ def applier(params: Any) -> Callable[[Plan], Any]:
     params: a parameter tree.
 
   Returns:
-    A function from a plan to the compressed tree, which raises as `apply` does.
+    A function from a plan to the compressed tree.
+
+  Raises:
+    ValueError: not here, but from that function, as from `apply`.
   """
   flat, structure = tree.entries(params)
   by_path = dict(flat)

@@ -160,7 +160,11 @@ def test_bytes_of_layers_nearly_add_up_to_the_file():
 
 def test_several_numbers_come_from_one_evaluation_each():
   calls = []
-  both = lambda p: calls.append(p) or {"score": score(p), "floats": floats(p)}
+
+  def both(p):
+    calls.append(p)
+    return {"score": score(p), "floats": floats(p)}
+
   found = cj.search.sensitivities(PARAMS, both, CHOICES)
   assert found["score"] == table()
   assert found["floats"] == cj.search.sensitivity(PARAMS, floats, CHOICES)

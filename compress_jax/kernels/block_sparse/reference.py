@@ -153,27 +153,26 @@ def _loop(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
       parts.append(jnp.zeros((len(group), width, batch), dtype))
       continue
     column = functools.partial(_column, pieces, blocks, w, most, dtype)
-    parts.append(jax.lax.map(lambda run, column=column: column(*run),
-                             (starts[group], starts[group + 1])))
+    parts.append(jax.lax.map(column, (starts[group], starts[group + 1])))
   total = jnp.concatenate(parts)[np.argsort(order)]
   return total.reshape(-1, batch).T
 
 
 def _column(pieces: Array, blocks: Array, w: BlockSparse, most: int, dtype: jnp.dtype,
-            first: Array, last: Array) -> Array:
-  """Returns (width, batch): the product with the column whose run is first to last.
+            run: tuple[Array, Array]) -> Array:
+  """Returns (width, batch): the product with one column, whose run starts and ends at `run`.
 
   In a loop all runs are as long as the longest, `most`; what is too much meets zeros.
   """
-  (height, width), zero = w.block, pieces.shape[0] - 1
+  (first, last), (height, width), zero = run, w.block, pieces.shape[0] - 1
   # A run near the end starts sooner, so as not to reach beyond the last block.
   start = jnp.minimum(first, blocks.shape[0] - most)
   at = start + jnp.arange(most)
   rows = jax.lax.dynamic_slice_in_dim(w.rows, start, most)
   rows = jnp.where((at >= first) & (at < last), rows, zero)
   taken = jnp.take(pieces, rows, axis=0, mode="clip").reshape(most * height, -1)
-  run = jax.lax.dynamic_slice_in_dim(blocks, start, most)
-  return dot(run.transpose(2, 0, 1).reshape(width, most * height), taken, dtype)
+  stored = jax.lax.dynamic_slice_in_dim(blocks, start, most)
+  return dot(stored.transpose(2, 0, 1).reshape(width, most * height), taken, dtype)
 
 
 def dot(a: Array, b: Array, dtype: jnp.dtype, on: int = 1) -> Array:
