@@ -126,6 +126,7 @@ def _sweep(seen: Evaluated, predicted: Front) -> None:
   share = 4 if seen.allowed.limits.max_latency_ms is None else 8
   count = max(2, seen.allowed.evaluations // share)
   places = _spread(predicted.costs, count)
+  # The cheapest first: where evaluations run out, small models are known at least.
   for i in sorted(places)[:max(seen.left, 0)]:
     seen.visit(predicted.plans[i])
   for _ in range(count):
@@ -133,6 +134,7 @@ def _sweep(seen: Evaluated, predicted: Front) -> None:
     if not known:
       return
     best = predicted.plans.index(seen.best_of([predicted.plans[i] for i in known]))
+    # The best plan lies between its neighbours, if predictions are any good: look there.
     middles = _middles(known, best)
     if not middles or seen.left < len(middles):
       return

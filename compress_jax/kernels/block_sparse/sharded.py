@@ -74,10 +74,12 @@ def _parts(w: BlockSparse, parts: int) -> tuple[np.ndarray, np.ndarray, tuple[in
   counts = np.zeros(parts * per_part, int)  # the last part may have columns too many
   counts[:len(w.counts)] = w.counts
   most = counts.reshape(parts, per_part).max(0)
+  starts, every_row = np.cumsum(counts) - counts, np.asarray(w.rows)
   index, rows = [], []
-  for column, count in enumerate(counts):
-    start = w.starts[column] if count else 0
-    blocks, at = _filled_column(w, start, count, most[column % per_part])
+  for column, (start, count) in enumerate(zip(starts, counts, strict=True)):
+    own = every_row[start:start + count]
+    free = np.setdiff1d(np.arange(w.tiles[0]), own)[:most[column % per_part] - count]
+    blocks, at = _filled_column(start, own, free, zeros=len(every_row))
     index.append(blocks)
     rows.append(at)
   index = np.concatenate(index).astype(np.int32).reshape(parts, -1)
@@ -85,14 +87,19 @@ def _parts(w: BlockSparse, parts: int) -> tuple[np.ndarray, np.ndarray, tuple[in
   return index, rows, tuple(most.tolist())
 
 
-def _filled_column(w: BlockSparse, start: int, count: int,
-                   most: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns a column's blocks and their rows, filled up to `most`; see `_parts`."""
-  zeros, own = w.blocks.shape[0], np.asarray(w.rows)[start:start + count]
-  # Rows of a column must differ, so what fills up takes rows that are free.
-  free = np.setdiff1d(np.arange(w.tiles[0]), own)[:most - count]
-  blocks = np.concatenate([np.arange(start, start + count), np.full(len(free), zeros)])
+def _filled_column(start: int, own: np.ndarray, free: np.ndarray,
+                   zeros: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns a column's blocks and their rows, filled up; see `_parts`.
+
+  Args:
+    start: the column's first block.
+    own: the rows of its blocks.
+    free: the rows that are filled up, as rows of a column must differ.
+    zeros: the block of zeros.
+  """
+  blocks = np.concatenate([np.arange(start, start + len(own)), np.full(len(free), zeros)])
   rows, marked = np.concatenate([own, free]), np.concatenate([own, ~free])
+  # Rows of a column must rise, too.
   order = np.argsort(rows)
   return blocks[order], marked[order]
 
