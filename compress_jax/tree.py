@@ -297,6 +297,3 @@ def trains(x: Any, inside: bool = True) -> Any:
     return y.replace(**fields)
 
   return jax.tree.map(one, x, is_leaf=is_node)
-
-
-check_number, check_finite, concrete = checks.number, checks.finite, checks.concrete  # TEMPORARY

@@ -13,11 +13,11 @@ Several teachers, or an ensemble of students: `average` their logits first.
 from compress_jax.distill.ensembles import average
 from compress_jax.distill.hints import hint
 from compress_jax.distill.soft_targets import (
-           cross_entropy,
-           hinton,
-           kl,
-           soft_cross_entropy,
-           unscaled_cross_entropy,
+  cross_entropy,
+  hinton,
+  kl,
+  soft_cross_entropy,
+  unscaled_cross_entropy,
 )
 
 __all__ = ["average", "cross_entropy", "hint", "hinton", "kl", "soft_cross_entropy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from compress_jax import tree
+from compress_jax import checks
 from compress_jax.leaves.base import Array
 
 
@@ -37,12 +37,15 @@ def average(logits: Array, *, temperature: Array | float = 1.0,
     >>> [round(p, 4) for p in jax.nn.softmax(average(two)).tolist()[0]]
     [0.7, 0.3]
   """
-  if logits.ndim != 3 or (weights is not None and weights.shape != logits.shape[:1]):
-    shown = "" if weights is None else f", weights {weights.shape}"
-    raise ValueError(f"logits {logits.shape}{shown}: may be (models, batch, classes), (models,)")
-  tree.check_number("temperature", temperature, 1e-6, float("inf"))
+  if logits.ndim != 3:
+    raise ValueError(f"logits {logits.shape}: must be (models, batch, classes)")
+  if weights is not None and weights.shape != logits.shape[:1]:
+    raise ValueError(f"logits {logits.shape}, weights {weights.shape}: must be "
+                     "(models, batch, classes), (models,)")
+  checks.number("temperature", temperature, 1e-6, float("inf"))
   if weights is None:
     weights = jnp.ones(logits.shape[0])
+  # In logarithms throughout: a probability of next to nothing would round to 0.
   log_w = jnp.log(weights / weights.sum())[:, None, None]
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
   return temperature * jax.nn.logsumexp(log_w + log_p, axis=0)

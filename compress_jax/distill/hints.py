@@ -9,14 +9,14 @@ from compress_jax.leaves.base import Array
 
 
 def hint(student: Array, teacher: Array, projection: Array | None = None) -> Array:
-  """Half the squared distance between features, a mean over the batch.
+  """Returns half the squared distance between features, the mean over the batch.
 
   Args:
     student: (batch, ..., student channels), what `cj.capture` shows of a layer.
     teacher: (batch, ..., teacher channels), of the same positions; no gradient
       flows into it.
     projection: (student channels, teacher channels), the regressor, which trains
-      with the student; None where the channels are as many.
+      with the student; None where student and teacher have equally many channels.
 
   Returns:
     float32 scalar.
@@ -34,13 +34,21 @@ def hint(student: Array, teacher: Array, projection: Array | None = None) -> Arr
     >>> float(hint(seen["w"][0].output, jnp.array([[1.0, 3.0]])))
     2.0
   """
-  shown = student.shape if projection is None else (*student.shape[:-1], projection.shape[-1])
-  if shown != teacher.shape or (projection is not None
-                                and projection.shape[0] != student.shape[-1]):
-    given = None if projection is None else projection.shape
-    raise ValueError(f"student {student.shape}, teacher {teacher.shape}, projection {given}: the "
-                     "student's features, projected, must have the teacher's shape")
+  _check_shapes(student, teacher, projection)
   student = student.astype(jnp.float32)
   projected = student if projection is None else student @ projection
   gap = projected - jax.lax.stop_gradient(teacher).astype(jnp.float32)
+  # A sum over positions and channels, as the paper has it: only the batch is averaged.
   return (gap * gap).sum() / (2 * teacher.shape[0])
+
+
+def _check_shapes(student: Array, teacher: Array, projection: Array | None) -> None:
+  if projection is None:
+    given, fits = None, student.shape == teacher.shape
+  else:
+    given = projection.shape
+    fits = (student.shape[:-1] == teacher.shape[:-1]
+            and given == (student.shape[-1], teacher.shape[-1]))
+  if not fits:
+    raise ValueError(f"student {student.shape}, teacher {teacher.shape}, projection {given}: the "
+                     "student's features, projected, must have the teacher's shape")

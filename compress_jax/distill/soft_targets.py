@@ -5,12 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from compress_jax import tree
+from compress_jax import checks
 from compress_jax.leaves.base import Array
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-  """Cross-entropy of integer labels.
+  """Returns the cross-entropy of integer labels.
 
   Args:
     logits: (batch, classes), any float dtype.
@@ -29,7 +29,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def kl(student_logits: Array, teacher_logits: Array, *, temperature: Array | float) -> Array:
-  """The soft term alone: T^2 * KL(softmax(teacher / T) || softmax(student / T)).
+  """Returns the soft term alone: T^2 * KL(softmax(teacher / T) || softmax(student / T)).
 
   T^2 keeps the gradient's size as T changes (Hinton et al. 2015, section 2).
 
@@ -59,7 +59,7 @@ def kl(student_logits: Array, teacher_logits: Array, *, temperature: Array | flo
 
 def hinton(student_logits: Array, teacher_logits: Array, labels: Array, *,
            temperature: Array | float, alpha: Array | float) -> Array:
-  """Soft targets at a temperature, beside the labels.
+  """Returns the loss on soft targets at a temperature, beside the labels.
 
   alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))
   + (1 - alpha) * cross-entropy(student, labels)
@@ -97,11 +97,24 @@ def hinton(student_logits: Array, teacher_logits: Array, labels: Array, *,
 
 def soft_cross_entropy(student_logits: Array, teacher_logits: Array, labels: Array, *,
                        temperature: Array | float, alpha: Array | float) -> Array:
-  """Hinton's loss with the cross-entropy in the divergence's place; arguments as there.
+  """Returns Hinton's loss with the cross-entropy in the divergence's place.
 
   alpha * T^2 * (-sum q_t log q_s) + (1 - alpha) * cross-entropy(student, labels),
   where q = softmax(logits / T). Its gradient is `hinton`'s; its value does not
   reach 0 for a student that equals its teacher.
+
+  Args:
+    student_logits: as in `hinton`.
+    teacher_logits: as in `hinton`.
+    labels: as in `hinton`.
+    temperature: as in `hinton`.
+    alpha: as in `hinton`.
+
+  Returns:
+    float32 scalar, the mean over the batch, in nats.
+
+  Raises:
+    ValueError: as in `hinton`.
 
   Source: "An analysis of compression methods for deep learning networks", section V-C.
 
@@ -119,13 +132,26 @@ def soft_cross_entropy(student_logits: Array, teacher_logits: Array, labels: Arr
 
 def unscaled_cross_entropy(student_logits: Array, teacher_logits: Array, labels: Array, *,
                            temperature: Array | float, alpha: Array | float) -> Array:
-  """The soft cross-entropy without T^2; arguments as in `hinton`.
+  """Returns the soft cross-entropy without T^2, beside the labels.
 
   alpha * (-sum q_t log(q_s / T)) + (1 - alpha) * cross-entropy(student, labels),
   where q = softmax(logits / T). The paper writes T under the student's
   probability, which adds the constant log T and no gradient; that q is softened
   is our reading, for T would have no effect otherwise. Without T^2 the soft term's
   gradient shrinks as 1 / T^2.
+
+  Args:
+    student_logits: as in `hinton`.
+    teacher_logits: as in `hinton`.
+    labels: as in `hinton`.
+    temperature: as in `hinton`.
+    alpha: as in `hinton`.
+
+  Returns:
+    float32 scalar, the mean over the batch, in nats.
+
+  Raises:
+    ValueError: as in `hinton`.
 
   Source: "Report on model compression", equations 3 to 5 (alpha is its lambda).
 
@@ -146,21 +172,24 @@ def _softened(student_logits: Array, teacher_logits: Array,
   """Returns log-probabilities of teacher and student at the temperature, float32."""
   if student_logits.shape != teacher_logits.shape or student_logits.ndim != 2:
     raise ValueError(f"student_logits {student_logits.shape}, teacher_logits "
-                     f"{teacher_logits.shape}: may be (batch, classes) twice")
-  tree.check_number("temperature", temperature, 1e-6, float("inf"))
-  teacher = jax.lax.stop_gradient(teacher_logits)
-  return tuple(jax.nn.log_softmax(x.astype(jnp.float32) / temperature)
-               for x in (teacher, student_logits))
+                     f"{teacher_logits.shape}: must be (batch, classes) twice")
+  checks.number("temperature", temperature, 1e-6, float("inf"))
+  teacher = jax.lax.stop_gradient(teacher_logits).astype(jnp.float32)
+  student = student_logits.astype(jnp.float32)
+  return jax.nn.log_softmax(teacher / temperature), jax.nn.log_softmax(student / temperature)
 
 
 def _crossed(log_t: Array, log_s: Array) -> Array:
+  """Returns the cross-entropy of softened probabilities, the mean over the batch."""
+  # As in `kl`: 0 * -inf would be NaN.
   possible = jnp.isfinite(log_t)
   return -(jnp.exp(log_t) * jnp.where(possible, log_s, 0)).sum(-1).mean()
 
 
 def _with_labels(soft: Array, student_logits: Array, labels: Array,
                  alpha: Array | float) -> Array:
+  """Returns the soft term and the labels' cross-entropy, weighted by alpha and what is left."""
   if labels.shape != student_logits.shape[:1]:
-    raise ValueError(f"labels {labels.shape}: may be {student_logits.shape[:1]}, one an example")
-  tree.check_number("alpha", alpha, 0, 1)
+    raise ValueError(f"labels {labels.shape}: must be {student_logits.shape[:1]}, one per example")
+  checks.number("alpha", alpha, 0, 1)
   return alpha * soft + (1 - alpha) * cross_entropy(student_logits, labels)

@@ -27,36 +27,61 @@ def filled(model: Any, program: Program, x_name: str, y_names: Sequence[str]) ->
 
   Returns:
     A new `onnx.ModelProto`.
+
+  Raises:
+    ValueError: a layer's input is to be quantized in a place that no graph can say.
   """
   graph = model.graph
-  given = [*program.stored, *(f"{name}/input" for name in program.marks), x_name]
-  names = dict(zip((v.name for v in graph.input), given, strict=True))
-  names |= dict(zip((v.name for v in graph.output), y_names, strict=True))
+  names = _names(graph, program, x_name, y_names)
   nodes = [_renamed(n, names) for n in graph.node]
   nodes, orders = _without_transposes(nodes, list(program.stored), set(y_names))
-  nodes, tensors = _with_grids(nodes, program.marks)
+  nodes, grids = _with_grids(nodes, program.marks)
   nodes = with_pools(_with_relus(nodes, graph.initializer))
-  wide = (0, need("onnx", "onnx").TensorProto.FLOAT)  # 0 is unknown
-  narrow = {names.get(v.name, v.name) for v in (*graph.value_info, *graph.output)
-            if v.type.tensor_type.elem_type not in wide}
+  # Only where it must be: float32 products keep their bias, see `_without_bias`.
+  narrow = _narrow(graph, names)
   nodes = [_without_bias(n) if narrow & set(n.output) else n for n in nodes]
-  used = {name for n in nodes for name in _inputs(n)}
-  pieces = [piece(name, x, orders.get(name)) for name, x in program.stored.items() if name in used]
-  nodes = [*(n for _, before in pieces for n in before), *nodes]
-  tensors = [*graph.initializer, *tensors, *(t for stored, _ in pieces for t in stored)]
-  return _assembled(model, nodes, tensors, names)
+  # What nothing takes any more is not stored; narrow floats are widened before all else.
+  used = _used(nodes)
+  stored, widening = [], []
+  for name, x in program.stored.items():
+    if name in used:
+      tensors, before = piece(name, x, orders.get(name))
+      stored.extend(tensors)
+      widening.extend(before)
+  return _assembled(model, [*widening, *nodes], [*graph.initializer, *grids, *stored], names)
+
+
+def _names(graph: Any, program: Program, x_name: str, y_names: Sequence[str]) -> dict[str, str]:
+  """Returns {the converter's name: ours} of all inputs and outputs."""
+  marks = [f"{name}/input" for name in program.marks]
+  given = [*program.stored, *marks, x_name]
+  names = dict(zip([v.name for v in graph.input], given, strict=True))
+  return names | dict(zip([v.name for v in graph.output], y_names, strict=True))
+
+
+def _narrow(graph: Any, names: dict[str, str]) -> set[str]:
+  """Returns the values known to be of another dtype than float32."""
+  unknown, wide = 0, need("onnx", "onnx").TensorProto.FLOAT
+  found = set()
+  for value in (*graph.value_info, *graph.output):
+    if value.type.tensor_type.elem_type not in (unknown, wide):
+      found.add(names.get(value.name, value.name))
+  return found
+
+
+def _used(nodes: list[Any]) -> set[str]:
+  """Returns the names of all values that nodes take."""
+  return {name for n in nodes for name in _inputs(n)}
 
 
 def _assembled(model: Any, nodes: list[Any], tensors: list[Any], names: dict[str, str]) -> Any:
   """Returns the model with these nodes and, of the tensors, those that they take."""
-  onnx = need("onnx", "onnx")
-  used = {name for n in nodes for name in _inputs(n)}
-  ends = []
-  for values in (list(model.graph.input)[-1:], model.graph.output):
-    for value in values:
-      value.name = names.get(value.name, value.name)
-    ends.append(list(values))
-  graph = onnx.helper.make_graph(nodes, "compress_jax", *ends,
+  onnx, used = need("onnx", "onnx"), _used(nodes)
+  # The last input is x; all others are tensors now.
+  inputs, outputs = list(model.graph.input)[-1:], list(model.graph.output)
+  for value in (*inputs, *outputs):
+    value.name = names.get(value.name, value.name)
+  graph = onnx.helper.make_graph(nodes, "compress_jax", inputs, outputs,
                                  initializer=[t for t in tensors if t.name in used])
   return onnx.helper.make_model(graph, opset_imports=model.opset_import,
                                 ir_version=model.ir_version, functions=model.functions,
@@ -66,17 +91,21 @@ def _assembled(model: Any, nodes: list[Any], tensors: list[Any], names: dict[str
 def _inner(n: Any) -> Iterator[Any]:
   """Yields the nodes of the graphs in a node's attributes."""
   for attribute in n.attribute:
-    for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+    if attribute.HasField("g"):
+      yield from attribute.g.node
+    for graph in attribute.graphs:
       yield from graph.node
 
 
 def _inputs(n: Any) -> Iterator[str]:
+  """Yields the names that a node takes, also those that its inner graphs take from outside."""
   yield from n.input
   for inner in _inner(n):
     yield from _inputs(inner)
 
 
 def _renamed(n: Any, names: dict[str, str]) -> Any:
+  """Returns the node, changed in place, with other names for what it takes and gives."""
   for field in (n.input, n.output):
     field[:] = [names.get(name, name) for name in field]
   for inner in _inner(n):
@@ -86,22 +115,39 @@ def _renamed(n: Any, names: dict[str, str]) -> Any:
 
 def _without_transposes(nodes: list[Any], names: list[str],
                         ends: set[str]) -> tuple[list[Any], dict[str, Any]]:
-  """Drops the one transposition that all users of a weight want: it is stored so."""
+  """Drops the one transposition that all users of a weight want: it is stored so.
+
+  Returns:
+    The nodes, and {weight: the order of its axes as they take it}.
+  """
   orders = {}
   for name in names:
     users = [n for n in nodes if name in _inputs(n)]
-    wanted = {tuple(tuple(a.ints) for a in n.attribute) for n in users}
     outputs = {n.output[0] for n in users}
-    if ({n.op_type for n in users} == {"Transpose"} and len(wanted) == 1 and wanted != {()}
-        and not outputs & ends):
-      ((orders[name],),) = wanted
-      nodes = [_renamed(n, dict.fromkeys(outputs, name)) for n in nodes
-               if n.output[0] not in outputs]
+    order = _only_order(users)
+    if order is not None and not outputs & ends:
+      orders[name] = order
+      others = [n for n in nodes if n.output[0] not in outputs]
+      nodes = [_renamed(n, dict.fromkeys(outputs, name)) for n in others]
   return nodes, orders
+
+
+def _only_order(users: list[Any]) -> tuple[int, ...] | None:
+  """Returns the order of axes that all of some nodes transpose into; None if they do not."""
+  orders = set()
+  for n in users:
+    # Without an order a Transpose reverses the axes, whose number is not known here.
+    if n.op_type != "Transpose" or not n.attribute:
+      return None
+    orders.add(tuple(n.attribute[0].ints))
+  return orders.pop() if len(orders) == 1 else None
 
 
 def _with_grids(nodes: list[Any], marks: dict[str, Any]) -> tuple[list[Any], list[Any]]:
   """Puts quantization where x is multiplied by a mark.
+
+  Returns:
+    The nodes, and the grids' tensors.
 
   Raises:
     ValueError: a mark is taken by anything else.
@@ -109,14 +155,16 @@ def _with_grids(nodes: list[Any], marks: dict[str, Any]) -> tuple[list[Any], lis
   grids = {f"{name}/input": grid for name, grid in marks.items()}
   out, tensors, uses = [], [], collections.Counter()
   for n in nodes:
-    (mark,) = [name for name in set(_inputs(n)) if name in grids] or [None]
-    if mark is None:
+    found = [name for name in set(_inputs(n)) if name in grids]
+    if not found:
       out.append(n)
       continue
+    (mark,) = found
     if n.op_type != "Mul":
       raise ValueError(f"{mark.removesuffix('/input')[1:]}: the graph has a {n.op_type} where its "
-                       "input is to be quantized; params may hold it without `input`")
+                       "input is to be quantized; params must hold it without `input`")
     (x,) = [name for name in n.input if name != mark]
+    # A layer that is called more than once has its grid once per call, under other names.
     uses[mark] += 1
     name = mark if uses[mark] == 1 else f"{mark}/{uses[mark]}"
     stored, made = _quantization(name, x, n.output[0], grids[mark])
@@ -126,7 +174,14 @@ def _with_grids(nodes: list[Any], marks: dict[str, Any]) -> tuple[list[Any], lis
 
 
 def _quantization(name: str, x: str, y: str, grid: StaticGrid | Dynamic) -> tuple[list, list]:
-  """Returns the tensors and nodes that round `x` to its grid and give `y`."""
+  """Returns the tensors and nodes that round the value `x` to its grid and give `y`.
+
+  Args:
+    name: what those are named after.
+    x: name of the value.
+    y: name of the result.
+    grid: of the value.
+  """
   parts = [f"{name}/{part}" for part in ("codes", "scale", "zero_point")]
   if isinstance(grid, Dynamic):
     helper = need("onnx", "onnx").helper
@@ -137,8 +192,8 @@ def _quantization(name: str, x: str, y: str, grid: StaticGrid | Dynamic) -> tupl
   nodes = []
   if ends != (np.iinfo(dtype).min, np.iinfo(dtype).max):
     # A grid of fewer codes than its integers have: clip as QuantizeLinear would not.
-    tensors += [tensor(f"{name}/{end}", scale * (np.float32(at) - np.float32(zero)))
-                for end, at in zip(("low", "high"), ends, strict=True)]
+    for end, at in zip(("low", "high"), ends, strict=True):
+      tensors.append(tensor(f"{name}/{end}", scale * (np.float32(at) - np.float32(zero))))
     nodes = [node("Clip", [x, f"{name}/low", f"{name}/high"], f"{name}/clipped")]
     x = f"{name}/clipped"
   return tensors, [*nodes, node("QuantizeLinear", [x, *parts[1:]], parts[0]),
@@ -155,15 +210,23 @@ def _numbers(grid: StaticGrid) -> tuple[Any, Any, tuple[int, int], Any]:
 
 def _with_relus(nodes: list[Any], initializers: Any) -> list[Any]:
   """Names the maximum with zero what tools look for."""
-  to_array = need("onnx", "onnx").numpy_helper.to_array
-  zeros = {t.name for t in initializers if np.prod(t.dims, dtype=int) == 1
-           and to_array(t).dtype == np.float32 and not to_array(t).any()}
+  zeros = {t.name for t in initializers if _is_zero(t)}
   made = []
   for n in nodes:
     others = [name for name in n.input if name not in zeros]
-    relu = n.op_type == "Max" and len(n.input) == 2 and len(others) == 1
-    made.append(node("Relu", others, n.output[0]) if relu else n)
+    if n.op_type == "Max" and len(n.input) == 2 and len(others) == 1:
+      made.append(node("Relu", others, n.output[0]))
+    else:
+      made.append(n)
   return made
+
+
+def _is_zero(t: Any) -> bool:
+  """Returns whether a tensor is a single float32 zero."""
+  if np.prod(t.dims, dtype=int) != 1:  # before it is read: weights are large
+    return False
+  x = need("onnx", "onnx").numpy_helper.to_array(t)
+  return x.dtype == np.float32 and not x.any()
 
 
 def _without_bias(n: Any) -> Any:
@@ -172,5 +235,7 @@ def _without_bias(n: Any) -> Any:
   A float32 product keeps it: without, ONNX Runtime would see a weight behind a
   DequantizeLinear as one for which it may round the other side, too.
   """
-  none = any(a.name == "beta" and a.f == 0 for a in n.attribute)
-  return node("Gemm", n.input[:2], n.output[0]) if n.op_type == "Gemm" and none else n
+  adds_none = any(a.name == "beta" and a.f == 0 for a in n.attribute)
+  if n.op_type != "Gemm" or not adds_none:
+    return n
+  return node("Gemm", n.input[:2], n.output[0])

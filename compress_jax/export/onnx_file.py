@@ -17,21 +17,21 @@ from compress_jax.export.trace import Program, program
 from compress_jax.extras import need
 from compress_jax.io import files
 
-_SYMBOLIC_FAILS = (TypeError, ValueError, NotImplementedError)
-_FIRST_OPSET = 21  # The first with 16-bit and blocked DequantizeLinear.
+_FIRST_OPSET = 21  # the first with 16-bit and blocked DequantizeLinear
 
 
 def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: Any, *,
          opset: int = _FIRST_OPSET, batch: str | None = "b") -> int:
   """Writes the compressed model as an ONNX graph.
 
-  A `Quantized` leaf at "layer/kernel" is the initializer "/layer/kernel/integers" and
-  a DequantizeLinear (per tensor, channel or block); where it has a grid for its
-  layer's input, a QuantizeLinear and a DequantizeLinear come before the product
-  (a DynamicQuantizeLinear for 8-bit dynamic ones). Factors are products of their own;
-  codebooks are Gathers; narrow floats are widened; blocks and masks are stored dense,
-  up to 8 bits as int8. Where `lift` has no rule for a leaf, its dequantized array is used.
-  The graph's input is "input"; its outputs are "output", or "output_0", "output_1", ...
+  A `Quantized` leaf at "layer/kernel" becomes the initializer "/layer/kernel/integers"
+  (up to 8 bits as int8) and a DequantizeLinear: per tensor, channel or block. Where it
+  has a grid for its layer's input, a QuantizeLinear and a DequantizeLinear come before
+  the product; a DynamicQuantizeLinear where the grid is dynamic, of 8 bits. Factors are
+  products of their own, codebooks are Gathers, narrow floats are widened, blocks and
+  masks are stored dense. Where `lift` has no rule for a leaf, its dequantized array is
+  used. The graph's input is "input"; its outputs are "output", or "output_0",
+  "output_1", ... in the order of the model's leaves.
 
   Args:
     path: the file; replaced once the new one is complete.
@@ -46,9 +46,9 @@ def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: A
     The file's size in bytes.
 
   Raises:
-    ImportError: the package jax2onnx is missing.
-    ValueError: `opset` or `batch` is none of those, or the model does not take
-      batches of any size.
+    ImportError: the package jax2onnx or onnx is missing.
+    ValueError: `opset` or `batch` is none of those, the model does not take batches of
+      any size, or a layer's input is quantized in a place that no graph can say.
     NotImplementedError: jax2onnx has no operator for something in the model.
 
   Example:
@@ -62,25 +62,20 @@ def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: A
     [[1.0, 2.0], [3.0, 4.0]]
   """
   if not isinstance(opset, int) or opset < _FIRST_OPSET:
-    raise ValueError(f"opset={opset!r}: may be a whole number from {_FIRST_OPSET}")
+    raise ValueError(f"opset={opset!r}: must be a whole number from {_FIRST_OPSET}")
+  # Asked for at once: a missing package is not found out after minutes of tracing.
   for module in ("jax2onnx", "onnx"):
     need(module, "onnx")
-  fixed, wanted = inputs.spec(x, None), inputs.spec(x, batch)
   params = tree.freeze(params)
-  try:
-    model = _model(program(fn, params, wanted), opset)
-  except _SYMBOLIC_FAILS as error:
-    if batch is None:
-      raise
-    _model(program(fn, params, fixed), opset)  # What fails on x itself fails for that.
-    raise inputs.refused(batch, error) from error
+  model = inputs.any_batch(lambda spec: _model(program(fn, params, spec), opset), x, batch)
   return files.write(path, model.SerializeToString())
 
 
 def _model(traced: Program, opset: int) -> Any:
   """Returns the checked `onnx.ModelProto` of a program."""
+  convert = need("jax2onnx", "onnx").to_onnx
   with _quiet():
-    made = need("jax2onnx", "onnx").to_onnx(jaxpr_as_fun(traced.jaxpr), traced.specs, opset=opset)
+    made = convert(jaxpr_as_fun(traced.jaxpr), traced.specs, opset=opset)
   count = len(made.graph.output)
   names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
   model = filled(made, traced, "input", names)

@@ -14,7 +14,7 @@ from compress_jax.export import inputs
 from compress_jax.io import files
 from compress_jax.lift.interpreter import lift
 
-_SYMBOLIC_FAILS = (TypeError, ValueError, NotImplementedError)
+_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def stablehlo(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: Any, *,
@@ -54,21 +54,15 @@ def stablehlo(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any,
     [[1.0, 2.0], [3.0, 4.0]]
   """
   _check_platforms(platforms)
-  fixed, wanted = inputs.spec(x, None), inputs.spec(x, batch)
   params = tree.freeze(params)
-  make = jax.export.export(jax.jit(lambda x: lift(fn)(params, x)), platforms=tuple(platforms))
-  try:
-    exported = make(wanted)
-  except _SYMBOLIC_FAILS as error:
-    if batch is None:
-      raise
-    make(fixed)  # What fails on x itself fails for that reason.
-    raise inputs.refused(batch, error) from error
+  # The weights are constants of the program, not its inputs.
+  run = jax.jit(lambda x: lift(fn)(params, x))
+  export = jax.export.export(run, platforms=tuple(platforms))
+  exported = inputs.any_batch(export, x, batch)
   return files.write(path, bytes(exported.serialize()))
 
 
 def _check_platforms(platforms: Any) -> None:
-  known = ("cpu", "cuda", "rocm", "tpu")
-  wrong = isinstance(platforms, str) or not platforms or any(p not in known for p in platforms)
-  if wrong:
-    raise ValueError(f"platforms={platforms!r}: may be a sequence of {', '.join(known)}")
+  # A string is a sequence, too: of letters.
+  if isinstance(platforms, str) or not platforms or not set(platforms) <= set(_PLATFORMS):
+    raise ValueError(f"platforms={platforms!r}: must be a sequence of {', '.join(_PLATFORMS)}")

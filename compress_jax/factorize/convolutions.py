@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
-from compress_jax import tree
+from compress_jax import checks, tree
 from compress_jax.factorize import ranks
 from compress_jax.leaves import Spatial, Tucker2, dense_of
 from compress_jax.leaves.base import Array
@@ -47,7 +48,7 @@ def tucker2(params: Any, *, rank: tuple[int, int] | None = None, energy: float |
   ranks.check_one(rank=rank, energy=energy)
   pair = (None, None) if rank is None else tuple(rank)
   if len(pair) != 2:
-    raise ValueError(f"rank={rank}: may be two whole numbers (in, out)")
+    raise ValueError(f"rank={rank}: must be two whole numbers (in, out)")
   return _over_kernels(params, where, lambda path, w: _tucker2(path, w, pair, energy))
 
 
@@ -83,29 +84,33 @@ def spatial(params: Any, *, rank: int | None = None, energy: float | None = None
   return _over_kernels(params, where, lambda path, w: _spatial(path, w, rank, energy))
 
 
-def _over_kernels(params: Any, where: tree.Where, factors: Any) -> Any:
+def _over_kernels(params: Any, where: tree.Where, factors: Callable[[str, Array], Any]) -> Any:
+  """Returns the tree with `factors(path, kernel)` in place of every kernel."""
   chosen, rebuild = tree.select(params, where)
   if not any(x.ndim == 4 for _, x in chosen):
     raise ValueError(f"where={where!r}: none of these is a kernel of four dimensions: "
                      f"{', '.join(path for path, _ in chosen)}")
+  new = []
   for path, x in chosen:
-    tree.check_finite(path, x)
-  return rebuild([factors(path, dense_of(x)) if x.ndim == 4 else x for path, x in chosen])
+    checks.finite(path, x)
+    new.append(factors(path, dense_of(x)) if x.ndim == 4 else x)
+  return rebuild(new)
 
 
 def _rank(path: str, shape: tuple[int, ...], s: Array, name: str, rank: int | None,
           energy: float | None) -> int:
+  """Returns the rank of one unfolding with these singular values; errors call it `name`."""
   if rank is not None and not 1 <= rank <= s.size:
-    raise ValueError(f"{path}: {name}={rank}: of a {shape} kernel it may be from 1 to {s.size}")
+    raise ValueError(f"{path}: {name}={rank}: of a {shape} kernel it must be from 1 to {s.size}")
   only = ranks.candidate(path, shape, s)
   return ranks.chosen([only], rank=rank, delta=None, energy=energy, budget=None)[0]
 
 
 def _tucker2(path: str, w: Array, rank: tuple[int | None, int | None],
              energy: float | None) -> Tucker2:
-  bases = [_basis(path, w, axis, name, r, energy)
-           for axis, name, r in zip((2, 3), ("rank[0]", "rank[1]"), rank, strict=True)]
-  u, v = bases
+  u = _basis(path, w, 2, "rank[0]", rank[0], energy)
+  v = _basis(path, w, 3, "rank[1]", rank[1], energy)
+  # Orthonormal bases: the core is the kernel projected on both.
   core = jnp.einsum("hwio,ir,os->hwrs", w.astype(jnp.float32), u, v, precision="highest")
   return Tucker2(u.astype(w.dtype), core.astype(w.dtype), v.T.astype(w.dtype))
 
@@ -124,6 +129,7 @@ def _spatial(path: str, w: Array, rank: int | None, energy: float | None) -> Spa
   matrix = w.astype(jnp.float32).transpose(0, 2, 1, 3).reshape(height * inputs, -1)
   u, s, v = jnp.linalg.svd(matrix, full_matrices=False)
   r = _rank(path, w.shape, s, "rank", rank, energy)
+  # Shared evenly, the singular values give both factors one scale to train at.
   root = jnp.sqrt(s[:r])
   vertical = (u[:, :r] * root).reshape(height, 1, inputs, r)
   horizontal = (root[:, None] * v[:r]).reshape(r, 1, width, outputs).transpose(1, 2, 0, 3)

@@ -20,7 +20,7 @@ def fisher(loss: Callable[[Any, Any], Array], params: Any, batches: Iterable[Any
       the empirical one where a batch is a single example, and a coarser one
       otherwise.
     params: a parameter tree; leaves count as the arrays they stand for.
-    batches: of one shape each (one compilation).
+    batches: what `loss` takes, all of one shape, so that it is compiled once.
 
   Returns:
     A tree of float32 arrays like `cj.dense(params)`: mean squared gradients.
@@ -37,8 +37,11 @@ def fisher(loss: Callable[[Any, Any], Array], params: Any, batches: Iterable[Any
     >>> fisher(loss, {"w": jnp.ones(2)}, [jnp.array([1.0, 3.0])])["w"].tolist()
     [1.0, 9.0]
   """
-  squared = jax.jit(lambda p, batch: jax.tree.map(
-      lambda g: g.astype(jnp.float32) ** 2, jax.grad(loss)(p, batch)))
+  @jax.jit
+  def squared(dense: Any, batch: Any) -> Any:
+    # Squares of half-precision gradients would underflow.
+    return jax.tree.map(lambda g: g.astype(jnp.float32) ** 2, jax.grad(loss)(dense, batch))
+
   dense, total, count = tree.dense(params), None, 0
   for batch in batches:
     found = squared(dense, batch)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from compress_jax import tree
+from compress_jax import checks, tree
 from compress_jax.factorize import ranks
 from compress_jax.leaves import LowRank, dense_of
 from compress_jax.leaves.base import Array
@@ -29,7 +29,7 @@ def svd(params: Any, *, rank: int | None = None, delta: int | None = None,
     energy: the smallest rank that keeps this share of the squared singular
       values, above 0, up to 1.
     budget: parameters of all factors as a fraction of the matrices' own; ranks
-      go where they keep most of a matrix's energy a parameter.
+      go where they keep most of a matrix's energy per parameter.
     fisher: a tree like the params (dense) with the Fisher information of every
       weight, from `factorize.fisher`: rows of the matrix count as much as their
       weights' information together. None is the plain SVD.
@@ -57,14 +57,19 @@ def svd(params: Any, *, rank: int | None = None, delta: int | None = None,
   """
   ranks.check_one(rank=rank, delta=delta, energy=energy, budget=budget)
   chosen, rebuild = tree.select(params, where)
-  picked = [i for i, (_, x) in enumerate(chosen) if (x.ndim == 2 if where is None else x.ndim >= 2)]
+  # Convolutions are factorized only where they are asked for.
+  most = 2 if where is None else math.inf
+  picked = [i for i, (_, x) in enumerate(chosen) if 2 <= x.ndim <= most]
   if not picked:
     raise ValueError(f"where={where!r}: none of these is a matrix: "
                      f"{', '.join(path for path, _ in chosen)}")
-  parts = [_decomposed(*chosen[i], _information(fisher, *chosen[i])) for i in picked]
-  shapes = [chosen[i][1].shape for i in picked]
-  candidates = [ranks.candidate(chosen[i][0], shape, s, math.prod(shape[:-1]) + shape[-1])
-                for i, shape, (_, s, _) in zip(picked, shapes, parts, strict=True)]
+  parts, candidates = [], []
+  for i in picked:
+    path, x = chosen[i]
+    u, s, v = _decomposed(path, x, _information(fisher, path, x))
+    parts.append((u, s, v))
+    rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
+    candidates.append(ranks.candidate(path, x.shape, s, cost=rows + columns))
   found = ranks.chosen(candidates, rank=rank, delta=delta, energy=energy, budget=budget)
   new = [x for _, x in chosen]
   for i, part, r in zip(picked, parts, found, strict=True):
@@ -73,30 +78,34 @@ def svd(params: Any, *, rank: int | None = None, delta: int | None = None,
 
 
 def _information(fisher: Any, path: str, x: Any) -> Array | None:
+  """Returns the Fisher information of a weight, None where none is given."""
   if fisher is None:
     return None
   found = dict(tree.entries(fisher)[0]).get(path)
-  if getattr(found, "shape", None) != x.shape:
-    raise ValueError(f"{path}: fisher has {getattr(found, 'shape', None)} there; it may be an "
-                     f"array of {x.shape}, from factorize.fisher")
+  shape = getattr(found, "shape", None)
+  if shape != x.shape:
+    raise ValueError(f"{path}: fisher has {shape} there; it must be an array of {x.shape}, from "
+                     "factorize.fisher")
   return found
 
 
 def _decomposed(path: str, x: Any, information: Array | None) -> tuple[Array, Array, Array]:
   """Returns u, s, v of the matrix; `u` has the rows' importance divided out again."""
-  tree.check_finite(path, x)
+  checks.finite(path, x)
   matrix = dense_of(x).reshape(-1, x.shape[-1]).astype(jnp.float32)
   if information is None:
     return jnp.linalg.svd(matrix, full_matrices=False)
   row = jnp.sqrt(information.reshape(matrix.shape).astype(jnp.float32).sum(-1, keepdims=True))
-  # A row without information must stay invertible; it counts next to nothing.
+  # The rows are divided by this again: one without information must not be 0.
   row = jnp.maximum(row, 1e-3 * jnp.maximum(row.max(), 1e-30))
   u, s, v = jnp.linalg.svd(row * matrix, full_matrices=False)
   return u / row, s, v
 
 
 def _truncated(x: Any, part: tuple[Array, Array, Array], rank: int) -> LowRank:
+  """Returns the two factors of the leading singular vectors."""
   u, s, v = part
+  # Shared evenly, the singular values give both factors one scale to train at.
   root = jnp.sqrt(s[:rank])
   u = (u[:, :rank] * root).reshape(*x.shape[:-1], rank)
   return LowRank(u.astype(x.dtype), (root[:, None] * v[:rank]).astype(x.dtype))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compress_jax import tree
+from compress_jax import checks
 from compress_jax.leaves.base import Array
 
 
@@ -21,7 +21,7 @@ class Candidate:
     shape: its shape.
     full: the largest rank.
     energy: squared singular values, float64, largest first; None while tracing.
-    cost: parameters that one rank takes.
+    cost: parameters that each rank takes.
   """
 
   path: str
@@ -32,8 +32,18 @@ class Candidate:
 
 
 def candidate(path: str, shape: tuple[int, ...], s: Array, cost: int = 1) -> Candidate:
-  """Returns the candidate with these singular values."""
-  known = tree.concrete(s)
+  """Returns the candidate with these singular values.
+
+  Args:
+    path: of the weight.
+    shape: of the weight.
+    s: its singular values, (full rank,), largest first; may be traced.
+    cost: parameters that each rank takes.
+
+  Returns:
+    The candidate.
+  """
+  known = checks.concrete(s)
   energy = None if known is None else known.astype(np.float64) ** 2
   return Candidate(path=path, shape=shape, full=s.size, energy=energy, cost=cost)
 
@@ -43,6 +53,12 @@ def max_rank(shape: tuple[int, ...]) -> int:
 
   r_max = d_in * d_out / (d_in + d_out) is where the factors have as many
   parameters as the matrix ("Combinatorics with model compression", equation 2).
+
+  Args:
+    shape: of the weight; all axes but the last count as inputs.
+
+  Returns:
+    r_max; 0 where even rank 1 takes more parameters than the weight.
 
   Example:
     >>> max_rank((448, 10))
@@ -54,8 +70,16 @@ def max_rank(shape: tuple[int, ...]) -> int:
 
 
 def check_one(**choices: object) -> None:
-  """Raises a ValueError unless exactly one of the named arguments is given."""
-  if sum(x is not None for x in choices.values()) != 1:
+  """Checks that exactly one of several arguments is given.
+
+  Args:
+    **choices: the arguments by name, None where they are not given.
+
+  Raises:
+    ValueError: none of them, or more than one.
+  """
+  given = [name for name, x in choices.items() if x is not None]
+  if len(given) != 1:
     shown = ", ".join(f"{name}={x}" for name, x in choices.items())
     raise ValueError(f"{shown}: give exactly one of them")
 
@@ -72,10 +96,10 @@ def chosen(candidates: Sequence[Candidate], *, rank: int | None, delta: int | No
       values, above 0, up to 1.
     budget: parameters of all factors together, as a fraction of the weights'
       own. Ranks are given out one by one, to whichever weight gains the most
-      energy, relative to its own total, a parameter.
+      energy per parameter, relative to its own total.
 
   Returns:
-    Ranks, in order.
+    One rank per weight, in order.
 
   Raises:
     ValueError: a number out of range; a budget that is less than rank 1
@@ -87,7 +111,7 @@ def chosen(candidates: Sequence[Candidate], *, rank: int | None, delta: int | No
                      "the factors' shapes; factorize outside jit, or give rank or delta")
   if energy is not None:
     if not 0 < energy <= 1:
-      raise ValueError(f"energy={energy}: may be above 0, up to 1")
+      raise ValueError(f"energy={energy}: must be above 0, up to 1")
     return [_for_energy(c, energy) for c in candidates]
   if budget is not None:
     return _for_budget(candidates, budget)
@@ -95,35 +119,57 @@ def chosen(candidates: Sequence[Candidate], *, rank: int | None, delta: int | No
 
 
 def _checked(c: Candidate, rank: int | None, delta: int | None) -> int:
-  used = rank if delta is None else max_rank(c.shape) - delta
+  """Returns the rank that is asked for, if the weight can have it."""
+  if delta is None:
+    used, shown = rank, f"rank={rank}"
+  else:
+    used = max_rank(c.shape) - delta
+    shown = f"delta={delta} (rank {used})"
   if not 1 <= used <= c.full:
-    argument = f"rank={rank}" if delta is None else f"delta={delta} (rank {used})"
-    raise ValueError(f"{c.path}: {argument}: the rank of a {c.shape} weight may be from 1 to "
+    raise ValueError(f"{c.path}: {shown}: the rank of a {c.shape} weight must be from 1 to "
                      f"{c.full}")
   return used
 
 
 def _for_energy(c: Candidate, energy: float) -> int:
-  share = np.cumsum(c.energy) / max(c.energy.sum(), np.finfo(np.float64).tiny)
-  # A weight of zeros, or rounding at the end, keeps what there is.
-  return min(int((share < energy * (1 - 1e-12)).sum()) + 1, c.full)
+  """Returns the smallest rank that keeps this share of a weight's energy."""
+  total = max(c.energy.sum(), np.finfo(np.float64).tiny)
+  share = np.cumsum(c.energy) / total
+  too_small = int((share < energy * (1 - 1e-12)).sum())
+  # A weight of zeros never reaches its share, nor does one whose sum rounds down.
+  return min(too_small + 1, c.full)
 
 
 def _for_budget(candidates: Sequence[Candidate], budget: float) -> list[int]:
-  tree.check_number("budget", budget, 0, 1)
-  allowed = budget * sum(math.prod(c.shape) for c in candidates)
-  spent = sum(c.cost for c in candidates)
+  """Returns the ranks that a budget pays for, given out one by one, the best gain first."""
+  checks.number("budget", budget, 0, 1)
+  dense = sum(math.prod(c.shape) for c in candidates)
+  spent, allowed = sum(c.cost for c in candidates), budget * dense
   if spent > allowed:
-    raise ValueError(f"budget={budget}: rank 1 everywhere takes {spent} parameters; it may be from "
-                     f"{spent / sum(math.prod(c.shape) for c in candidates):.4f}")
-  gains = sorted(((c.energy[r] / max(c.energy.sum(), 1e-300) / c.cost, -i, r)
-                  for i, c in enumerate(candidates) for r in range(1, c.full)), reverse=True)
+    raise ValueError(f"budget={budget}: rank 1 everywhere takes {spent} parameters; it must be "
+                     f"from {spent / dense:.4f}")
   ranks, full = [1] * len(candidates), set()
-  for _, i, _ in gains:  # singular values fall, so a weight's ranks come in order
-    c = candidates[-i]
-    if -i in full or spent + c.cost > allowed:
-      full.add(-i)
+  # Singular values fall, so the ranks of one weight come in order.
+  for i in _by_gain(candidates):
+    c = candidates[i]
+    if i in full or spent + c.cost > allowed:
+      # A later rank of the same weight would leave a gap behind.
+      full.add(i)
       continue
-    ranks[-i] += 1
+    ranks[i] += 1
     spent += c.cost
   return ranks
+
+
+def _by_gain(candidates: Sequence[Candidate]) -> list[int]:
+  """Returns whose rank is given out next, and next, beyond rank 1 of each.
+
+  The gain of a rank is the share of its weight's energy that it adds, per parameter.
+  Of equal gains an earlier weight's comes first.
+  """
+  gains = []  # negative, since sorting puts the smallest first
+  for i, c in enumerate(candidates):
+    total = max(c.energy.sum(), 1e-300)  # a weight of zeros gains nothing
+    for rank in range(1, c.full):
+      gains.append((-c.energy[rank] / total / c.cost, i))
+  return [i for _, i in sorted(gains)]

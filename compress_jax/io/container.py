@@ -13,10 +13,10 @@ import zlib
 from typing import Any
 
 MAGIC, VERSION = b"CJX", b"2"
-_START = len(MAGIC + VERSION) + 8
+_START = len(MAGIC + VERSION) + 8  # where the header begins
 LARGEST_HEADER = 1 << 24  # bytes, inflated
-# A file holds at least one byte for so many of decoded data, beyond the first ones:
-# what a short file may claim fits any memory.
+# A file holds at least one byte for _RATIO bytes of decoded data, beyond the first _FREE:
+# what a short file may claim fits any memory. `pack` adds zeros where coding does better.
 _RATIO, _FREE = 1 << 12, 1 << 26
 
 
@@ -45,10 +45,11 @@ def pack(header: dict[str, Any], bodies: list[bytes], decoded: int) -> bytes:
   text = json.dumps(header, separators=(",", ":")).encode()
   if len(text) > LARGEST_HEADER:
     raise ValueError(f"structure and metadata take {len(text)} bytes; "
-                     f"may be at most {LARGEST_HEADER}")
+                     f"must be at most {LARGEST_HEADER}")
   packed = zlib.compress(text, 9, wbits=-15)
   rest = b"".join([struct.pack("<I", len(packed)), packed, *bodies])
-  rest += bytes(max(0, -(-(decoded - _FREE) // _RATIO) - len(rest)))
+  least = -(-(decoded - _FREE) // _RATIO)  # rounded up
+  rest += bytes(max(0, least - len(rest)))
   return MAGIC + VERSION + struct.pack("<I", zlib.crc32(rest)) + rest
 
 
@@ -68,11 +69,15 @@ def unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
     raise ArtifactError(f"starts with {data[:4]!r}; an artifact starts with {MAGIC + VERSION!r}")
   if data[3:4] != VERSION:
     raise ArtifactError(f"version {data[3:4]!r}; this release reads {VERSION!r}")
-  if len(data) < _START or zlib.crc32(memoryview(data)[8:]) != struct.unpack("<I", data[4:8])[0]:
+  if len(data) < _START:
     raise ArtifactError("cut short or changed: it fails its checksum")
-  size = struct.unpack("<I", data[8:_START])[0]
+  checksum, size = struct.unpack("<II", data[4:_START])
+  # A view, since a copy of the body would take its memory twice.
+  if zlib.crc32(memoryview(data)[8:]) != checksum:
+    raise ArtifactError("cut short or changed: it fails its checksum")
   if _START + size > len(data):
     raise ArtifactError(f"a header of {size} bytes; the file has {len(data)}")
+  # A checksum keeps nobody from writing a hostile header: it is inflated within limits only.
   try:
     inflater = zlib.decompressobj(wbits=-15)
     text = inflater.decompress(data[_START:_START + size], LARGEST_HEADER)
@@ -102,6 +107,7 @@ def check_size(decoded: int, size: int, max_bytes: int) -> None:
   """
   if decoded > max_bytes:
     raise ArtifactError(f"decoded it takes {decoded} bytes; max_bytes is {max_bytes}")
-  if decoded > (limit := _FREE + _RATIO * size):
+  limit = _FREE + _RATIO * size
+  if decoded > limit:
     raise ArtifactError(f"decoded it takes {decoded} bytes; a file of {size} holds "
                         f"at most {limit}")

@@ -23,17 +23,19 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> int:
     >>> write(tempfile.mkdtemp() + "/file", b"abc")
     3
   """
-  path, content = Path(path), data.encode() if isinstance(data, str) else data
-  # A stage that starts again removes what an interrupted one left under such names.
+  path = Path(path)
+  content = data.encode() if isinstance(data, str) else data
+  # Beside the file: only within one file system is it replaced in one step. A stage that
+  # starts again removes what an interrupted one left under such names.
   with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.partial-",
                                    delete=False) as file:
     try:
       file.write(content)
       file.flush()
-      os.fsync(file.fileno())
-      os.chmod(file.name, 0o644)
+      os.fsync(file.fileno())  # before the name points to it, or a power cut leaves it empty
+      os.chmod(file.name, 0o644)  # temporary files are the owner's alone
       os.replace(file.name, path)
-    except BaseException:
+    except BaseException:  # an interrupt, too, leaves nothing behind
       os.unlink(file.name)
       raise
   return len(content)

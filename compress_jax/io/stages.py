@@ -46,23 +46,25 @@ class Stage:
   @property
   def digest(self) -> str:
     """Twelve hex digits of all that identifies the result, ancestors included."""
+    # The version is among it: another release may compute something else.
     parent = self.parent.digest if self.parent else None
     identity = [self.name, self.spec, parent, self.data, __version__]
     text = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
   def directory(self, workdir: str | os.PathLike[str]) -> Path:
-    """Returns `<workdir>/stages/<name>-<digest>`."""
+    """Returns where the stage is kept: `<workdir>/stages/<name>-<digest>`."""
     return Path(workdir) / "stages" / f"{self.name}-{self.digest}"
 
   def lineage(self) -> list[Stage]:
     """Returns the stages from the root to this one."""
-    return [*(self.parent.lineage() if self.parent else []), self]
+    before = self.parent.lineage() if self.parent else []
+    return [*before, self]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-  """A complete stage.
+  """A complete stage, as `run` and `find` return it.
 
   Attributes:
     stage: which one.
@@ -89,7 +91,7 @@ class Result:
 
 def run(stage: Stage, workdir: str | os.PathLike[str],
         work: Callable[[Path], tuple[Any, Mapping[str, Any]]]) -> Result:
-  """Returns a stage's result, working only if it is not complete.
+  """Returns a stage's result, and works for it only if the stage is not complete.
 
   Args:
     stage: what to run; its parent is complete.
@@ -106,7 +108,9 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
   Example:
     >>> import tempfile, numpy as np
     >>> workdir, calls = tempfile.mkdtemp(), []
-    >>> work = lambda directory: (calls.append(1) or {"w": np.ones(1)}, {"accuracy": 0.5})
+    >>> def work(directory):
+    ...   calls.append(directory)
+    ...   return {"w": np.ones(1)}, {"accuracy": 0.5}
     >>> stage = Stage(name="teacher", spec={"epochs": 1})
     >>> _ = run(stage, workdir, work)
     >>> run(stage, workdir, work).metrics["accuracy"], len(calls)
@@ -123,20 +127,34 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
 
 
 def _run(stage: Stage, directory: Path, work: Callable[[Path], Any]) -> Result:
+  """Does a stage's work and writes what it made; the caller holds the lock."""
   before = _spent(directory)
-  for leftover in directory.rglob("*.partial-*"):
-    shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink()
-  files.write_json(directory / "stage.json", {
-      "name": stage.name, "spec": stage.spec, "data": stage.data,
-      "parent": stage.parent and f"{stage.parent.name}-{stage.parent.digest}",
-      "version": __version__})
+  _clean(directory)
+  files.write_json(directory / "stage.json", _description(stage))
   start = time.monotonic()
   files.write_json(directory / "started.json", {"at": time.time(), "spent": before})
   params, metrics = work(directory)
   metrics = {**metrics, "seconds": round(before + time.monotonic() - start, 3)}
+  # The metrics last: where they are, everything else is.
   checkpoint.save(directory / "checkpoint", params, stage=stage.name, digest=stage.digest)
   files.write_json(directory / "metrics.json", metrics)
   return Result(stage=stage, directory=directory, metrics=metrics)
+
+
+def _clean(directory: Path) -> None:
+  """Removes what an interrupted attempt had begun to write."""
+  for leftover in directory.rglob("*.partial-*"):
+    if leftover.is_dir():
+      shutil.rmtree(leftover, ignore_errors=True)
+    else:
+      leftover.unlink()
+
+
+def _description(stage: Stage) -> dict[str, Any]:
+  """Returns what people, and `inspect`, read of a stage."""
+  parent = None if stage.parent is None else f"{stage.parent.name}-{stage.parent.digest}"
+  return {"name": stage.name, "spec": stage.spec, "data": stage.data, "parent": parent,
+          "version": __version__}
 
 
 @contextlib.contextmanager
@@ -150,6 +168,13 @@ def _locked(directory: Path) -> Iterator[None]:
 
 def find(stage: Stage, workdir: str | os.PathLike[str]) -> Result | None:
   """Returns a complete stage's result, or None.
+
+  Args:
+    stage: which one.
+    workdir: the study's directory.
+
+  Returns:
+    The result; None if the stage is not complete.
 
   Raises:
     CheckpointError: it is marked complete but its metrics cannot be read.
@@ -175,5 +200,6 @@ def _spent(directory: Path) -> float:
   if not file.exists():
     return 0.0
   started = json.loads(file.read_text())
+  # Whatever was written last tells when the attempt still ran.
   last = max(p.stat().st_mtime for p in directory.rglob("*"))
   return started["spent"] + max(0.0, last - started["at"])

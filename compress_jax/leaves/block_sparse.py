@@ -184,6 +184,7 @@ class BlockSparse(Leaf):
 
   def flipped(self) -> BlockSparse:
     """Returns the leaf of the transposed matrix; `scale` is left as it is."""
+    # Row by row: the columns of the transposed matrix.
     order = jnp.argsort(self.rows, stable=True)
     return self.replace(
         blocks=self.blocks[order].swapaxes(1, 2), rows=jnp.asarray(self.columns())[order],

@@ -31,7 +31,7 @@ class Latency:
 def latency(fn: Callable[..., Any], params: Any, inputs: Any, *,
             batches: Sequence[int] | None = None, calls: int = 50,
             warmup: int = 5) -> dict[int, Latency]:
-  """Times a model, compiled, warm, each call waited for.
+  """Times a model: compiled, warmed up, the result of each call waited for.
 
   Args:
     fn: the model, called as `fn(params, inputs)`; compiled here. For compressed
@@ -39,8 +39,8 @@ def latency(fn: Callable[..., Any], params: Any, inputs: Any, *,
     params: its parameters.
     inputs: a batch, (N, ...).
     batches: sizes to time, the first so many of `inputs`; by default 1 and N.
-    calls: timed calls a size.
-    warmup: calls before them; the first compiles.
+    calls: timed calls per size.
+    warmup: calls before them, which are not timed; the first compiles.
 
   Returns:
     {batch size: Latency}.
@@ -57,21 +57,25 @@ def latency(fn: Callable[..., Any], params: Any, inputs: Any, *,
   most = len(inputs)
   sizes = sorted({1, most}) if batches is None else list(batches)
   if calls < 1 or warmup < 1:
-    raise ValueError(f"calls={calls}, warmup={warmup}: may be whole numbers from 1")
+    raise ValueError(f"calls={calls}, warmup={warmup}: must be whole numbers from 1")
   if any(not 1 <= size <= most for size in sizes):
-    raise ValueError(f"batches={batches}: may be from 1 to {most}, what inputs hold")
-  compiled = jax.jit(fn)
-  return {size: _timed(compiled, params, jax.device_put(inputs[:size]), calls, warmup)
-          for size in sizes}
+    raise ValueError(f"batches={batches}: must be from 1 to {most}, what inputs hold")
+  compiled, found = jax.jit(fn), {}
+  for size in sizes:
+    # On the device beforehand, so that no copy is timed.
+    batch = jax.device_put(inputs[:size])
+    found[size] = _timed(compiled, params, batch, calls, warmup)
+  return found
 
 
 def _timed(fn: Callable[..., Any], params: Any, inputs: Any, calls: int, warmup: int) -> Latency:
+  """Returns the times of one size."""
   for _ in range(warmup):
     jax.block_until_ready(fn(params, inputs))
   times = np.empty(calls)
   for i in range(calls):
     start = time.perf_counter()
-    jax.block_until_ready(fn(params, inputs))
+    jax.block_until_ready(fn(params, inputs))  # a call returns before it has computed
     times[i] = time.perf_counter() - start
   return Latency(median=float(np.median(times)), p95=float(np.percentile(times, 95)),
                  fastest=float(times.min()), calls=calls)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from compress_jax import tree
+from compress_jax import checks
 from compress_jax.leaves.base import Array
 
 
 def quality(sparsity: Array | float, bits: Array | float, delta_accuracy: Array | float,
             reduction: Array | float) -> Array:
-  """The quality metric Q of a pruned and quantized model.
+  """Returns the quality metric Q of a pruned and quantized model.
 
   Q = (sparsity + 8 / bits) / 2 * tanh(delta_accuracy) * sigmoid(reduction)
 
@@ -22,7 +22,7 @@ def quality(sparsity: Array | float, bits: Array | float, delta_accuracy: Array 
     reduction: the baseline's size divided by the model's, positive.
 
   Returns:
-    float32, the arguments' broadcast shape; -1 to 1 from 8 bits on.
+    float32, of the arguments' broadcast shape; from -1 to 1 for 8 bits and more.
 
   Raises:
     ValueError: an argument out of range.
@@ -33,10 +33,12 @@ def quality(sparsity: Array | float, bits: Array | float, delta_accuracy: Array 
     >>> round(float(quality(0.9, 8, -2.22, 14.66)), 4)
     -0.9278
   """
-  tree.check_number("sparsity", sparsity, 0, 1)
-  tree.check_number("bits", bits, 1, 64)
-  tree.check_number("delta_accuracy", delta_accuracy, -100, 100)
-  tree.check_number("reduction", reduction, 0, float("inf"))
-  compression = (jnp.asarray(sparsity, jnp.float32) + 8 / jnp.asarray(bits, jnp.float32)) / 2
-  accuracy, factor = (jnp.asarray(x, jnp.float32) for x in (delta_accuracy, reduction))
-  return compression * jnp.tanh(accuracy) * jax.nn.sigmoid(factor)
+  checks.number("sparsity", sparsity, 0, 1)
+  checks.number("bits", bits, 1, 64)
+  checks.number("delta_accuracy", delta_accuracy, -100, 100)
+  checks.number("reduction", reduction, 0, float("inf"))
+  sparsity, bits = jnp.asarray(sparsity, jnp.float32), jnp.asarray(bits, jnp.float32)
+  delta_accuracy = jnp.asarray(delta_accuracy, jnp.float32)
+  reduction = jnp.asarray(reduction, jnp.float32)
+  compression = (sparsity + 8 / bits) / 2
+  return compression * jnp.tanh(delta_accuracy) * jax.nn.sigmoid(reduction)

@@ -31,5 +31,8 @@ def sparsity(params: Any, *, where: tree.Where = None) -> dict[str, float]:
     {'a': 0.5, 'b': 0.0}
   """
   chosen, _ = tree.select_parts(params, where)
-  return {path: 1 - float(np.count_nonzero(np.asarray(dense_of(x)))) / max(x.size, 1)
-          for path, x in chosen}
+  found = {}
+  for path, x in chosen:
+    nonzero = np.count_nonzero(np.asarray(dense_of(x)))
+    found[path] = 1 - float(nonzero) / max(x.size, 1)  # 1 of an empty array
+  return found

@@ -12,7 +12,9 @@ from compress_jax.leaves.base import Array
 
 
 def l1(params: Any, *, where: tree.Where = None) -> Array:
-  """Sum of absolute weights (L1 sparsification); multiply by a weight, traced or not.
+  """Returns the sum of absolute weights (L1 sparsification).
+
+  Added to a loss, times a factor that may be traced.
 
   Args:
     params: a parameter tree; leaves count as the arrays they stand for.
@@ -36,7 +38,17 @@ def l1(params: Any, *, where: tree.Where = None) -> Array:
 
 
 def l2(params: Any, *, where: tree.Where = None) -> Array:
-  """Sum of squared weights, halved; arguments as in `l1`.
+  """Returns half the sum of squared weights (weight decay as a penalty).
+
+  Args:
+    params: as in `l1`.
+    where: as in `l1`.
+
+  Returns:
+    float32 scalar, differentiable.
+
+  Raises:
+    ValueError: nothing selected.
 
   Example:
     >>> import jax.numpy as jnp
@@ -47,4 +59,5 @@ def l2(params: Any, *, where: tree.Where = None) -> Array:
 
 
 def _selected(params: Any, where: tree.Where) -> list[Array]:
+  # float32, since a sum of many half-precision weights would lose the small ones.
   return [dense_of(x).astype(jnp.float32) for _, x in tree.select(params, where)[0]]

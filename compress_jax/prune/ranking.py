@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from compress_jax import checks
-from compress_jax.leaves import Leaf, dense_of, mask_of
+from compress_jax import checks, tree
+from compress_jax.leaves import Leaf, apply_mask, dense_of, mask_of
 from compress_jax.leaves.base import Array
 
 
@@ -102,6 +102,28 @@ def pruned_first(scores: Array, x: Array | Leaf) -> Array:
   """
   mask = mask_of(x)
   return scores if mask is None else jnp.where(mask, scores, -1.0)
+
+
+def with_masks(chosen: Sequence[tree.Entry], masks: Sequence[Array],
+               block: tuple[int, int] | None = None) -> list[Leaf]:
+  """Puts a mask over each of the selected weights.
+
+  Args:
+    chosen: [(path, array or leaf)].
+    masks: bool arrays of their shapes, false where a weight becomes zero.
+    block: rows and columns of the blocks that are pruned whole, or None.
+
+  Returns:
+    The masked leaves.
+
+  Raises:
+    UnsupportedError: a leaf cannot be masked; the message names its path.
+  """
+  out = []
+  for (path, x), mask in zip(chosen, masks, strict=True):
+    with checks.at(path):
+      out.append(apply_mask(x, mask, block))
+  return out
 
 
 def _split(flat: Array, like: Sequence[Array]) -> list[Array]:

@@ -13,6 +13,7 @@ Number = jax.Array | float
 
 def _progress(step: Number, start: Number, stop: Number) -> jax.Array:
   """Returns how far `step` is from `start` to `stop`, clipped to 0 to 1."""
+  # A schedule that starts where it stops is a jump, not a division by 0.
   length = jnp.maximum(jnp.asarray(stop, jnp.float32) - start, 1e-9)
   return jnp.clip((jnp.asarray(step, jnp.float32) - start) / length, 0, 1)
 
@@ -58,7 +59,17 @@ def linear(step: Number, final: Number, *, initial: Number = 0.0, start: Number 
 
 def cosine(step: Number, final: Number, *, initial: Number = 0.0, start: Number = 0,
            stop: Number) -> jax.Array:
-  """Moves along half a cosine from `initial` to `final`; arguments as in `linear`.
+  """Moves along half a cosine from `initial` at `start` to `final` at `stop`.
+
+  Args:
+    step: the present step.
+    final: the value from `stop` on.
+    initial: the value until `start`.
+    start: first step.
+    stop: last step.
+
+  Returns:
+    float32.
 
   Example:
     >>> round(float(cosine(5, 1.0, stop=10)), 6)
@@ -70,9 +81,19 @@ def cosine(step: Number, final: Number, *, initial: Number = 0.0, start: Number 
 
 def cubic(step: Number, final: Number, *, initial: Number = 0.0, start: Number = 0,
           stop: Number) -> jax.Array:
-  """Moves fast at first, then ever slower; arguments as in `linear`.
+  """Moves from `initial` at `start` to `final` at `stop`, fast at first, then ever slower.
 
   final + (initial - final) * (1 - progress)^3
+
+  Args:
+    step: the present step.
+    final: the value from `stop` on.
+    initial: the value until `start`.
+    start: first step.
+    stop: last step.
+
+  Returns:
+    float32.
 
   Source: Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
 

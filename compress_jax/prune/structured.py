@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
-from compress_jax import tree
-from compress_jax.leaves import apply_mask, dense_of, mask_of
+from compress_jax import checks, tree
+from compress_jax.leaves import dense_of, mask_of
 from compress_jax.leaves.base import Array
-from compress_jax.prune.ranking import keep_largest
+from compress_jax.leaves.tiles import spread, tiled
+from compress_jax.prune.ranking import keep_largest, with_masks
 from compress_jax.prune.unstructured import selected
 
+# From weights and the axes to reduce to one number each; 0 exactly where all weights are 0.
 SCORES: dict[str, Callable[..., Array]] = {
     "l1": lambda w, axis: jnp.abs(w).sum(axis),
     "l2": lambda w, axis: jnp.sqrt((w * w).sum(axis)),
     "max": lambda w, axis: jnp.abs(w).max(axis),
 }
+# Below any score: what is pruned already goes first, before groups that happen to be 0.
+_PRUNED = -1.0
 
 
 def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64, 64),
@@ -35,8 +38,8 @@ def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64,
       pruned included; may be traced.
     block: rows and columns.
     score: "l1", "l2" or "max", of a block's weights.
-    scope: "global" ranks the blocks of all selected leaves together, "layer" each
-      leaf's by themselves.
+    scope: "global" ranks the blocks of all selected leaves together, "layer" those
+      of each leaf by themselves.
     where: regular expression or predicate on the path; by default every leaf
       with two or more dimensions.
 
@@ -57,34 +60,23 @@ def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64,
     [[0.0, 0.0, 5.0], [0.0, 0.0, 5.0]]
   """
   if len(block) != 2 or min(block) < 1:
-    raise ValueError(f"block={block}: may be two whole numbers from 1")
+    raise ValueError(f"block={block}: must be two whole numbers from 1")
   _check_score(score)
   chosen, rebuild = selected(params, where)
   scores = [_block_scores(x, block, score) for _, x in chosen]
-  masks = keep_largest(scores, sparsity, scope)
-  return rebuild([apply_mask(x, _spread(mask, x.shape, block), tuple(block))
-                  for (_, x), mask in zip(chosen, masks, strict=True)])
+  kept = keep_largest(scores, sparsity, scope)
+  masks = [spread(blocks, x.shape, block) for (_, x), blocks in zip(chosen, kept, strict=True)]
+  return rebuild(with_masks(chosen, masks, tuple(block)))
 
 
 def _block_scores(x: Any, block: tuple[int, int], score: str) -> Array:
-  """Returns (block rows, block columns) scores, -1 where a block is all pruned."""
-  blocks = lambda a: _blocks(a.reshape(-1, a.shape[-1]), block)
-  scores = SCORES[score](blocks(dense_of(x).astype(jnp.float32)), (1, 3))
+  """Returns (block rows, block columns) scores, `_PRUNED` where a block is all pruned."""
+  scores = SCORES[score](tiled(dense_of(x).astype(jnp.float32), block), (2, 3))
   mask = mask_of(x)
-  return scores if mask is None else jnp.where(blocks(mask).any((1, 3)), scores, -1.0)
-
-
-def _blocks(matrix: Array, block: tuple[int, int]) -> Array:
-  """Returns (block rows, rows, block columns, columns), padded with zeros."""
-  pads = [(0, -n % b) for n, b in zip(matrix.shape, block, strict=True)]
-  rows, columns = (n + high for n, (_, high) in zip(matrix.shape, pads, strict=True))
-  return jnp.pad(matrix, pads).reshape(rows // block[0], block[0], columns // block[1], block[1])
-
-
-def _spread(mask: Array, shape: tuple[int, ...], block: tuple[int, int]) -> Array:
-  """Returns a mask of blocks as one of weights."""
-  full = jnp.repeat(jnp.repeat(mask, block[0], 0), block[1], 1)
-  return full[:math.prod(shape[:-1]), :shape[-1]].reshape(shape)
+  if mask is None:
+    return scores
+  kept = tiled(mask, block).any((2, 3))
+  return jnp.where(kept, scores, _PRUNED)
 
 
 def n_m(params: Any, n: Array | int, m: int, *, axis: int = -2, where: tree.Where = None) -> Any:
@@ -92,8 +84,8 @@ def n_m(params: Any, n: Array | int, m: int, *, axis: int = -2, where: tree.Wher
 
   Args:
     params: a parameter tree.
-    n: kept, 0 to m; may be traced.
-    m: a group's size; must divide the axis.
+    n: how many weights of a group are kept, 0 to m; may be traced.
+    m: how many weights are a group; must divide the axis.
     axis: along which groups lie; the default is a Flax kernel's input channels.
     where: as in `block`.
 
@@ -114,18 +106,19 @@ def n_m(params: Any, n: Array | int, m: int, *, axis: int = -2, where: tree.Wher
     [0.0, -4.0, 3.0, 0.0]
   """
   if m < 1:
-    raise ValueError(f"m={m}: may be a whole number from 1")
-  tree.check_number("n", n, 0, m)
+    raise ValueError(f"m={m}: must be a whole number from 1")
+  checks.number("n", n, 0, m)
   chosen, rebuild = selected(params, where)
-  return rebuild([apply_mask(x, _n_m_mask(path, x, n, m, axis)) for path, x in chosen])
+  return rebuild(with_masks(chosen, [_n_m_mask(path, x, n, m, axis) for path, x in chosen]))
 
 
 def _n_m_mask(path: str, x: Any, n: Array | int, m: int, axis: int) -> Array:
+  """Returns a leaf's mask: the n largest of every m along the axis."""
   if not -x.ndim <= axis < x.ndim or x.shape[axis] % m:
     raise ValueError(f"{path}: m={m}, axis={axis}: m must divide an axis of shape {x.shape}")
   groups = jnp.moveaxis(jnp.abs(dense_of(x)), axis, -1)
   ranked = groups.reshape(*groups.shape[:-1], -1, m)
-  # Rank within the group, the largest first; equal ones in order.
+  # The rank in its group, the largest first; equal ones in order, so that n are kept.
   rank = jnp.argsort(jnp.argsort(-ranked, -1, stable=True), -1, stable=True)
   return jnp.moveaxis((rank < n).reshape(groups.shape), -1, axis)
 
@@ -140,7 +133,8 @@ def filters(params: Any, sparsity: Array | float, *, score: str = "l1", axis: in
     score: "l1", "l2" or "max", of a filter's weights.
     axis: whose indices are the filters: -1 the outputs, -2 the inputs of a Flax
       kernel.
-    scope: "layer" or "global".
+    scope: as in `block`; filters of different layers differ in size, so that their
+      L1 and L2 scores are comparable within a layer only.
     where: as in `block`.
 
   Returns:
@@ -160,22 +154,28 @@ def filters(params: Any, sparsity: Array | float, *, score: str = "l1", axis: in
   _check_score(score)
   chosen, rebuild = selected(params, where)
   scores = [_filter_scores(path, x, axis, score) for path, x in chosen]
-  masks = keep_largest(scores, sparsity, scope)
-  shaped = [mask.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
-            for (_, x), mask in zip(chosen, masks, strict=True)]
-  return rebuild([apply_mask(x, jnp.broadcast_to(mask, x.shape))
-                  for (_, x), mask in zip(chosen, shaped, strict=True)])
+  kept = keep_largest(scores, sparsity, scope)
+  masks = [_along(one, x.shape, axis) for (_, x), one in zip(chosen, kept, strict=True)]
+  return rebuild(with_masks(chosen, masks))
 
 
 def _filter_scores(path: str, x: Any, axis: int, score: str) -> Array:
+  """Returns a score for each index of the axis, `_PRUNED` where a filter is all pruned."""
   if not -x.ndim <= axis < x.ndim:
-    raise ValueError(f"{path}: axis={axis}: may be from {-x.ndim} to {x.ndim - 1}")
-  over = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
-  scores = SCORES[score](dense_of(x).astype(jnp.float32), over)
+    raise ValueError(f"{path}: axis={axis}: must be from {-x.ndim} to {x.ndim - 1}")
+  others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+  scores = SCORES[score](dense_of(x).astype(jnp.float32), others)
   mask = mask_of(x)
-  return scores if mask is None else jnp.where(mask.any(over), scores, -1.0)
+  return scores if mask is None else jnp.where(mask.any(others), scores, _PRUNED)
+
+
+def _along(mask: Array, shape: tuple[int, ...], axis: int) -> Array:
+  """Returns a mask of filters, (filters,), as one of weights."""
+  sizes = [1] * len(shape)
+  sizes[axis] = -1
+  return jnp.broadcast_to(mask.reshape(sizes), shape)
 
 
 def _check_score(score: str) -> None:
   if score not in SCORES:
-    raise ValueError(f"score={score!r}: may be one of {', '.join(SCORES)}")
+    raise ValueError(f"score={score!r}: must be one of {', '.join(SCORES)}")

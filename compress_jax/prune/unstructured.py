@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from compress_jax import tree
-from compress_jax.leaves import apply_mask, dense_of
+from compress_jax import checks, tree
+from compress_jax.leaves import dense_of
 from compress_jax.leaves.base import Array
-from compress_jax.prune.ranking import keep_largest, magnitudes, pruned_first
+from compress_jax.prune.ranking import keep_largest, magnitudes, pruned_first, with_masks
 
 
 def magnitude(params: Any, sparsity: Array | float, *, scope: str = "global",
@@ -48,8 +48,8 @@ def magnitude(params: Any, sparsity: Array | float, *, scope: str = "global",
     [[3.0, 0.0]]
   """
   chosen, rebuild = selected(params, where)
-  masks = keep_largest([magnitudes(x) for _, x in chosen], sparsity, scope)
-  return rebuild([apply_mask(x, mask) for (_, x), mask in zip(chosen, masks, strict=True)])
+  scores = [magnitudes(x) for _, x in chosen]
+  return rebuild(_masked(chosen, scores, sparsity, scope))
 
 
 def random(params: Any, sparsity: Array | float, key: Array, *, scope: str = "global",
@@ -79,8 +79,7 @@ def random(params: Any, sparsity: Array | float, key: Array, *, scope: str = "gl
   keys = jax.random.split(key, len(chosen))
   scores = [pruned_first(jax.random.uniform(k, x.shape), x)
             for k, (_, x) in zip(keys, chosen, strict=True)]
-  masks = keep_largest(scores, sparsity, scope)
-  return rebuild([apply_mask(x, mask) for (_, x), mask in zip(chosen, masks, strict=True)])
+  return rebuild(_masked(chosen, scores, sparsity, scope))
 
 
 def snip(loss: Callable[[Any], Array], params: Any, sparsity: Array | float, *,
@@ -113,16 +112,35 @@ def snip(loss: Callable[[Any], Array], params: Any, sparsity: Array | float, *,
   """
   chosen, rebuild = selected(params, where)
   values = [dense_of(x) for _, x in chosen]
+  # By the plain weights: a mask would stop the gradients of what it holds at zero.
   grads = jax.grad(lambda values: loss(tree.dense(rebuild(values))))(values)
-  scores = [pruned_first(jnp.abs(w * g).astype(jnp.float32), x)
-            for w, g, (_, x) in zip(values, grads, chosen, strict=True)]
-  masks = keep_largest(scores, sparsity, scope)
-  return rebuild([apply_mask(x, mask) for (_, x), mask in zip(chosen, masks, strict=True)])
+  scores = []
+  for w, g, (_, x) in zip(values, grads, chosen, strict=True):
+    scores.append(pruned_first(jnp.abs(w * g).astype(jnp.float32), x))
+  return rebuild(_masked(chosen, scores, sparsity, scope))
+
+
+def _masked(chosen: list[tree.Entry], scores: list[Array], sparsity: Array | float,
+            scope: str) -> list[Any]:
+  """Returns the leaves with the weights of the smallest scores masked."""
+  return with_masks(chosen, keep_largest(scores, sparsity, scope))
 
 
 def selected(params: Any, where: tree.Where) -> tuple[list[tree.Entry], Any]:
-  """Returns what `tree.select_parts` does, after checking that weights are finite."""
+  """Selects what is pruned, after checking that it can be ranked.
+
+  Args:
+    params: a parameter tree.
+    where: as in `magnitude`.
+
+  Returns:
+    What `tree.select_parts` does: [(path, leaf)], and a function that puts leaves in
+    their places.
+
+  Raises:
+    ValueError: nothing selected, or weights that are not finite.
+  """
   chosen, rebuild = tree.select_parts(params, where)
   for path, x in chosen:
-    tree.check_finite(path, x)
+    checks.finite(path, x)
   return chosen, rebuild

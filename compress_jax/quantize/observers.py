@@ -1,6 +1,8 @@
 """Observers: from what was seen at one place to the range that a grid covers.
 
-An observer is called as `observer(seen, bits, symmetric)` and returns (low, high).
+An observer is called as `observer(seen, bits, symmetric)`: with what was seen, the bits of
+the grid and whether it is symmetric about zero. It returns (low, high), float32 scalars.
+Its `bins` say how fine a histogram of every batch it needs; 0 is none.
 """
 
 from __future__ import annotations
@@ -55,15 +57,22 @@ def see(x: Array, bins: int) -> Seen:
   """
   x = x.ravel().astype(jnp.float32)
   low, high = x.min(), x.max()
-  index = jnp.floor((x - low) / jnp.where(high > low, high - low, 1.0) * bins)
-  index = jnp.clip(index, 0, max(bins - 1, 0)).astype(jnp.int32)
-  counts = jnp.zeros(bins, jnp.int32).at[index].add(1) if bins else jnp.zeros(0, jnp.int32)
+  counts = jnp.zeros(bins, jnp.int32)
+  if bins:
+    span = jnp.where(high > low, high - low, 1.0)  # 1 where all values are alike
+    index = jnp.floor((x - low) / span * bins)
+    # The largest value lies on the edge behind the last bin.
+    index = jnp.clip(index, 0, bins - 1).astype(jnp.int32)
+    counts = counts.at[index].add(1)
   return Seen(low[None], high[None], counts[None])
 
 
 @dataclasses.dataclass(frozen=True)
 class MinMax:
   """The whole range (Jacob et al. 2018, section 3).
+
+  Attributes:
+    bins: 0, as it needs no histogram.
 
   Example:
     >>> low, high = MinMax()(see(jnp.array([-1.0, 3.0]), bins=0), 8, False)
@@ -82,7 +91,11 @@ class MovingAverage:
   """The exponential moving average of the batches' ranges (Jacob et al. 2018, section 3.1).
 
   Attributes:
-    decay: of the average, 0 to 1; the first batch starts it.
+    decay: of the average, from 0 to below 1; the first batch starts it.
+    bins: 0, as it needs no histogram.
+
+  Raises:
+    ValueError: decay out of range.
   """
 
   decay: float = 0.9
@@ -90,12 +103,13 @@ class MovingAverage:
 
   def __post_init__(self):
     if not 0 <= self.decay < 1:
-      raise ValueError(f"decay={self.decay}: may be from 0 up to, not including, 1")
+      raise ValueError(f"decay={self.decay}: must be from 0 up to, not including, 1")
 
   def __call__(self, seen: Seen, bits: Array | int, symmetric: bool) -> tuple[Array, Array]:
-    count = seen.low.size
-    ages = jnp.arange(count - 1, -1, -1)
-    weights = self.decay**ages * jnp.where(ages == count - 1, 1.0, 1 - self.decay)
+    # Every batch after the first enters with 1 - decay, and all fade with age.
+    oldest = seen.low.size - 1
+    ages = jnp.arange(oldest, -1, -1)
+    weights = self.decay**ages * jnp.where(ages == oldest, 1.0, 1 - self.decay)
     return (weights * seen.low).sum(), (weights * seen.high).sum()
 
 
@@ -105,7 +119,10 @@ class Percentile:
 
   Attributes:
     percent: of the values inside, from either end; above 50, up to 100.
-    bins: of a batch's histogram, which bounds the error.
+    bins: of each batch's histogram; a bin is the most that the range is off.
+
+  Raises:
+    ValueError: percent out of range.
   """
 
   percent: float = 99.99
@@ -113,17 +130,18 @@ class Percentile:
 
   def __post_init__(self):
     if not 50 < self.percent <= 100:
-      raise ValueError(f"percent={self.percent}: may be above 50, up to 100")
+      raise ValueError(f"percent={self.percent}: must be above 50, up to 100")
 
   def __call__(self, seen: Seen, bits: Array | int, symmetric: bool) -> tuple[Array, Array]:
+    # A histogram knows its ends only to within half a bin.
     if self.percent == 100:
       return seen.low.min(), seen.high.max()
+    inside = self.percent / 100
     values, counts = seen.samples()
     if symmetric:
-      high = _quantile(jnp.abs(values), counts, self.percent / 100)
+      high = _quantile(jnp.abs(values), counts, inside)
       return -high, high
-    return (_quantile(values, counts, 1 - self.percent / 100),
-            _quantile(values, counts, self.percent / 100))
+    return _quantile(values, counts, 1 - inside), _quantile(values, counts, inside)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +153,7 @@ class MeanSquaredError:
 
   Attributes:
     fractions: how many are tried.
-    bins: of a batch's histogram.
+    bins: of each batch's histogram, on which the error is measured.
   """
 
   fractions: int = 100
@@ -150,6 +168,7 @@ class MeanSquaredError:
       rounded = grid.quantize_to_grid(values, scale, zero_point, bits) * scale
       return (counts * (values - rounded) ** 2).sum()
 
+    # One after the other: all at once would take `fractions` times the histogram's memory.
     fractions = jnp.arange(1, self.fractions + 1) / self.fractions
     best = fractions[jnp.argmin(jax.lax.map(error, fractions))]
     return best * low, best * high

@@ -18,8 +18,11 @@ class Choice:
   Attributes:
     sparsity: fraction of the layer's weights (of both factors together, where it
       is factorized) that is pruned by magnitude, 0 to below 1; 0 makes no mask.
-    bits: of the weights, 2 to 16, symmetric, a scale an output; None leaves floats.
+    bits: of the weights, 2 to 16, symmetric, one scale per output; None leaves floats.
     rank: of a truncated SVD, from 1; None leaves one tensor.
+
+  Raises:
+    ValueError: a number out of range.
 
   Example:
     >>> str(Choice(sparsity=0.5, bits=4)), str(Choice())
@@ -32,16 +35,20 @@ class Choice:
 
   def __post_init__(self) -> None:
     if not 0 <= self.sparsity < 1:
-      raise ValueError(f"sparsity={self.sparsity}: may be from 0 to below 1")
+      raise ValueError(f"sparsity={self.sparsity}: must be from 0 to below 1")
     if self.bits is not None and self.bits not in range(2, 17):
-      raise ValueError(f"bits={self.bits}: may be None or a whole number from 2 to 16")
+      raise ValueError(f"bits={self.bits}: must be None or a whole number from 2 to 16")
     if self.rank is not None and (self.rank != int(self.rank) or self.rank < 1):
-      raise ValueError(f"rank={self.rank}: may be None or a whole number from 1")
+      raise ValueError(f"rank={self.rank}: must be None or a whole number from 1")
 
   def __str__(self) -> str:
-    parts = [f"rank {self.rank}"] * (self.rank is not None)
-    parts += [f"{100 * self.sparsity:.3g}%"] * (self.sparsity > 0)
-    parts += [f"{self.bits}b"] * (self.bits is not None)
+    parts = []
+    if self.rank is not None:
+      parts.append(f"rank {self.rank}")
+    if self.sparsity > 0:
+      parts.append(f"{100 * self.sparsity:.3g}%")
+    if self.bits is not None:
+      parts.append(f"{self.bits}b")
     return " ".join(parts) or "dense"
 
 
@@ -79,20 +86,37 @@ def options(params: Any, *, sparsities: Sequence[float] = (0.0, 0.5, 0.75, 0.9),
   """
   for fraction in ranks:
     if fraction is not None and not 0 < fraction <= 1:
-      raise ValueError(f"ranks: {fraction} may be None, or above 0, up to 1")
+      raise ValueError(f"ranks: {fraction} must be None, or above 0, up to 1")
+  found = {}
+  for path, x in tree.select(params, where)[0]:
+    combinations = itertools.product(_ranks(x.shape, ranks), bits, sparsities)
+    made = [Choice(sparsity=float(s), bits=b, rank=r) for r, b, s in combinations]
+    # One of the combinations can be the untouched layer as well.
+    found[path] = tuple(dict.fromkeys([Choice(), *made]))
+  return found
 
-  def of(shape: tuple[int, ...]) -> tuple[Choice, ...]:
-    known = [None if f is None else int(f * factorize.max_rank(shape)) for f in ranks]
-    known = dict.fromkeys(r for r in known if r is None or (r and len(shape) > 1))
-    made = (Choice(sparsity=float(s), bits=b, rank=r)
-            for r, b, s in itertools.product(known, bits, sparsities))
-    return tuple(dict.fromkeys([Choice(), *made]))
 
-  return {path: of(x.shape) for path, x in tree.select(params, where)[0]}
+def _ranks(shape: tuple[int, ...], fractions: Sequence[float | None]) -> list[int | None]:
+  """Returns the different ranks that a layer of this shape can have, None as it is."""
+  found: list[int | None] = []
+  for fraction in fractions:
+    rank = None if fraction is None else int(fraction * factorize.max_rank(shape))
+    # A vector has no factors, and a small matrix may have none with fewer parameters.
+    possible = rank is None or (rank > 0 and len(shape) > 1)
+    if possible and rank not in found:
+      found.append(rank)
+  return found
 
 
 def uniform(layers: Sequence[str], choice: Choice) -> dict[str, Choice]:
   """Returns the plan that does the same to every one of the layers.
+
+  Args:
+    layers: paths.
+    choice: what is done to each.
+
+  Returns:
+    {path: choice}.
 
   Example:
     >>> uniform(["a", "b"], Choice(bits=8))["b"].bits
@@ -125,26 +149,52 @@ def apply(params: Any, plan: Plan) -> Any:
 
 
 def applier(params: Any) -> Callable[[Plan], Any]:
-  """Returns `apply` for these parameters; each layer's choice is worked out once."""
+  """Returns `apply` for these parameters; each layer's choice is worked out once.
+
+  Args:
+    params: a parameter tree.
+
+  Returns:
+    A function from a plan to the compressed tree.
+
+  Raises:
+    ValueError: not here, but from that function, as from `apply`.
+  """
   flat, structure = tree.entries(params)
   by_path = dict(flat)
-  # A mask takes a quarter of its layer; a bound keeps large models in memory.
-  made = functools.lru_cache(maxsize=512)(lambda path, choice: compressed(
-      path, by_path[path], choice))
 
-  def one(plan: Plan) -> Any:
-    unknown = [path for path in plan if path not in by_path]
-    if unknown:
-      raise ValueError(f"plan: no leaf {unknown[0]!r}; it may be one of: {', '.join(by_path)}")
+  # A mask takes a quarter of its float32 layer; the bound keeps large models in memory.
+  @functools.lru_cache(maxsize=512)
+  def made(path: str, choice: Choice) -> Any:
+    return compressed(path, by_path[path], choice)
+
+  def applied(plan: Plan) -> Any:
+    for path in plan:
+      if path not in by_path:
+        raise ValueError(f"plan: no leaf {path!r}; it must be one of: {', '.join(by_path)}")
     leaves = [made(path, plan[path]) if path in plan else x for path, x in flat]
     return structure.unflatten(leaves)
 
-  return one
+  return applied
 
 
 def compressed(path: str, x: Any, choice: Choice) -> Any:
-  """Returns the leaf `x` at `path` after a choice."""
-  every, one = (lambda path: True), {path: x}
+  """Returns one leaf, compressed.
+
+  Args:
+    path: of the leaf; errors name it.
+    x: the leaf.
+    choice: what is done to it.
+
+  Returns:
+    The compressed leaf; `x` itself if the choice changes nothing.
+
+  Raises:
+    ValueError: a rank that the leaf cannot have.
+  """
+  one = {path: x}
+  # The transforms' default would leave vectors alone, but a plan names its leaves.
+  every = lambda path: True
   if choice.rank is not None:
     one = factorize.svd(one, rank=choice.rank, where=every)
   if choice.sparsity:

@@ -11,7 +11,7 @@ def front(costs: Sequence[Sequence[float]]) -> list[int]:
   """Returns the places of the rows that no other row dominates.
 
   Args:
-    costs: a row a point, a column a quantity, all of them better when smaller.
+    costs: one row per point, one column per quantity, all better when smaller.
 
   Returns:
     Places, ordered by the first column. Of equal rows only the first is there.
@@ -21,9 +21,11 @@ def front(costs: Sequence[Sequence[float]]) -> list[int]:
     [1, 0]
   """
   rows = np.asarray(costs, np.float64).reshape(len(costs), -1)
-  order = np.lexsort(rows.T[::-1])  # whoever dominates a row comes before it
+  # In this order whatever dominates a row comes before it, so one pass is enough.
+  order = np.lexsort(rows.T[::-1])
   kept: list[int] = []
   for i in order:
-    if not kept or not (rows[kept] <= rows[i]).all(1).any():
+    beaten = (rows[kept] <= rows[i]).all(1).any()
+    if not beaten:
       kept.append(int(i))
   return kept

@@ -16,8 +16,8 @@ def cheapest(losses: Sequence[Sequence[float]], costs: Sequence[Sequence[float]]
   else those nearest to evenly spaced places stay.
 
   Args:
-    losses: a row a layer, an entry a choice; rows may have different lengths.
-    costs: the same shape.
+    losses: one row per layer, one entry per choice; rows may differ in length.
+    costs: rows of the same lengths.
     states: sums that are kept after each layer, at most.
 
   Returns:
@@ -35,11 +35,13 @@ def cheapest(losses: Sequence[Sequence[float]], costs: Sequence[Sequence[float]]
     >>> plans.tolist(), cost.tolist()
     ([[1, 1], [1, 0], [0, 0]], [3.0, 5.0, 9.0])
   """
-  if not len(losses) or [len(x) for x in losses] != [len(x) for x in costs]:
-    raise ValueError(f"losses has rows of {[len(x) for x in losses]}, costs of "
-                     f"{[len(x) for x in costs]}: may be the same, at least one")
+  lengths, other = [len(row) for row in losses], [len(row) for row in costs]
+  if not lengths or lengths != other:
+    raise ValueError(f"losses has rows of {lengths}, costs of {other}: must be the same, "
+                     "at least one")
   cost, loss, plans = np.zeros(1), np.zeros(1), np.zeros((1, 0), np.int64)
   for more_loss, more_cost in zip(losses, costs, strict=True):
+    # Every sum so far (rows) with every choice of this layer (columns).
     sums = (cost[:, None] + np.asarray(more_cost, np.float64)).ravel()
     lost = (loss[:, None] + np.asarray(more_loss, np.float64)).ravel()
     kept = _thinned(_unbeaten(sums, lost), states)
@@ -50,12 +52,16 @@ def cheapest(losses: Sequence[Sequence[float]], costs: Sequence[Sequence[float]]
 
 
 def _unbeaten(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
+  """Returns the places of the sums that no other one beats, by rising cost."""
   order = np.lexsort((loss, cost))
   least = np.minimum.accumulate(loss[order])
-  return order[np.concatenate([[True], loss[order][1:] < least[:-1]])]
+  # Only what loses less than everything cheaper is worth its cost.
+  better = np.concatenate([[True], loss[order][1:] < least[:-1]])
+  return order[better]
 
 
 def _thinned(kept: np.ndarray, states: int) -> np.ndarray:
+  """Returns at most `states` of the places, evenly spaced, both ends among them."""
   if len(kept) <= states:
     return kept
   return kept[np.linspace(0, len(kept) - 1, states).round().astype(int)]

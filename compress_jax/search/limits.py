@@ -10,7 +10,7 @@ import numpy as np
 
 from compress_jax.search.choices import Choice
 
-_ROUNDING = 1e-9  # 0.97 - 0.96 is more than 0.01
+_ROUNDING = 1e-9  # in floats, 0.97 - 0.96 is more than 0.01: no limit is missed by less
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,9 @@ class Limits:
     max_latency_ms: milliseconds.
     max_drop: of the score, below the uncompressed model's.
 
+  Raises:
+    ValueError: no limit, or one below 0.
+
   Example:
     >>> base = Point(plan={}, score=0.9, bytes=1000)
     >>> Limits(max_bytes=100).misses(Point(plan={}, score=0.8, bytes=120), base)
@@ -58,7 +61,7 @@ class Limits:
       raise ValueError("max_bytes, max_latency_ms, max_drop: give at least one of them")
     for name, value in given.items():
       if value is not None and not value >= 0:
-        raise ValueError(f"{name}={value}: may be None, or from 0")
+        raise ValueError(f"{name}={value}: must be None, or from 0")
 
   @property
   def hardware(self) -> bool:
@@ -79,25 +82,52 @@ class Limits:
     return {name: float(x) for name, x in over.items() if x > _ROUNDING}
 
   def excess(self, drop: Any, nbytes: Any, ms: Any, base: Point) -> Any:
-    """Returns how far outside numbers or arrays of them are, 0 within all limits.
+    """Returns how far models are outside the limits, as one number each.
 
-    Bytes and time count as fractions of their limit, the drop as one of the
-    uncompressed model's score.
+    Args:
+      drop: of the score, below the uncompressed model's: a number or an array.
+      nbytes: of the artifacts, likewise.
+      ms: milliseconds, likewise.
+      base: the uncompressed model.
+
+    Returns:
+      0 within all limits. Bytes and time count as fractions of their limit, the drop
+      as a fraction of the uncompressed model's score; they are added up.
     """
-    over = self._over(drop, nbytes, ms)
+    # The allowed drop may be 0, so it cannot be its own unit.
     units = {"max_bytes": self.max_bytes, "max_latency_ms": self.max_latency_ms,
              "max_drop": abs(base.score)}
-    shares = [np.where(np.asarray(x) > _ROUNDING, x, 0) / max(units[name], _ROUNDING)
-              for name, x in over.items()]
-    return sum(shares)
+    total = 0
+    for name, x in self._over(drop, nbytes, ms).items():
+      outside = np.where(np.asarray(x) > _ROUNDING, x, 0)
+      total = total + outside / max(units[name], _ROUNDING)
+    return total
 
   def order(self, score: Any, nbytes: Any, ms: Any, base: Point) -> np.ndarray:
-    """Returns the places of the points given as arrays, best first; see the class."""
+    """Returns the places of points, best first, by what the class says is best.
+
+    Args:
+      score: float array, (points,).
+      nbytes: of the artifacts, (points,).
+      ms: milliseconds, (points,).
+      base: the uncompressed model.
+
+    Returns:
+      int array, (points,); points outside the limits come last, the nearest first.
+    """
     outside = self.excess(base.score - score, nbytes, ms, base)
-    keys = (nbytes, -score) if self.hardware else (-score, nbytes)  # the last decides first
-    return np.lexsort((*keys, outside))
+    # lexsort's last key decides first.
+    if self.hardware:
+      return np.lexsort((nbytes, -score, outside))
+    return np.lexsort((-score, nbytes, outside))
 
   def _over(self, drop: Any, nbytes: Any, ms: Any) -> dict[str, Any]:
-    pairs = {"max_bytes": (nbytes, self.max_bytes), "max_drop": (drop, self.max_drop),
-             "max_latency_ms": (ms, self.max_latency_ms)}
-    return {name: x - limit for name, (x, limit) in pairs.items() if limit is not None}
+    """Returns what is above each limit that is given; below it, negative."""
+    over = {}
+    if self.max_bytes is not None:
+      over["max_bytes"] = nbytes - self.max_bytes
+    if self.max_drop is not None:
+      over["max_drop"] = drop - self.max_drop
+    if self.max_latency_ms is not None:
+      over["max_latency_ms"] = ms - self.max_latency_ms
+    return over

@@ -13,7 +13,7 @@ from compress_jax.search.choices import Choice, Options, applier, compressed
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-  """A number of the model for every layer and choice, the other layers as they are.
+  """One number of the model for every layer and choice, the other layers as they are.
 
   Attributes:
     base: the number of the untouched model.
@@ -50,21 +50,39 @@ def sensitivity(params: Any, evaluate: Callable[[Any], float], choices: Options,
     >>> table.base, list(table.scores["a"].values()), list(table.scores["b"].values())
     (12.0, [10.0], [12.0])
   """
-  return sensitivities(params, lambda p: {"": evaluate(p)}, choices, progress=progress)[""]
+  named = lambda p: {"score": evaluate(p)}
+  return sensitivities(params, named, choices, progress=progress)["score"]
 
 
 def sensitivities(params: Any, evaluate: Callable[[Any], Mapping[str, float]], choices: Options, *,
                   progress: Callable[[int, int], object] | None = None) -> dict[str, Table]:
-  """Is `sensitivity` of several numbers at once, by name, from one evaluation of each."""
+  """Measures several numbers of each model at once, as `sensitivity` does one.
+
+  Args:
+    params: a parameter tree.
+    evaluate: from a parameter tree to {name: number}, the same names every time.
+    choices: {path: choices}, from `options`.
+    progress: is called after every layer with how many are done, and all.
+
+  Returns:
+    {name: table}.
+
+  Raises:
+    ValueError: a path that is not in the tree, or a rank that a layer cannot have.
+  """
   make, base = applier(params), evaluate(params)
-  rows: dict[str, dict[Choice, Mapping[str, float]]] = {}
-  for path, some in choices.items():
-    rows[path] = {c: base if c == Choice() else evaluate(make({path: c})) for c in some}
+  scores: dict[str, dict[str, dict[Choice, float]]] = {name: {} for name in base}
+  for done, (path, some) in enumerate(choices.items(), start=1):
+    for by_path in scores.values():
+      by_path[path] = {}
+    for choice in some:
+      # The untouched model was evaluated already.
+      found = base if choice == Choice() else evaluate(make({path: choice}))
+      for name, by_path in scores.items():
+        by_path[path][choice] = float(found[name])
     if progress:
-      progress(len(rows), len(choices))
-  return {name: Table(base=float(base[name]), scores={
-      path: {c: float(found[name]) for c, found in row.items()} for path, row in rows.items()})
-          for name in base}
+      progress(done, len(choices))
+  return {name: Table(base=float(base[name]), scores=scores[name]) for name in base}
 
 
 def layer_bytes(params: Any, choices: Options) -> dict[str, dict[Choice, int]]:
@@ -86,6 +104,12 @@ def layer_bytes(params: Any, choices: Options) -> dict[str, dict[Choice, int]]:
     >>> found[Choice()] > 10 * found[Choice(bits=2)]
     True
   """
-  by_path, empty = dict(tree.entries(params)[0]), len(artifact.encode({}))
-  return {path: {c: len(artifact.encode({"leaf": compressed(path, by_path[path], c)})) - empty
-                 for c in some} for path, some in choices.items()}
+  by_path = dict(tree.entries(params)[0])
+  empty = len(artifact.encode({}))
+  found: dict[str, dict[Choice, int]] = {}
+  for path, some in choices.items():
+    found[path] = {}
+    for choice in some:
+      data = artifact.encode({"leaf": compressed(path, by_path[path], choice)})
+      found[path][choice] = len(data) - empty
+  return found

@@ -31,7 +31,7 @@ def test_several_teachers_teach_their_mean():
 
 
 def test_bad_shapes_are_named():
-  with pytest.raises(ValueError, match=r"logits \(3, 4\): may be \(models, batch, classes\)"):
+  with pytest.raises(ValueError, match=r"logits \(3, 4\): must be \(models, batch, classes\)"):
     cj.distill.average(jnp.ones((3, 4)))
   with pytest.raises(ValueError, match=r"weights \(2,\)"):
     cj.distill.average(jnp.ones((3, 4, 5)), weights=jnp.ones(2))

@@ -43,8 +43,8 @@ def test_no_gradient_reaches_the_teacher():
 
 
 @pytest.mark.parametrize("arguments,message", [
-    ({"temperature": 0, "alpha": 0.5}, "temperature=0: may be from"),
-    ({"temperature": 1, "alpha": 1.5}, "alpha=1.5: may be from 0 to 1")])
+    ({"temperature": 0, "alpha": 0.5}, "temperature=0: must be from"),
+    ({"temperature": 1, "alpha": 1.5}, "alpha=1.5: must be from 0 to 1")])
 def test_bad_input_names_the_argument(arguments, message):
   with pytest.raises(ValueError, match=message):
     cj.distill.hinton(jnp.ones((1, 2)), jnp.ones((1, 2)), jnp.array([0]), **arguments)
@@ -61,7 +61,8 @@ def test_a_class_the_teacher_rules_out_adds_nothing():
 
 @pytest.mark.parametrize("teacher,labels", [((4, 1), (4,)), ((4, 3), (1,))])
 def test_shapes_that_do_not_belong_together_are_refused(teacher, labels):
-  with pytest.raises(ValueError, match=r"may be \(batch, classes\) twice|labels .* may be \(4,\)"):
+  message = r"must be \(batch, classes\) twice|labels .* must be \(4,\)"
+  with pytest.raises(ValueError, match=message):
     cj.distill.hinton(jnp.ones((4, 3)), jnp.ones(teacher), jnp.zeros(labels, int), temperature=1.0,
                       alpha=0.5)
 

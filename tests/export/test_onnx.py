@@ -198,7 +198,7 @@ def test_several_outputs_one_batch_size_and_narrow_floats(tmp_path):
   path, x = tmp_path / "model.onnx", jnp.linspace(-1, 1, 32).reshape(2, 4, 4)
   apply = lambda p, x: x.reshape(len(x), -1) @ p["w"] + p["b"]
   params = {"w": jnp.linspace(-2, 1, 48).reshape(16, 3), "b": 1.0}
-  with pytest.raises(ValueError, match="batch='b': the model does not take .* may be None"):
+  with pytest.raises(ValueError, match="batch='b': the model does not take .* must be None"):
     cj.export.onnx(path, apply, params, x)
   exported(path, apply, cj.quantize.affine(params, 8), x, batch=None)
   x = x[0]
@@ -212,7 +212,7 @@ def test_several_outputs_one_batch_size_and_narrow_floats(tmp_path):
 def test_errors(tmp_path, monkeypatch):
   path, params, x = tmp_path / "model.onnx", {"w": jnp.eye(2)}, jnp.ones((1, 2))
   apply = lambda p, x: x @ p["w"]
-  with pytest.raises(ValueError, match="opset=20: may be a whole number from 21"):
+  with pytest.raises(ValueError, match="opset=20: must be a whole number from 21"):
     cj.export.onnx(path, apply, params, x, opset=20)
   with pytest.raises(ValueError, match="x: a str"):
     cj.export.onnx(path, apply, params, "x")

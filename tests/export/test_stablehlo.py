@@ -65,7 +65,7 @@ def test_integers_stay_integers_in_the_file(tmp_path):
 def test_a_model_of_one_batch_size_says_so_and_is_exported_with_it(tmp_path):
   path, params, x = tmp_path / "file", {"w": jnp.eye(4)}, jnp.ones((2, 2, 2))
   apply = lambda p, x: x.reshape(len(x), -1) @ p["w"]
-  with pytest.raises(ValueError, match="batch='b': the model does not take .* may be None"):
+  with pytest.raises(ValueError, match="batch='b': the model does not take .* must be None"):
     cj.export.stablehlo(path, apply, params, x)
   assert not path.exists()
   cj.export.stablehlo(path, apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype), batch=None)
@@ -80,13 +80,13 @@ def test_errors_name_the_argument_and_what_it_may_be(tmp_path):
     cj.export.stablehlo(tmp_path / "file", lambda p, x: x @ p["w"], {"w": jnp.eye(2)},
                         jnp.ones((1, 2)) if x is None else x, **arguments)
 
-  with pytest.raises(ValueError, match=r"platforms=\('cpus',\): may be .*tpu"):
+  with pytest.raises(ValueError, match=r"platforms=\('cpus',\): must be .*tpu"):
     export(platforms=("cpus",))
-  with pytest.raises(ValueError, match="platforms='cpu': may be a sequence"):
+  with pytest.raises(ValueError, match="platforms='cpu': must be a sequence"):
     export(platforms="cpu")
-  with pytest.raises(ValueError, match="batch=3: may be a name"):
+  with pytest.raises(ValueError, match="batch=3: must be a name"):
     export(batch=3)
-  with pytest.raises(ValueError, match="x: a list; it may be one array"):
+  with pytest.raises(ValueError, match="x: a list; it must be one array"):
     export([1.0])
   with pytest.raises(ValueError, match="x has no axis"):
     export(jnp.ones(()))

@@ -35,7 +35,7 @@ def test_other_files_are_refused(data, message):
 
 
 def test_a_long_header_is_refused_when_written():
-  with pytest.raises(ValueError, match="may be at most"):
+  with pytest.raises(ValueError, match="must be at most"):
     container.pack({"a": "x" * container.LARGEST_HEADER}, [], 0)
 
 

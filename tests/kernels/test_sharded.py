@@ -18,13 +18,14 @@ import compress_jax as cj
 from compress_jax.kernels.block_sparse import shard, sharded_matmul
 
 mesh = jax.make_mesh((4,), ("model",))
-for outputs, dtype in ((128, "float32"), (90, "float32"), (128, "int8")):
+for outputs, dtype, height in ((128, "float32", 16), (90, "float32", 16), (128, "int8", 16),
+                               (128, "float32", 32)):
   rng = np.random.default_rng(0)
-  mask = np.kron(rng.random((4, 8)) < 0.4, np.ones((16, 16)))[:, :outputs]
+  mask = np.kron(rng.random((64 // height, 8)) < 0.4, np.ones((height, 16)))[:, :outputs]
   values = rng.normal(size=(64, outputs)) if dtype == "float32" else rng.integers(-9, 9, mask.shape)
   w = jnp.asarray(values * mask, dtype)
   scale = jnp.linspace(1, 2, outputs) if dtype == "int8" else None
-  leaf = cj.BlockSparse.from_dense(w, (16, 16), scale=scale)
+  leaf = cj.BlockSparse.from_dense(w, (height, 16), scale=scale)
   parts = shard(leaf, mesh, "model")
   assert parts.blocks.sharding.spec[0] == "model"
   x = jnp.asarray(rng.normal(size=(2, 5, 64)), jnp.float32)
@@ -53,7 +54,7 @@ def test_every_device_multiplies_its_own_columns():
 def test_bad_input_is_refused():
   mesh = jax.make_mesh((1,), ("model",))
   w = cj.BlockSparse.from_dense(jnp.eye(8), (4, 4))
-  with pytest.raises(ValueError, match="axis='data': may be one of model"):
+  with pytest.raises(ValueError, match="axis='data': must be one of model"):
     shard(w, mesh, "data")
   with pytest.raises(ValueError, match="concrete indices"):
     jax.jit(lambda w: shard(w, mesh, "model").rows)(w)

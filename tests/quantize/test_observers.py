@@ -71,8 +71,8 @@ def test_outliers_widen_min_max_but_not_the_others():
 
 
 @pytest.mark.parametrize("make,message", [
-    (lambda: observers.Percentile(50), "percent=50: may be above 50, up to 100"),
-    (lambda: observers.MovingAverage(1.0), "decay=1.0: may be from 0"),
+    (lambda: observers.Percentile(50), "percent=50: must be above 50, up to 100"),
+    (lambda: observers.MovingAverage(1.0), "decay=1.0: must be from 0"),
 ])
 def test_bad_input_names_the_argument(make, message):
   with pytest.raises(ValueError, match=message):

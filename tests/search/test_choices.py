@@ -47,13 +47,13 @@ def test_options_are_all_combinations_that_a_layer_can_have():
 
 
 @pytest.mark.parametrize("make,message", [
-    (lambda: Choice(sparsity=1.0), "sparsity=1.0: may be from 0 to below 1"),
-    (lambda: Choice(bits=1), "bits=1: may be None or a whole number from 2 to 16"),
-    (lambda: Choice(rank=0), "rank=0: may be None or a whole number from 1"),
-    (lambda: cj.search.options(params(), ranks=(2.0,)), "ranks: 2.0 may be None, or above 0"),
-    (lambda: cj.search.apply(params(), {"head": Choice()}), "plan: no leaf 'head'; it may be one"),
+    (lambda: Choice(sparsity=1.0), "sparsity=1.0: must be from 0 to below 1"),
+    (lambda: Choice(bits=1), "bits=1: must be None or a whole number from 2 to 16"),
+    (lambda: Choice(rank=0), "rank=0: must be None or a whole number from 1"),
+    (lambda: cj.search.options(params(), ranks=(2.0,)), "ranks: 2.0 must be None, or above 0"),
+    (lambda: cj.search.apply(params(), {"head": Choice()}), "plan: no leaf 'head'; it must be one"),
     (lambda: cj.search.Limits(), "max_bytes, max_latency_ms, max_drop: give at least one"),
-    (lambda: cj.search.Limits(max_bytes=-1), "max_bytes=-1: may be None, or from 0")])
+    (lambda: cj.search.Limits(max_bytes=-1), "max_bytes=-1: must be None, or from 0")])
 def test_bad_numbers_are_named(make, message):
   with pytest.raises(ValueError, match=message):
     make()

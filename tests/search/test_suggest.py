@@ -137,9 +137,9 @@ def test_the_best_survives_its_file():
 
 @pytest.mark.parametrize("arguments,message", [
     ({"limits": Limits(max_latency_ms=1.0)}, "max_latency_ms=1.0: needs latency"),
-    ({"evaluations": 1}, "evaluations=1: may be a whole number from 2"),
+    ({"evaluations": 1}, "evaluations=1: must be a whole number from 2"),
     ({"latency": floats, "latency_table": cj.search.Table(base=0.0, scores={})},
-     "latency_table: may be of the same layers"),
+     "latency_table: must be of the same layers"),
     ({"table": cj.search.Table(base=0.0, scores={"b/kernel": {Choice(bits=8): 0.0}})},
      "must have the one that changes nothing")])
 def test_bad_input_names_the_argument(arguments, message):
@@ -160,7 +160,11 @@ def test_bytes_of_layers_nearly_add_up_to_the_file():
 
 def test_several_numbers_come_from_one_evaluation_each():
   calls = []
-  both = lambda p: calls.append(p) or {"score": score(p), "floats": floats(p)}
+
+  def both(p):
+    calls.append(p)
+    return {"score": score(p), "floats": floats(p)}
+
   found = cj.search.sensitivities(PARAMS, both, CHOICES)
   assert found["score"] == table()
   assert found["floats"] == cj.search.sensitivity(PARAMS, floats, CHOICES)

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def order0_bytes(x: np.ndarray) -> float:
-  """Returns the bytes that knowing the histogram of an array leaves to say.
+  """Returns the bytes that an array takes for someone who knows its histogram.
 
   Args:
     x: array of numbers of any shape.

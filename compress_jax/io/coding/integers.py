@@ -9,7 +9,7 @@ import numpy as np
 from compress_jax.io.coding import masks, symbols
 from compress_jax.io.coding.stream import LARGEST_SIZE, CodingError, Reader, Writer
 
-_KINDS = ("together", "apart", "runs", "planes")
+_KINDS = ("together", "apart", "runs", "planes")  # files hold places in these; format
 _MANY = 0.8  # zeros; with so many, telling them apart first always pays
 
 
@@ -31,22 +31,29 @@ def write(writer: Writer, x: np.ndarray, shape: tuple[int, int, int],
     >>> read(Reader(writer.getvalue()), (1, 2, 2)).tolist()
     [0, 5, 0, -300]
   """
+  if not len(x):
+    return writer
   best = None
-  for kind in _worth_trying(x, present) if len(x) else ():
+  for kind in _worth_trying(x, present):
     trial = writer.copy()
     trial.uniform(_KINDS.index(kind), len(_KINDS))
     _WRITERS[kind](trial, x, shape, present)
     if best is None or trial.words() < best.words():
       best = trial
-  return best or writer
+  return best
 
 
 def _worth_trying(x: np.ndarray, present: np.ndarray | None) -> list[str]:
+  """Returns the kinds of coding that may be the cheapest."""
   zeros = 1 - np.count_nonzero(x) / len(x)
   low, high = int(x.min()), int(x.max())
+  # More symbols than a table may have are written byte by byte.
   if high - low >= LARGEST_SIZE or max(-low, high) >= symbols.LARGEST:
     return ["planes"]
-  kinds = ["together", "runs"] if _runs_fit(x, present) else ["together"]
+  kinds = ["together"]
+  if _runs_fit(x, present):
+    kinds.append("runs")
+  # Of a masked array the mask tells the zeros already.
   if present is not None or not zeros:
     return kinds
   return ["apart"] if zeros >= _MANY else ["apart", *kinds]
@@ -54,14 +61,26 @@ def _worth_trying(x: np.ndarray, present: np.ndarray | None) -> list[str]:
 
 def read(reader: Reader, shape: tuple[int, int, int],
          present: np.ndarray | None = None) -> np.ndarray:
-  """Reads what `write` wrote, int32 or wider; arguments as there.
+  """Reads what `write` wrote.
+
+  Args:
+    reader: the stream.
+    shape: as given to `write`.
+    present: as given to `write`.
+
+  Returns:
+    int32 or wider, one-dimensional: the elements that are present.
 
   Raises:
     CodingError: not what `write` writes.
   """
-  if not (math.prod(shape) if present is None else np.count_nonzero(present)):
+  if symbols.count_present(shape, present) == 0:
     return np.zeros(0, np.int32)
-  return _READERS[_KINDS[reader.uniform(len(_KINDS))]](reader, shape, present)
+  kind = _KINDS[reader.uniform(len(_KINDS))]
+  return _READERS[kind](reader, shape, present)
+
+
+# Every pair below writes or reads one kind; arguments are those of `write` and `read`.
 
 
 def _write_apart(writer, x, shape, present) -> None:
@@ -77,7 +96,7 @@ def _read_apart(reader, shape, present) -> np.ndarray:
   mask = masks.read(reader, shape).ravel()
   kept = symbols.read_placed(reader, shape, mask)
   out = np.zeros(mask.size, kept.dtype)
-  out[mask] = kept + (kept >= 0)
+  out[mask] = kept + (kept >= 0)  # opens it again
   return out
 
 
@@ -86,6 +105,7 @@ def _runs_fit(x: np.ndarray, present: np.ndarray | None) -> bool:
   if present is not None or len(x) < 8 or x.min() < 0:
     return False
   runs = np.count_nonzero(x[1:] <= x[:-1]) + 1
+  # A run is written as a mask, which must not take much more memory than the array.
   return runs * (int(x.max()) + 1) <= min(64 * len(x), 2**24)
 
 
@@ -102,7 +122,8 @@ def _read_runs(reader, shape, present) -> np.ndarray:
   count = math.prod(shape)
   runs, width = reader.number(2**24), reader.number(2**24)
   if runs * width > min(64 * count, 2**24):
-    raise CodingError(f"{runs} runs of {width} for {count} elements; may be 64 times as many")
+    raise CodingError(f"{runs} runs of {width} for {count} elements; must be at most 64 times "
+                      "as many")
   out = np.nonzero(masks.read(reader, (1, runs, width))[0])[1].astype(np.int32)
   if len(out) != count:
     raise CodingError(f"runs of {len(out)} elements; must be {count}")
@@ -135,11 +156,17 @@ def write_planes(writer: Writer, x: np.ndarray, shape: tuple[int, int, int],
                  present: np.ndarray | None) -> None:
   """Writes unsigned integers byte by byte, the highest first.
 
-  Only that one varies by channel: it holds a float's exponent.
+  Args:
+    writer: the stream.
+    x: unsigned integers, one-dimensional: the elements that are present.
+    shape: of the array, as `contexts.view` gives it.
+    present: bool, of every element of the array; None for all.
   """
-  for i in range(x.dtype.itemsize - 1, -1, -1):
+  highest = x.dtype.itemsize - 1
+  for i in range(highest, -1, -1):
     plane = (x >> x.dtype.type(8 * i)).astype(np.uint8)
-    if i == x.dtype.itemsize - 1:
+    # Only the highest byte varies by channel: it holds a float's exponent.
+    if i == highest:
       symbols.write_placed(writer, plane, shape, present)
     else:
       symbols.write(writer, plane)
@@ -147,9 +174,23 @@ def write_planes(writer: Writer, x: np.ndarray, shape: tuple[int, int, int],
 
 def read_planes(reader: Reader, width: int, shape: tuple[int, int, int],
                 present: np.ndarray | None) -> np.ndarray:
-  """Reads what `write_planes` wrote, of `width` bytes an element."""
+  """Reads what `write_planes` wrote.
+
+  Args:
+    reader: the stream.
+    width: bytes per element.
+    shape: as given to `write_planes`.
+    present: as given to `write_planes`.
+
+  Returns:
+    Unsigned integers of that width, one-dimensional: the elements that are present.
+
+  Raises:
+    CodingError: not what `write_planes` writes.
+  """
   dtype = np.dtype(f"<u{width}")
   out = symbols.read_placed(reader, shape, present).astype(dtype)
   for _ in range(width - 1):
-    out = (out << dtype.type(8 % (8 * width))) | symbols.read(reader, len(out)).astype(dtype)
+    plane = symbols.read(reader, len(out)).astype(dtype)
+    out = (out << dtype.type(8)) | plane
   return out

@@ -10,14 +10,18 @@ import numpy as np
 from compress_jax.io.coding import contexts, symbols
 from compress_jax.io.coding.stream import CodingError, Reader, Writer
 
+# The orders of these are part of the format: files hold places in them.
+_KINDS = ("by place", "blocks", "groups")
 _SIDES = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
-_GROUPS = (2, 4, 8, 16)
+_GROUP_SIZES = (2, 4, 8, 16)
+# At most so many sizes of groups fit an array, and so many taps of a window are one group.
 _LARGEST_GROUP = 32
+_BLOCKS_HEADER, _GROUPS_HEADER = 60, 32  # bits, about: sizes and tables
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """How a mask is coded.
+  """How a mask is coded; by its elements' places where neither blocks nor groups are given.
 
   Attributes:
     bits: about what it takes.
@@ -32,7 +36,11 @@ class Plan:
 
 
 def write(writer: Writer, mask: np.ndarray) -> None:
-  """Writes a bool array of three axes, as `contexts.view` gives them.
+  """Writes a mask in the way that takes the fewest bits, about.
+
+  Args:
+    writer: the stream.
+    mask: bool, of three axes, as `contexts.view` gives them.
 
   Example:
     >>> writer = Writer()
@@ -43,44 +51,58 @@ def write(writer: Writer, mask: np.ndarray) -> None:
   if not mask.size:
     return
   bits = mask.ravel().view(np.uint8)
-  plan = min([Plan(contexts.choose(bits, mask.shape, None)[1]), *_grouped(mask), *_blocked(mask)],
-             key=lambda p: p.bits)
-  writer.uniform(1 if plan.block else 2 if plan.group else 0, 3)
-  if plan.block:
+  by_place = Plan(contexts.choose(bits, mask.shape, None)[1])
+  plan = min([by_place, *_grouped(mask), *_blocked(mask)], key=lambda p: p.bits)
+  if plan.block is not None:
+    writer.uniform(_KINDS.index("blocks"), len(_KINDS))
     _write_blocks(writer, mask, plan.block)
-  elif plan.group:
+  elif plan.group is not None:
+    writer.uniform(_KINDS.index("groups"), len(_KINDS))
     _write_groups(writer, mask, *plan.group)
   else:
+    writer.uniform(_KINDS.index("by place"), len(_KINDS))
     symbols.write_placed(writer, bits, mask.shape)
 
 
 def read(reader: Reader, shape: tuple[int, int, int]) -> np.ndarray:
   """Reads what `write` wrote.
 
+  Args:
+    reader: the stream.
+    shape: of the mask.
+
+  Returns:
+    The mask, bool, of that shape.
+
   Raises:
     CodingError: not what `write` writes.
   """
   if not math.prod(shape):
     return np.zeros(shape, bool)
-  kind = reader.uniform(3)
-  if kind == 1:
+  kind = _KINDS[reader.uniform(len(_KINDS))]
+  if kind == "blocks":
     return _read_blocks(reader, shape)
-  if kind == 2:
+  if kind == "groups":
     return _read_groups(reader, shape)
   return _as_bits(symbols.read_placed(reader, shape)).reshape(shape)
 
 
 def _as_bits(x: np.ndarray) -> np.ndarray:
+  """Returns symbols that were read as bool; CodingError where they are no bits."""
   if len(x) and not 0 <= x.min() <= x.max() <= 1:
-    raise CodingError(f"a mask has the value {x.max()}; may be 0 or 1")
+    raise CodingError(f"a mask has the value {x.max()}; must be 0 or 1")
   return x.astype(bool)
 
 
-def _tiled(matrix: np.ndarray, block: tuple[int, int]) -> np.ndarray:
-  """Returns which blocks hold anything; those at the edges may be smaller."""
-  rows, columns = (np.arange(0, n, b) for n, b in zip(matrix.shape, block, strict=True))
-  narrow = np.logical_or.reduceat(matrix, columns, 1) if block[1] > 1 else matrix
-  return np.logical_or.reduceat(narrow, rows, 0) if block[0] > 1 else narrow
+def _used(matrix: np.ndarray, block: tuple[int, int]) -> np.ndarray:
+  """Returns which blocks of a matrix hold anything; those at the edges may be smaller."""
+  (rows, columns), (height, width) = matrix.shape, block
+  # A side of 1 changes nothing and is skipped: reduceat would copy the matrix, slowly.
+  if width > 1:
+    matrix = np.logical_or.reduceat(matrix, np.arange(0, columns, width), 1)
+  if height > 1:
+    matrix = np.logical_or.reduceat(matrix, np.arange(0, rows, height), 0)
+  return matrix
 
 
 def _spread(blocks: np.ndarray, block: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
@@ -98,26 +120,29 @@ def _entropy(ones: int, size: int) -> float:
 
 
 def _blocked(mask: np.ndarray) -> list[Plan]:
+  """Returns a plan for every size of blocks that fits."""
   matrix, plans = mask.reshape(-1, mask.shape[-1]), []
   ones = int(np.count_nonzero(matrix))
   for width in _SIDES:
     if width > matrix.shape[1]:
       break
-    narrow = _tiled(matrix, (1, width))
+    # Columns are merged once for all heights: that is most of the work.
+    narrow = _used(matrix, (1, width))
     for height in _SIDES:
       if height > matrix.shape[0] or height * width == 1:
         continue
-      blocks = _tiled(narrow, (height, 1))
+      blocks = _used(narrow, (height, 1))
       used = int(np.count_nonzero(blocks))
+      # Blocks cut off at the edges hold less than their sides say.
       inside = max(ones, min(mask.size, used * height * width))
-      bits = _entropy(used, blocks.size) + _entropy(ones, inside) + 60
+      bits = _entropy(used, blocks.size) + _entropy(ones, inside) + _BLOCKS_HEADER
       plans.append(Plan(bits, block=(height, width)))
   return plans
 
 
 def _write_blocks(writer: Writer, mask: np.ndarray, block: tuple[int, int]) -> None:
   matrix = mask.reshape(-1, mask.shape[-1])
-  blocks = _tiled(matrix, block)
+  blocks = _used(matrix, block)
   writer.uniform(_SIDES.index(block[0]), len(_SIDES))
   writer.uniform(_SIDES.index(block[1]), len(_SIDES))
   symbols.write_placed(writer, blocks.ravel().view(np.uint8), (1, *blocks.shape))
@@ -136,10 +161,17 @@ def _read_blocks(reader: Reader, shape: tuple[int, int, int]) -> np.ndarray:
   return out.reshape(shape)
 
 
-def _grouped_sizes(shape: tuple[int, int, int]) -> list[tuple[int, int]]:
-  """Returns the (axis, size) of groups that fit."""
-  whole = [(0, shape[0])] if 2 <= shape[0] <= _LARGEST_GROUP else []
-  return whole + [(axis, m) for axis in (1, 2) for m in _GROUPS if shape[axis] % m == 0]
+def _groups_that_fit(shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+  """Returns (axis, size) of all groups that divide an array, in the format's order."""
+  found = []
+  # All taps of a window may be one group: patterns keep so many of each window.
+  if 2 <= shape[0] <= _LARGEST_GROUP:
+    found.append((0, shape[0]))
+  for axis in (1, 2):
+    for size in _GROUP_SIZES:
+      if shape[axis] % size == 0:
+        found.append((axis, size))
+  return found
 
 
 def _in_groups(mask: np.ndarray, axis: int, size: int) -> np.ndarray:
@@ -150,20 +182,23 @@ def _in_groups(mask: np.ndarray, axis: int, size: int) -> np.ndarray:
 
 
 def _grouped(mask: np.ndarray) -> list[Plan]:
+  """Returns a plan for every size of groups that fits."""
   plans = []
-  for axis, size in _grouped_sizes(mask.shape):
+  for axis, size in _groups_that_fit(mask.shape):
     members = _in_groups(mask, axis, size)
-    bits, so_far = 32.0, np.zeros(members.shape[1], np.uint8)
+    bits, so_far = float(_GROUPS_HEADER), np.zeros(members.shape[1], np.uint8)
     for member in members:
+      # One row for each count so far, one column for each value of the member.
       counts = np.bincount(2 * so_far + member, minlength=2 * size + 2).reshape(-1, 2)
-      bits += contexts.estimate(counts[counts.sum(1) > 0])
+      occurring = counts.sum(1) > 0
+      bits += contexts.estimate(counts[occurring])
       so_far += member
     plans.append(Plan(bits, group=(axis, size)))
   return plans
 
 
 def _write_groups(writer: Writer, mask: np.ndarray, axis: int, size: int) -> None:
-  writer.uniform(_grouped_sizes(mask.shape).index((axis, size)), _LARGEST_GROUP)
+  writer.uniform(_groups_that_fit(mask.shape).index((axis, size)), _LARGEST_GROUP)
   members = _in_groups(mask, axis, size)
   so_far = np.zeros(members.shape[1], np.uint8)
   for member in members:
@@ -172,14 +207,16 @@ def _write_groups(writer: Writer, mask: np.ndarray, axis: int, size: int) -> Non
 
 
 def _read_groups(reader: Reader, shape: tuple[int, int, int]) -> np.ndarray:
-  choice, sizes = reader.uniform(_LARGEST_GROUP), _grouped_sizes(shape)
-  if choice >= len(sizes):
-    raise CodingError(f"group size number {choice}; there are {len(sizes)}")
-  axis, size = sizes[choice]
+  choice, known = reader.uniform(_LARGEST_GROUP), _groups_that_fit(shape)
+  if choice >= len(known):
+    raise CodingError(f"group size number {choice}; there are {len(known)}")
+  axis, size = known[choice]
   members = np.zeros((size, math.prod(shape) // size), bool)
   so_far = np.zeros(members.shape[1], np.uint8)
   for member in members:
     member[:] = _as_bits(symbols.read(reader, len(member), so_far, size + 1))
     so_far += member
-  split = [shape[i] // size if i == axis else shape[i] for i in range(3)]
-  return np.moveaxis(members.reshape(size, *split), 0, axis + 1).reshape(shape)
+  groups = list(shape)
+  groups[axis] //= size
+  # Members go back behind their group, beside each other.
+  return np.moveaxis(members.reshape(size, *groups), 0, axis + 1).reshape(shape)

@@ -16,8 +16,8 @@ import numpy as np
 
 _model = constriction.stream.model
 _queue = constriction.stream.queue
-LARGEST_SIZE = 1 << 16  # of an alphabet
-_DIGIT = 1 << 16
+LARGEST_SIZE = 1 << 16  # of an alphabet; format
+_DIGIT_BITS = 16  # of a number written in digits, each from the largest alphabet
 
 
 class CodingError(ValueError):
@@ -48,33 +48,52 @@ class Writer:
     return self._encoder.num_words()
 
   def uniform(self, values: Any, size: int) -> None:
-    """Writes whole numbers from 0 to size - 1, all alike."""
+    """Writes whole numbers, all equally likely.
+
+    Args:
+      values: one, or a vector of them, from 0 to size - 1.
+      size: of the alphabet; of 1 nothing is written.
+    """
     if size > 1:
       values = np.atleast_1d(np.asarray(values, np.int32))
       self._encoder.encode(values, _model.Uniform(size))
 
   def symbols(self, values: np.ndarray, weights: np.ndarray) -> None:
-    """Writes indices into weights, float64 whole numbers."""
+    """Writes indices into a table.
+
+    Args:
+      values: one-dimensional, whole numbers.
+      weights: of the table, float64 whole numbers; of a single one nothing is written.
+    """
     if len(weights) > 1 and len(values):
       model = _model.Categorical(weights, perfect=False)
       self._encoder.encode(np.ascontiguousarray(values, np.int32), model)
 
   def number(self, value: int) -> None:
-    """Writes a whole number from 0 to 2**63; small ones take few bits."""
-    bits = int(value + 1).bit_length()
-    self.uniform(bits - 1, 64)
-    rest = value + 1 - (1 << (bits - 1))
-    for start in range(0, bits - 1, 16):
-      width = min(16, bits - 1 - start)
+    """Writes a whole number; small ones take few bits.
+
+    Args:
+      value: from 0 to 2**63.
+    """
+    # Of value + 1: how many bits follow the highest one, then those bits.
+    bits = int(value + 1).bit_length() - 1
+    self.uniform(bits, 64)
+    rest = value + 1 - (1 << bits)
+    for start in range(0, bits, _DIGIT_BITS):
+      width = min(_DIGIT_BITS, bits - start)
       self.uniform((rest >> start) & ((1 << width) - 1), 1 << width)
 
   def getvalue(self) -> bytes:
-    """Returns the bytes; the reader takes what lies behind them for zeros."""
+    """Returns the bytes of all that was written."""
+    # The reader takes what lies behind the end for zeros, so that these need not be kept.
     return self._encoder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
 
 
 class Reader:
   """Reads what a `Writer` wrote, by the same calls in the same order.
+
+  Args:
+    data: from `Writer.getvalue`.
 
   Raises:
     CodingError: from any method: the bytes are none that a `Writer` wrote.
@@ -85,9 +104,17 @@ class Reader:
     self._decoder = _queue.RangeDecoder(words)
 
   def uniform(self, size: int, count: int | None = None) -> Any:
-    """Returns `count` numbers (int32) below size, or one."""
+    """Returns numbers that `Writer.uniform` wrote.
+
+    Args:
+      size: of the alphabet.
+      count: how many.
+
+    Returns:
+      int32, (count,); a single int if `count` is None.
+    """
     if not 1 <= size <= LARGEST_SIZE:
-      raise CodingError(f"an alphabet of {size} symbols; may be 1 to {LARGEST_SIZE}")
+      raise CodingError(f"an alphabet of {size} symbols; must be 1 to {LARGEST_SIZE}")
     amount = 1 if count is None else count
     out = np.zeros(amount, np.int32)
     if size > 1:
@@ -95,20 +122,34 @@ class Reader:
     return int(out[0]) if count is None else out
 
   def symbols(self, weights: np.ndarray, count: int) -> np.ndarray:
-    """Returns `count` indices (int32) into weights."""
+    """Returns indices that `Writer.symbols` wrote.
+
+    Args:
+      weights: of the table.
+      count: how many.
+
+    Returns:
+      int32, (count,).
+    """
     if len(weights) == 1 or not count:
       return np.zeros(count, np.int32)
     model = _guarded(lambda: _model.Categorical(weights, perfect=False))
     return _guarded(lambda: self._decoder.decode(model, count))
 
   def number(self, limit: int = 2**63) -> int:
-    """Returns a whole number, at most `limit`."""
+    """Returns a number that `Writer.number` wrote.
+
+    Args:
+      limit: the largest that makes sense here; CodingError beyond.
+    """
     bits = self.uniform(64)
     rest = 0
-    for start in range(0, bits, 16):
-      rest |= self.uniform(1 << min(16, bits - start)) << start
-    if (value := rest + (1 << bits) - 1) > limit:
-      raise CodingError(f"the number {value}; may be 0 to {limit}")
+    for start in range(0, bits, _DIGIT_BITS):
+      width = min(_DIGIT_BITS, bits - start)
+      rest |= self.uniform(1 << width) << start
+    value = rest + (1 << bits) - 1
+    if value > limit:
+      raise CodingError(f"the number {value}; must be 0 to {limit}")
     return value
 
 
@@ -117,6 +158,6 @@ def _guarded(call: Callable[[], Any]) -> Any:
   try:
     return call()
   except (KeyboardInterrupt, SystemExit, MemoryError):
-    raise
+    raise  # not the coder's
   except BaseException as error:
     raise CodingError(f"the coder refuses its input ({str(error)[:80]})") from None

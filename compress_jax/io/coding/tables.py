@@ -1,4 +1,4 @@
-"""Frequency tables: smooth where that is cheaper than a number a symbol.
+"""Frequency tables: smooth where that is cheaper than one number per symbol.
 
 A table is a curve of log2 frequencies: levels at knots 2**shift symbols apart,
 straight lines between them. Gaussians, Laplacians and what quantizers make of them
@@ -9,28 +9,34 @@ integer arithmetic, so that every machine computes the same ones.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
 
 from compress_jax.io.coding.stream import LARGEST_SIZE, CodingError, Reader, Writer
 
+# Part of the format, as all that `_exp2` and `_DIFFERENCES` compute from them.
 RANGE = 22  # bits between the most and the least frequent symbol
 STEPS = (1, 2, 3, 4)  # a level counts 2**-step bits
-_SHIFTS = 17
+_SHIFTS = 17  # 0 to 16: up to knots as far apart as the largest alphabet
 _KNOTS = 65  # fitted at most; beyond, only the plain histogram is tried
+
+_PLACES = 200  # binary ones, of the numbers that powers are computed in
 
 
 def _powers() -> np.ndarray:
-  """Returns floor(2**(12 + i / 256)), i = 0 to 255: roots of whole numbers, not `exp2`."""
-  root, out = 1 << 200, []  # 2**(1/256), with 200 binary places
-  root *= 2
-  for _ in range(8):
-    root = math.isqrt(root << 200)
-  power = 1 << 200
+  """Returns floor(2**(12 + i / 256)), i = 0 to 255: roots of whole numbers, not `exp2`.
+
+  Libraries round `exp2` each in their own way, and no two may make different tables.
+  """
+  root = 2 << _PLACES
+  for _ in range(8):  # the square root of 2, eight times over: 2**(1 / 256)
+    root = math.isqrt(root << _PLACES)
+  power, out = 1 << _PLACES, []
   for _ in range(256):
-    out.append(power >> 188)
-    power = power * root >> 200
+    out.append(power >> (_PLACES - 12))
+    power = power * root >> _PLACES
   return np.array(out, np.int64)
 
 
@@ -47,13 +53,16 @@ _HALVINGS = (0.25, 0.5, 1, 2, 4, 8, 16, 64)
 
 
 def _difference_weights(choice: int, step: int) -> np.ndarray:
+  """Returns the weights of differences from -top to top."""
   top = RANGE << step
   fall = np.abs(np.arange(-top, top + 1)) * int(256 / _HALVINGS[choice])
   return _exp2(np.maximum(256 * RANGE - fall, 0))
 
 
-_DIFFERENCES = {(c, s): _difference_weights(c, s) for c in range(len(_HALVINGS)) for s in STEPS}
-_DIFFERENCE_BITS = {k: -np.log2(w / w.sum()) for k, w in _DIFFERENCES.items()}
+# {(place in _HALVINGS, step): weights}, and the bits that each difference takes by them.
+_DIFFERENCES = {key: _difference_weights(*key)
+                for key in itertools.product(range(len(_HALVINGS)), STEPS)}
+_DIFFERENCE_BITS = {key: -np.log2(w / w.sum()) for key, w in _DIFFERENCES.items()}
 
 
 def _knots(low: int, high: int, shift: int) -> int:
@@ -70,7 +79,7 @@ class Table:
     high: largest symbol.
     shift: knots are 2**shift symbols apart.
     step: a level counts 2**-step bits.
-    levels: int64, one a knot, 0 to RANGE << step.
+    levels: int64, one per knot, 0 to RANGE << step.
 
   Example:
     >>> table = fit(np.array([1, 2, 1]), -1)
@@ -96,13 +105,18 @@ class Table:
     return _exp2((line << (8 - self.step)) >> self.shift)
 
   def bits(self, counts: np.ndarray, bounds: tuple[int, int]) -> float:
-    """Returns the bits of the table and of symbols that occur so often."""
-    size = math.log2(bounds[1] - bounds[0] + 1) + math.log2(bounds[1] - self.low + 1)
+    """Returns the bits of the table and of symbols that it codes.
+
+    Args:
+      counts: float64, how often `low` to `high` occur.
+      bounds: as for `write`.
+    """
+    ends = math.log2(bounds[1] - bounds[0] + 1) + math.log2(bounds[1] - self.low + 1)
     if self.low == self.high:
-      return size
+      return ends
     weights = self.weights()
     body = float(counts @ (math.log2(weights.sum()) - np.log2(weights)))
-    return size + body + math.log2(_SHIFTS * len(STEPS) * len(_HALVINGS)) + self._side()[1]
+    return ends + body + math.log2(_SHIFTS * len(STEPS) * len(_HALVINGS)) + self._side()[1]
 
   def _side(self) -> tuple[int, float]:
     """Returns how differences of levels are best coded, and the bits of all levels."""
@@ -112,7 +126,12 @@ class Table:
     return best, float(costs[best]) + math.log2(top + 1)
 
   def write(self, writer: Writer, bounds: tuple[int, int]) -> None:
-    """Writes the table; every symbol lies within bounds, which the reader knows."""
+    """Writes the table.
+
+    Args:
+      writer: the stream.
+      bounds: the smallest and the largest symbol there may be, which the reader knows.
+    """
     writer.uniform(self.low - bounds[0], bounds[1] - bounds[0] + 1)
     writer.uniform(self.high - self.low, bounds[1] - self.low + 1)
     if self.low == self.high:
@@ -148,7 +167,7 @@ def read(reader: Reader, bounds: tuple[int, int]) -> Table:
   moves = reader.symbols(_DIFFERENCES[choice, step], _knots(low, high, shift) - 1) - top
   levels = np.cumsum(np.concatenate([[first], moves]), dtype=np.int64)
   if levels.min() < 0 or levels.max() > top:
-    raise CodingError(f"a table's level {levels.max()}; may be 0 to {top}")
+    raise CodingError(f"a table's level {levels.max()}; must be 0 to {top}")
   return Table(low, high, shift, step, levels)
 
 
@@ -174,35 +193,43 @@ def fit(counts: np.ndarray, low: int, bounds: tuple[int, int] | None = None) -> 
   counts, low = counts[used[0]:used[-1] + 1].astype(np.float64), low + int(used[0])
   high = low + len(counts) - 1
   if len(counts) > LARGEST_SIZE:
-    raise ValueError(f"counts of {len(counts)} symbols; may be 1 to {LARGEST_SIZE}")
+    raise ValueError(f"counts of {len(counts)} symbols; must be 1 to {LARGEST_SIZE}")
   if low == high:
     return Table(low, high, 0, STEPS[0], np.zeros(1, np.int64))
   bounds = bounds or (low, high)
+  # What does not occur in between gets a third of an occurrence: a weight cannot be 0.
   candidates = _rounded(np.log2(np.maximum(counts, 0.3)), low, high, 0)
+  # Of fewer symbols a curve has no fewer levels.
   if len(counts) > 4:
     candidates += _smooth(counts, low, high, bounds)
   return min(candidates, key=lambda table: table.bits(counts, bounds))
 
 
 def _smooth(counts: np.ndarray, low: int, high: int, bounds: tuple[int, int]) -> list[Table]:
-  """Returns tables of ever more knots, until more do not pay."""
-  found, best, worse = [], math.inf, 0
+  """Returns tables of ever more knots, until more do not pay twice in a row."""
+  found, best, in_vain = [], math.inf, 0
   for shift in range((high - low).bit_length(), 0, -1):
-    if worse == 2 or _knots(low, high, shift) > _KNOTS:
+    if in_vain == 2 or _knots(low, high, shift) > _KNOTS:
       break
     tables = _rounded(_curve(counts, low, high, shift), low, high, shift)
-    cost = min(table.bits(counts, bounds) for table in tables)
-    best, worse = (cost, 0) if cost < best else (best, worse + 1)
     found += tables
+    bits = min(table.bits(counts, bounds) for table in tables)
+    if bits < best:
+      best, in_vain = bits, 0
+    else:
+      in_vain += 1
   return found
 
 
 def _rounded(log2s: np.ndarray, low: int, high: int, shift: int) -> list[Table]:
-  """Returns a table for every step."""
+  """Returns one table per step, with levels as near to these as the step allows."""
+  # The lowest level is 0; what is rarer than RANGE below the highest is raised to that.
   log2s = np.maximum(log2s - max(log2s.max() - RANGE, log2s.min()), 0)
-  return [Table(low, high, shift, step,
-                np.clip(np.rint(log2s * 2**step), 0, RANGE << step).astype(np.int64))
-          for step in STEPS]
+  tables = []
+  for step in STEPS:
+    levels = np.clip(np.rint(log2s * 2**step), 0, RANGE << step).astype(np.int64)
+    tables.append(Table(low, high, shift, step, levels))
+  return tables
 
 
 def _placed(low: int, high: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
@@ -212,23 +239,34 @@ def _placed(low: int, high: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _curve(counts: np.ndarray, low: int, high: int, shift: int) -> np.ndarray:
-  """Returns log2 frequencies at the knots: the likeliest curve, by Newton's method."""
+  """Returns log2 frequencies at the knots: the likeliest curve, by Newton's method.
+
+  The model's log-frequencies are linear in the levels at the knots, so the likelihood
+  is concave: its gradient is the counts' share at each knot less the model's.
+  """
   n = _knots(low, high, shift)
   knot, part = _placed(low, high, shift)
   part = part / (1 << shift)
   after = np.minimum(knot + 1, n - 1)
-  spread = lambda x, y: (np.bincount(knot, x, n) + np.bincount(after, y, n))
+
+  def spread(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns sums at the knots: of `x` at each symbol's own knot, of `y` at the next."""
+    return np.bincount(knot, x, n) + np.bincount(after, y, n)
+
   counts = counts + 0.3 * n / len(counts)  # keeps curves finite where nothing occurs
   total, target = counts.sum(), spread(counts * (1 - part), counts * part)
   curve = np.log(target / spread(1 - part, part))
   for _ in range(8):
-    p = np.exp(np.minimum(curve[knot] * (1 - part) + curve[after] * part, 700) - curve.max())
+    line = curve[knot] * (1 - part) + curve[after] * part
+    p = np.exp(np.minimum(line, 700) - curve.max())  # 700: exp overflows beyond
     p /= p.sum()
     mean = spread(p * (1 - part), p * part)
     hessian = np.diag(spread(p * (1 - part)**2, p * part**2) + 1e-9) - np.outer(mean, mean)
     beside = np.bincount(knot, p * part * (1 - part), n)[:-1]
     hessian += np.diag(beside, 1) + np.diag(beside, -1)
+    # Least squares, as adding a constant to all levels changes nothing: it is singular.
     move = np.linalg.lstsq(hessian, target / total - mean, rcond=1e-10)[0]
+    # Far from the top of the likelihood a full step would leave it behind.
     curve += np.clip(move, -2, 2)
     if np.abs(move).max() < 0.01:
       break

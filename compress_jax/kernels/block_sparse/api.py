@@ -17,7 +17,9 @@ from compress_jax.kernels.block_sparse import check, reference
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
 
-BACKENDS = ("gpu", "tpu", "tpu_interpret", "xla")
+# Whose Pallas kernel each backend runs; XLA has none.
+_KERNELS = {"gpu": "gpu", "tpu": "tpu", "tpu_interpret": "tpu"}
+BACKENDS = (*_KERNELS, "xla")
 
 
 def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
@@ -53,52 +55,89 @@ def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
   check.operands(x, w)
   run = _runner(picked(backend, x, w))
   flat = _filled_up(x.reshape(-1, x.shape[-1]), w)
-  bare = dataclasses.replace(w, blocks=None, rows=None, scale=None, input=None)
   if not flat.shape[0]:
     flat = jnp.zeros((1, flat.shape[1]), flat.dtype)  # no batch: one row, dropped below
+  # Without arrays the leaf is hashable: what a derivative depends on, but is not taken by.
+  bare = dataclasses.replace(w, blocks=None, rows=None, scale=None, input=None)
   total = _product(run, bare, flat, w.blocks, w.rows)[:math.prod(x.shape[:-1])]
   return scaled(total, x, w).reshape(*x.shape[:-1], w.matrix[1])
 
 
 def scaled(total: Array, x: Array, w: BlockSparse) -> Array:
-  """Returns the product of x and w's outputs, from sums over blocks filled up, in its dtype."""
+  """Returns the product, from what a backend sums.
+
+  Args:
+    total: (rows, outputs filled up to whole blocks), float32 or int32.
+    x: the operand; only its dtype is used.
+    w: the weight, whose scale is applied.
+
+  Returns:
+    (rows, outputs), of x's dtype; of integers float32, or int32 without a scale.
+  """
   total = total[:, :w.matrix[1]]
   if w.scale is not None:
     total = total.astype(jnp.float32) * w.scale
-  return total.astype(total.dtype if jnp.issubdtype(x.dtype, jnp.integer) else x.dtype)
+  if jnp.issubdtype(x.dtype, jnp.integer):
+    return total  # int8 could not hold it
+  return total.astype(x.dtype)
 
 
 def picked(backend: str | None, x: Array, w: BlockSparse) -> str:
-  """Returns the backend that runs x @ w; ValueError if the one asked for cannot."""
+  """Returns the backend that runs x @ w.
+
+  Args:
+    backend: the one that is asked for; None picks.
+    x: an operand; only its dtype is used.
+    w: the weight.
+
+  Returns:
+    One of `BACKENDS`.
+
+  Raises:
+    ValueError: there is no such backend, or it cannot run this product.
+  """
   if backend is None:
-    device = jax.default_backend()
-    takes = (device == "tpu" or (device == "gpu" and _kernel("gpu").available())
-             ) and _kernel(device).supports(x, w) is None
-    return device if takes else "xla"
+    return _fastest(x, w)
   if backend not in BACKENDS:
-    raise ValueError(f"backend={backend!r}: may be one of {', '.join(BACKENDS)}")
-  why = None if backend == "xla" else _kernel(backend[:3]).supports(x, w)
-  if why is not None:
-    raise ValueError(why)
+    raise ValueError(f"backend={backend!r}: must be one of {', '.join(BACKENDS)}")
+  if backend in _KERNELS:
+    refusal = _kernel(backend).supports(x, w)
+    if refusal is not None:
+      raise ValueError(refusal)
   return backend
 
 
-def _kernel(device: str) -> Any:
+def _fastest(x: Array, w: BlockSparse) -> str:
+  """Returns the default device's own kernel if it takes this product, else XLA."""
+  device = jax.default_backend()
+  if device not in ("gpu", "tpu"):
+    return "xla"
+  # All TPUs run their kernel, of GPUs only some.
+  if device == "gpu" and not _kernel("gpu").available():
+    return "xla"
+  return device if _kernel(device).supports(x, w) is None else "xla"
+
+
+def _kernel(backend: str) -> Any:
   """Returns the module of a Pallas kernel; imported late, as Pallas takes half a second."""
-  return importlib.import_module(f"compress_jax.kernels.block_sparse.{device}")
+  return importlib.import_module(f"compress_jax.kernels.block_sparse.{_KERNELS[backend]}")
 
 
+# Cached, since programs are compiled again for another function, even if it is equal.
 @functools.cache
 def _runner(backend: str) -> Callable[[Array, BlockSparse], Array]:
+  """Returns the backend's function from x and w to sums over blocks."""
   if backend == "xla":
     return reference.matmul
-  return functools.partial(_kernel(backend[:3]).matmul, interpret=backend == "tpu_interpret")
+  return functools.partial(_kernel(backend).matmul, interpret=backend == "tpu_interpret")
 
 
 def _filled_up(x: Array, w: BlockSparse) -> Array:
+  """Returns x with zeros for the rows that the last blocks have beyond the matrix."""
   return jnp.pad(x, ((0, 0), (0, -x.shape[1] % w.block[0])))
 
 
+# Pallas kernels with indices read ahead have no derivative of their own.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _product(run: Any, bare: BlockSparse, x: Array, blocks: Array, rows: Array) -> Array:
   return run(x, dataclasses.replace(bare, blocks=blocks, rows=rows))
@@ -114,11 +153,11 @@ def _backward(run: Any, bare: BlockSparse, saved: Any, g: Array) -> tuple[Any, .
   w = dataclasses.replace(bare, blocks=blocks, rows=rows)
   g = g.astype(x.dtype)
   # Parts of a sharded weight have no row counts in common.
-  dx = run(g, reference.transposed(w)) if w.row_counts else reference.input_gradient(g, w)
+  dx = run(g, w.flipped()) if w.row_counts else reference.input_gradient(g, w)
   if jnp.issubdtype(blocks.dtype, jnp.floating):
     db = reference.block_gradient(x, g, w).astype(blocks.dtype)
   else:
-    db = np.zeros(blocks.shape, jax.dtypes.float0)
+    db = np.zeros(blocks.shape, jax.dtypes.float0)  # what JAX takes for integers' gradient
   return dx.astype(x.dtype), db, None
 
 

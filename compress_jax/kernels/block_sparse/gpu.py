@@ -1,4 +1,4 @@
-"""The block-sparse product on a Hopper GPU (Pallas, Mosaic GPU): one program a tile of the result.
+"""The block-sparse product on a Hopper GPU (Pallas, Mosaic GPU): one program per result tile.
 
 A program sums one column's run of blocks for one tile of the batch. The run's
 bounds and each block's row are read from device memory as it goes: they pick the
@@ -25,12 +25,12 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
 
-BATCH_TILE = 128
-SIDES = (64, 128)
+BATCH_TILE = 128  # rows of x; half of it where the batch is no larger
+SIDES = (64, 128)  # of blocks: what wgmma multiplies without remainders
 DTYPES = ("bfloat16", "float16", "int8")
-# Of the 227 KiB of shared memory that a program may have; as many steps' operands as fit.
+# Bytes for operands, of the 227 KiB of shared memory that a program may have.
 _SHARED = 200 * 1024
-_STEPS = 4
+_STEPS = 4  # whose operands are copied in ahead, if they fit
 
 
 def available() -> bool:
@@ -41,7 +41,7 @@ def available() -> bool:
 
 
 def supports(x: Array, w: BlockSparse) -> str | None:
-  """Returns why the kernel cannot run this product, or None.
+  """Returns why the kernel cannot run this product, or None if it can.
 
   Args:
     x: (batch, inputs), or anything that has its dtype.
@@ -86,6 +86,7 @@ def matmul(x: Array, w: BlockSparse, interpret: Any = False) -> Array:
 
 def _kernel(starts: Any, rows: Any, x: Any, blocks: Any, y: Any, *, tile: int,
             width: int) -> None:
+  """Writes one tile of the result, (tile, width), at this program's place in the grid."""
   column, batch = jax.lax.axis_index("column"), jax.lax.axis_index("batch")
   start = starts[column]
   total = pl.run_scoped(
@@ -115,6 +116,7 @@ def _sum(start: Array, count: Array, batch: Array, rows: Any, x: Any, blocks: An
                           transforms=_layout(shape[1], dtype))
 
   def step(_, piece, block):
+    # Bytes lie transposed, see `matmul`.
     plgpu.wgmma(total, piece, block.transpose((1, 0)) if dtype == jnp.int8 else block)
     # All but this one are done: the last step's buffers, released now, are no longer read.
     plgpu.wgmma_wait(1)

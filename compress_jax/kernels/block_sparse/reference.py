@@ -9,7 +9,6 @@ many columns run in a loop (measured: `benchmarks/bench_block_sparse.py`).
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -24,9 +23,9 @@ from compress_jax.leaves.block_sparse import BlockSparse
 # Bytes gathered by a product as a whole, and by one of its groups of columns.
 WHOLE_BYTES = 16 << 20
 GROUP_BYTES = 8 << 20
-# From so many columns on, compiling each takes too long.
+# Beyond so many columns, compiling each takes too long.
 LOOP_COLUMNS = 256
-_LOOP_GROUPS = 16
+_LOOP_GROUPS = 16  # loops: the more, the less a column is filled up to the longest of its loop
 
 
 def matmul(x: Array, w: BlockSparse) -> Array:
@@ -45,28 +44,42 @@ def matmul(x: Array, w: BlockSparse) -> Array:
   if len(w.counts) > LOOP_COLUMNS:
     return _loop(x, blocks, w, dtype)
   size = _group_size(x, w)
-  return (_whole if size >= len(w.counts) else functools.partial(_grouped, size=size))(
-      x, blocks, w, dtype)
+  if size >= len(w.counts):
+    return _whole(x, blocks, w, dtype)
+  return _grouped(x, blocks, w, dtype, size)
 
 
 def operands(x: Array, w: BlockSparse) -> tuple[jnp.dtype, Array]:
-  """Returns the dtype that sums are in, and the blocks in the dtype that meets x."""
-  both = jnp.issubdtype(x.dtype, jnp.integer) and jnp.issubdtype(w.blocks.dtype, jnp.integer)
-  return jnp.int32 if both else jnp.float32, w.blocks if both else w.blocks.astype(x.dtype)
+  """Returns the dtype that sums are in, and the blocks in the dtype that meets x.
+
+  Args:
+    x: the other operand; only its dtype is used.
+    w: the weight.
+
+  Returns:
+    int32 and the blocks as they are for integers by integers; else float32, and the
+    blocks in x's dtype.
+  """
+  integers = jnp.issubdtype(x.dtype, jnp.integer) and jnp.issubdtype(w.blocks.dtype, jnp.integer)
+  if integers:
+    return jnp.int32, w.blocks
+  return jnp.float32, w.blocks.astype(x.dtype)
 
 
 def _group_size(x: Array, w: BlockSparse) -> int:
   """Returns how many columns of blocks one group takes."""
   columns = len(w.counts)
   if not isinstance(x.shape[0], int):
-    return columns  # exported for any batch
+    return columns  # exported for any batch, whose size is a symbol
   total = w.blocks.shape[0] * w.block[0] * x.shape[0] * x.dtype.itemsize
-  return columns if total <= WHOLE_BYTES else max(1, int(columns * GROUP_BYTES / total))
+  if total <= WHOLE_BYTES:
+    return columns
+  return max(1, int(columns * GROUP_BYTES / total))
 
 
 def columns(take: Callable[[Array], Array], batch: int, blocks: Array, w: BlockSparse,
             dtype: jnp.dtype) -> Array:
-  """Returns the product, one dot a column of blocks.
+  """Returns the product, one dot per column of blocks.
 
   Args:
     take: gives (batch, n * height), the pieces of x of n rows of blocks.
@@ -80,20 +93,30 @@ def columns(take: Callable[[Array], Array], batch: int, blocks: Array, w: BlockS
   """
   width, out = w.block[1], []
   for start, stop in itertools.pairwise(w.starts):
-    out.append(dot(take(w.rows[start:stop]), blocks[start:stop].reshape(-1, width), dtype)
-               if start < stop else jnp.zeros((batch, width), dtype))
+    if start == stop:
+      out.append(jnp.zeros((batch, width), dtype))
+      continue
+    taken = take(w.rows[start:stop])
+    # A column's blocks, one above the other, are one matrix.
+    out.append(dot(taken, blocks[start:stop].reshape(-1, width), dtype))
   return jnp.concatenate(out, 1)
 
 
 def _whole(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
+  """Returns the product at once, XLA free to order the columns."""
   pieces = x.reshape(x.shape[0], -1, w.block[0])
-  take = lambda rows: jnp.take(pieces, rows, axis=1, mode="clip").reshape(x.shape[0], -1)
+
+  def take(rows: Array) -> Array:
+    # "clip" spares a check of indices; they are in range.
+    return jnp.take(pieces, rows, axis=1, mode="clip").reshape(x.shape[0], -1)
+
   return columns(take, x.shape[0], blocks, w, dtype)
 
 
 def _grouped(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype, size: int) -> Array:
-  """Groups of columns follow each other; transposed, gathering is a copy of whole pieces."""
+  """Returns the product, groups of `size` columns one after the other."""
   (height, width), batch = w.block, x.shape[0]
+  # Transposed, gathering is a copy of whole pieces.
   pieces = x.T.reshape(-1, height, batch)
 
   def column(start: int, stop: int) -> Array:
@@ -106,6 +129,7 @@ def _grouped(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype, size: in
     return jnp.concatenate([column(*run) for run in runs])
 
   runs = list(itertools.pairwise(w.starts))
+  # All branches of a switch have one shape: the last group is filled up with empty columns.
   runs += [(0, 0)] * (-len(runs) % size)
   groups = [functools.partial(group, runs[i:i + size]) for i in range(0, len(runs), size)]
   # A loop, since nothing else makes XLA run one group after the other.
@@ -114,49 +138,57 @@ def _grouped(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype, size: in
 
 
 def _loop(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
-  """Columns of about as many blocks, one after the other."""
+  """Returns the product, column by column, in loops over columns of about as many blocks."""
   (height, width), batch = w.block, x.shape[0]
   # The piece behind the last is zero: what a run is filled up with.
   pieces = jnp.pad(x.T.reshape(-1, height, batch), ((0, 1), (0, 0), (0, 0)))
   order = np.argsort(-np.asarray(w.counts), kind="stable")
+  starts = np.asarray(w.starts, np.int32)
   size, parts = -(-len(order) // _LOOP_GROUPS), []
-  for group in (order[i:i + size] for i in range(0, len(order), size)):
-    most = w.counts[group[0]]
+  for at in range(0, len(order), size):
+    group = order[at:at + size]
+    most = w.counts[group[0]]  # the first has the most
     if most == 0:
       parts.append(jnp.zeros((len(group), width, batch), dtype))
       continue
-    first, last = (np.asarray(w.starts, np.int32)[group + i] for i in (0, 1))
-    one = functools.partial(_column, pieces, blocks, w, most, dtype)
-    parts.append(jax.lax.map(lambda run, one=one: one(*run), (first, last)))
+    column = functools.partial(_column, pieces, blocks, w, most, dtype)
+    parts.append(jax.lax.map(column, (starts[group], starts[group + 1])))
   total = jnp.concatenate(parts)[np.argsort(order)]
   return total.reshape(-1, batch).T
 
 
 def _column(pieces: Array, blocks: Array, w: BlockSparse, most: int, dtype: jnp.dtype,
-            first: Array, last: Array) -> Array:
-  """Returns (width, batch): the product with the column whose run is first to last."""
-  (height, width), zero = w.block, pieces.shape[0] - 1
+            run: tuple[Array, Array]) -> Array:
+  """Returns (width, batch): the product with one column, whose run starts and ends at `run`.
+
+  In a loop all runs are as long as the longest, `most`; what is too much meets zeros.
+  """
+  (first, last), (height, width), zero = run, w.block, pieces.shape[0] - 1
+  # A run near the end starts sooner, so as not to reach beyond the last block.
   start = jnp.minimum(first, blocks.shape[0] - most)
   at = start + jnp.arange(most)
   rows = jax.lax.dynamic_slice_in_dim(w.rows, start, most)
   rows = jnp.where((at >= first) & (at < last), rows, zero)
   taken = jnp.take(pieces, rows, axis=0, mode="clip").reshape(most * height, -1)
-  run = jax.lax.dynamic_slice_in_dim(blocks, start, most)
-  return dot(run.transpose(2, 0, 1).reshape(width, most * height), taken, dtype)
+  stored = jax.lax.dynamic_slice_in_dim(blocks, start, most)
+  return dot(stored.transpose(2, 0, 1).reshape(width, most * height), taken, dtype)
 
 
 def dot(a: Array, b: Array, dtype: jnp.dtype, on: int = 1) -> Array:
-  """Returns the product of two matrices, summed over axis `on` of the first, exact if it can be."""
+  """Returns the product of two matrices.
+
+  Args:
+    a: (rows, summed), or (summed, rows) for `on` 0.
+    b: (summed, columns).
+    dtype: of the sums and the result.
+    on: the axis of `a` that is summed over.
+
+  Returns:
+    (rows, columns).
+  """
+  # float32 is not rounded to fewer bits, as GPUs and TPUs do by default.
   return jax.lax.dot_general(a, b, (((on,), (0,)), ((), ())), preferred_element_type=dtype,
                              precision=jax.lax.Precision.HIGHEST)
-
-
-def transposed(w: BlockSparse) -> BlockSparse:
-  """Returns the leaf of the transposed matrix; `scale` is left as it is."""
-  order = jnp.argsort(w.rows, stable=True)
-  return dataclasses.replace(
-      w, blocks=w.blocks[order].swapaxes(1, 2), rows=jnp.asarray(w.columns())[order],
-      dims=w.matrix[::-1], counts=w.row_counts, row_counts=w.counts)
 
 
 def input_gradient(g: Array, w: BlockSparse) -> Array:

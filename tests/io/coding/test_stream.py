@@ -21,7 +21,7 @@ def test_numbers(numbers):
 def test_a_number_beyond_its_limit_is_refused():
   writer = Writer()
   writer.number(300)
-  with pytest.raises(CodingError, match="the number 300; may be 0 to 299"):
+  with pytest.raises(CodingError, match="the number 300; must be 0 to 299"):
     Reader(writer.getvalue()).number(299)
 
 
@@ -61,10 +61,10 @@ def test_too_many_contexts_are_refused():
   writer = Writer()
   many = np.arange(16, dtype=np.uint8)
   symbols.write_classes(writer, contexts.Classes((None, many, many)))
-  with pytest.raises(CodingError, match="256 contexts; may be 1 to 64"):
+  with pytest.raises(CodingError, match="256 contexts; must be 1 to 64"):
     symbols.read_classes(Reader(writer.getvalue()), (1, 16, 16))
 
 
 def test_wide_symbols_are_refused():
-  with pytest.raises(ValueError, match="may span at most 65536"):
+  with pytest.raises(ValueError, match="must span at most 65536"):
     symbols.write(Writer(), np.array([0, 65536]))
