@@ -10,6 +10,10 @@ import numpy as np
 
 from compress_jax.leaves.base import Array
 
+# XLA's CPU backend divides by a larger one as if it were infinite: its reciprocal is no
+# normal float32.
+LARGEST_STEP = np.float32(2.0**126)
+
 
 def limits(bits: Array | int, symmetric: bool) -> tuple[Array, Array]:
   """Returns the smallest and largest integer of a grid.
@@ -159,7 +163,7 @@ def affine(low: Array, high: Array, bits: Array | int,
 
   Returns:
     scale (float32, positive) and zero_point (int32; None if symmetric), both of
-    the shape of `low`. An empty range gives scale 1.
+    the shape of `low`. An empty range gives scale 1; no scale is beyond `LARGEST_STEP`.
 
   Example:
     >>> import jax.numpy as jnp
@@ -169,9 +173,13 @@ def affine(low: Array, high: Array, bits: Array | int,
   smallest, largest = limits(bits, symmetric)
   # 0.0 must be on the grid: padding, ReLU and masks rely on it.
   low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
-  span = jnp.maximum(-low, high) if symmetric else high - low
-  levels = largest if symmetric else largest - smallest
-  scale = (span / levels).astype(jnp.float32)
+  if symmetric:
+    scale = jnp.maximum(-low, high) / largest
+  else:
+    # Each side on its own: their distance may be beyond float32.
+    levels = largest - smallest
+    scale = high / levels - low / levels
+  scale = jnp.minimum(scale.astype(jnp.float32), LARGEST_STEP)
   # A span too small for a normal float32 step is an empty range.
   scale = jnp.where(scale > jnp.finfo(jnp.float32).tiny, scale, 1.0)
   if symmetric:

@@ -210,6 +210,19 @@ class _Grid:
     self.bits, self.may_exceed_8_bits = checked_bits(bits)
     self.axis, self.symmetric, self.group = axis, symmetric, group
 
+  def _check_range(self, path: str, low: Array, high: Array) -> None:
+    """Refuses weights that are so large that no float32 step reaches them."""
+    bits = checks.concrete(self.bits)
+    ends = checks.concrete(jnp.maximum(-low, high))
+    if bits is None or ends is None or not ends.size:
+      return
+    # Half a step beyond the last code is still rounded to it; dense weights stay finite.
+    codes = 2.0 ** (int(bits) - 1) - 0.5
+    largest = min(codes * float(grid.LARGEST_STEP), 3e38)
+    if ends.max() > largest:
+      raise ValueError(f"{path}: holds weights of up to {ends.max():.3g}; at {int(bits)} bits they "
+                       f"must be within {largest:.3g}")
+
   def fake_quant(self, path: str, x: Array | Leaf) -> FakeQuant:
     """Returns a weight on a grid that spans its range.
 
@@ -224,6 +237,7 @@ class _Grid:
     value = unrounded(x)
     shape = scale_shape(path, value.shape, self.axis, self.group)
     low, high = grid.ranges(dense_of(value), shape)
+    self._check_range(path, low, high)
     scale, zero_point = grid.affine(low, high, self.bits, self.symmetric)
     return FakeQuant(value, scale, zero_point, self.bits, input_grid_of(x),
                      may_exceed_8_bits=self.may_exceed_8_bits)
