@@ -24,7 +24,7 @@ def get_config(arg: str = "digits") -> ConfigDict:
   name, *budget = (arg or "digits").split(",")
   made = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
   if name not in made:
-    raise ValueError(f"configs/combo.py:{name}: may be one of {', '.join(made)}")
+    raise ValueError(f"configs/combo.py:{name}: must be one of {', '.join(made)}")
   config = made[name]()
   for item in budget:
     _spend(config, item)

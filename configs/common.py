@@ -65,11 +65,11 @@ def spend(file: str, budget: str, budgets: Mapping[str, Callable[[ConfigDict], N
     >>> spend("a.py", "tiny", {"full": lambda c: None}, ConfigDict())
     Traceback (most recent call last):
     ...
-    ValueError: a.py: budget 'tiny' may be one of full
+    ValueError: a.py: budget 'tiny' must be one of full
   """
   budget = budget or next(iter(budgets))
   if budget not in budgets:
-    raise ValueError(f"{file}: budget {budget!r} may be one of {', '.join(budgets)}")
+    raise ValueError(f"{file}: budget {budget!r} must be one of {', '.join(budgets)}")
   budgets[budget](config)
   return config.lock()
 

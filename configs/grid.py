@@ -24,7 +24,7 @@ def get_config(arg: str = "mnist") -> ConfigDict:
   name, _, budget = (arg or "mnist").partition(",")
   models = {"mnist": common.model("cnn"), "cifar10": common.model("alexnet", side=227)}
   if name not in models:
-    raise ValueError(f"configs/grid.py:{name}: may be one of {', '.join(models)}")
+    raise ValueError(f"configs/grid.py:{name}: must be one of {', '.join(models)}")
   rate = 1e-3 if name == "mnist" else 1e-4
   config = common.common("experiments.studies.grid.study.run", {"name": name, "validation": 0.3})
   config.update({

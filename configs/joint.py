@@ -31,7 +31,7 @@ def get_config(arg: str = "digits") -> ConfigDict:
   """Returns the study's configuration for "DATA[,full|short|smoke]"."""
   name, _, budget = (arg or "digits").partition(",")
   if name not in _STUDENTS:
-    raise ValueError(f"configs/joint.py:{name}: may be one of {', '.join(_STUDENTS)}")
+    raise ValueError(f"configs/joint.py:{name}: must be one of {', '.join(_STUDENTS)}")
   config = common.common("experiments.studies.joint.study.run",
                          {"name": name, "augment": _AUGMENT[name]})
   large = name == "cifar10"

@@ -26,7 +26,7 @@ def get_config(arg: str = "digits") -> ConfigDict:
   name, _, budget = (arg or "digits").partition(",")
   made = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
   if name not in made:
-    raise ValueError(f"configs/suggest.py:{name}: may be one of {', '.join(made)}")
+    raise ValueError(f"configs/suggest.py:{name}: must be one of {', '.join(made)}")
   config = common.common("experiments.studies.suggest.study.run", {"name": name})
   config.update({
       "max_bytes": config_dict.placeholder(int),

@@ -43,11 +43,11 @@ def create(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
     12
   """
   if name not in MODELS:
-    raise ValueError(f"model {name!r}: may be one of {', '.join(sorted(MODELS))}")
+    raise ValueError(f"model {name!r}: must be one of {', '.join(sorted(MODELS))}")
   known = set(MODELS[name].__dataclass_fields__) - {"parent", "name"}
   for argument in arguments:
     if argument not in known:
-      raise ValueError(f"model {name!r}: argument {argument!r} may be one of "
+      raise ValueError(f"model {name!r}: argument {argument!r} must be one of "
                        f"{', '.join(sorted(known))}")
   values = {k: _hashable(v) for k, v in arguments.items()}
   return MODELS[name](num_classes=num_classes, **values)

@@ -37,7 +37,7 @@ class DenseNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     if self.depth < 7 or (self.depth - 4) % 3:
-      raise ValueError(f"depth={self.depth}: may be 7, 10, 13, … (3 n + 4)")
+      raise ValueError(f"depth={self.depth}: must be 7, 10, 13, … (3 n + 4)")
     layer = lambda features, name, kernel=3: ConvNorm(
         features, kernel, folded=self.folded, dtype=self.dtype, name=name)
     x = layer(self.stem, "stem")(x, train)

@@ -107,7 +107,7 @@ def torch_name(model: nn.Module, at: tuple[str, ...]) -> str:
   elif isinstance(model, SqueezeNet):
     layer = _in_squeezenet(model, "/".join(at[1:-1]))
   else:
-    raise ValueError(f"model={type(model).__name__}: may be a ResNet or SqueezeNet")
+    raise ValueError(f"model={type(model).__name__}: must be a ResNet or SqueezeNet")
   return f"{layer}.{_FIELDS[at[-1]]}"
 
 
@@ -157,7 +157,7 @@ def _check(path: Any, wanted: Any, names: Any, found: Any, tensors: Any) -> None
   problems = {
       "missing": [name for at, name in names.items() if at not in found],
       "unexpected": [name for name in tensors if name not in used],
-      "of another shape": [f"{names[at]} (as ours {x.shape}, may be {wanted[at].shape})"
+      "of another shape": [f"{names[at]} (as ours {x.shape}, must be {wanted[at].shape})"
                            for at, x in found.items() if x.shape != wanted[at].shape]}
   said = [f"{kind}: {', '.join(which)}" for kind, which in problems.items() if which]
   if said:

@@ -45,7 +45,7 @@ class ResNet(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     for field, value, known in (("block", self.block, _BLOCKS), ("stem", self.stem, _STEMS)):
       if value not in known:
-        raise ValueError(f"{field}={value!r}: may be one of {', '.join(known)}")
+        raise ValueError(f"{field}={value!r}: must be one of {', '.join(known)}")
     x = standardized(x) if self.standardize else x
     large = self.stem == "large"
     x = ConvNorm(self.width, 7 if large else 3, 2 if large else 1, folded=self.folded,

@@ -54,7 +54,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _checked(path: Any, tensors: Any) -> dict[str, np.ndarray]:
   if not isinstance(tensors, dict):
-    raise ValueError(f"{path}: holds a {type(tensors).__name__}; may be a state dict")
+    raise ValueError(f"{path}: holds a {type(tensors).__name__}; must be a state dict")
   for name, value in tensors.items():
     if not isinstance(name, str) or not isinstance(value, np.ndarray):
       raise ValueError(f"{path}: {name!r} is a {type(value).__name__}; "
@@ -73,7 +73,7 @@ class _Unpickler(pickle.Unpickler):
     self.storages: dict[str, bytes] = {}
     order = f"{self.folder}byteorder"
     if order in archive.namelist() and self.bytes_of("byteorder") != b"little":
-      raise ValueError(f"byteorder={self.bytes_of('byteorder')!r}: may be b'little'")
+      raise ValueError(f"byteorder={self.bytes_of('byteorder')!r}: must be b'little'")
     super().__init__(io.BytesIO(self.bytes_of("data.pkl")))
 
   def bytes_of(self, name: str) -> bytes:
@@ -92,7 +92,7 @@ class _Unpickler(pickle.Unpickler):
       return _tensor
     if module == "torch" and name in _STORAGES:
       return _STORAGES[name]
-    raise ValueError(f"{module}.{name} in its pickle: may be what state dicts consist of "
+    raise ValueError(f"{module}.{name} in its pickle: must be what state dicts consist of "
                      "(OrderedDict, tensors, storages); nothing was run")
 
   def persistent_load(self, pid: Any) -> np.ndarray:

@@ -35,7 +35,7 @@ def test_fingerprint_is_stable(builder):
 
 
 @pytest.mark.parametrize("arguments,message", [
-    (("imagenet",), "data.name='imagenet': may be one of cifar10, digits, folder, mnist"),
+    (("imagenet",), "data.name='imagenet': must be one of cifar10, digits, folder, mnist"),
     (("digits", "/nowhere"), "data_dir='/nowhere': is no directory")])
 def test_bad_input_is_named(arguments, message):
   with pytest.raises(ValueError, match=message):

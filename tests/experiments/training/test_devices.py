@@ -17,15 +17,16 @@ import compress_jax as cj
 from experiments.training import evaluate, loop
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
+from experiments.training.recipe import Recipe
 from tests.experiments.training.test_loop import MODEL, toy
 
 folder, data = pathlib.Path(sys.argv[2]), toy()
-recipe = loop.Recipe(epochs=2, batch_size=8, learning_rate=5e-3, l2=1e-4,
-                      augment=Augment(crop=1, flip=True))
+recipe = Recipe(epochs=2, batch_size=8, learning_rate=5e-3, l2=1e-4,
+                augment=Augment(crop=1, flip=True))
 start = loop.initial(MODEL, data.train.shape, 0)
 start["params"] = cj.prune.magnitude(start["params"], 0.5)
 fit = loop.fit(MODEL, start, data, recipe, directory=folder / "work",
-                log=Log("t", folder / "log.txt"))
+               log=Log("t", folder / "log.txt"))
 trainer = loop._Trainer(MODEL, data, recipe, None)
 devices = {len(x.sharding.device_set) for x in jax.tree.leaves(
     next(trainer.feed.calls(trainer._order(0)))[2]) if isinstance(x, jax.Array)}

@@ -9,11 +9,12 @@ import pytest
 
 import compress_jax as cj
 from experiments import models
-from experiments.datasets import builders
+from experiments.datasets.splits import Data, Split
 from experiments.training import loop
 from experiments.training import step as step_lib
 from experiments.training.augment import Augment, augment, normalize
 from experiments.training.progress import Log
+from experiments.training.recipe import Recipe
 
 
 def toy(count=96):
@@ -21,12 +22,12 @@ def toy(count=96):
   labels = (np.arange(count) % 2).astype(np.int32)
   images = rng.integers(0, 100, (count, 8, 8, 1)).astype(np.uint8)
   images[labels == 1] += 120
-  part = lambda a, b: builders.Split(images=images[a:b], labels=labels[a:b])
-  return builders.Data(train=part(0, 64), validation=part(64, 80), test=part(80, 96), num_classes=2)
+  part = lambda a, b: Split(images=images[a:b], labels=labels[a:b])
+  return Data(train=part(0, 64), validation=part(64, 80), test=part(80, 96), num_classes=2)
 
 
 MODEL = models.create("convnet", num_classes=2, widths=(4, 4, 4), hidden=(8, 8))
-RECIPE = loop.Recipe(epochs=5, batch_size=8, learning_rate=5e-3, augment=Augment(crop=1))
+RECIPE = Recipe(epochs=5, batch_size=8, learning_rate=5e-3, augment=Augment(crop=1))
 
 
 def start():
@@ -35,7 +36,7 @@ def start():
 
 def fit(path, recipe=RECIPE, **changes):
   return loop.fit(MODEL, changes.pop("variables", None) or start(), toy(), recipe,
-                   directory=path / "work", log=Log("t", path / "log.txt"), **changes)
+                  directory=path / "work", log=Log("t", path / "log.txt"), **changes)
 
 
 def same(a, b):
