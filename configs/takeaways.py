@@ -45,16 +45,18 @@ def get_config(arg: str = "full") -> ConfigDict:
       "combine": common.combinations(students["combined"], kd=_train(100), imp=_train(15)),
   })
   return common.spend("configs/takeaways.py", arg, {
-      "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
+      "full": None, "short": _short, "smoke": _smoke}, config)
 
 
 def _train(epochs: int, **changes: float) -> ConfigDict:
+  """Returns how this study's models train, where nothing else is said."""
   return common.train(epochs, **{"final_learning_rate": 1e-6, **changes})
 
 
 def _few(config: ConfigDict, steps: int, batch: int, images: int) -> None:
+  """Lets all parts train for a few steps only, and calibrate on a few images."""
   common.few((config.base, config.distil, config.pruning, config.qat, config.combine.kd,
-                config.combine.imp), steps, batch)
+              config.combine.imp), steps, batch)
   config.combine.imp.rounds = 2
   for part in (config.static, config.qat, config.combine.q):
     part.images = images
@@ -69,6 +71,7 @@ def _short(config: ConfigDict) -> None:
 
 
 def _smoke(config: ConfigDict) -> None:
+  """Tiny models and a few steps, for tests."""
   config.data.limit, config.calls = 128, 2
   config.data.augment.update({"crop": 0, "flip": False})
   config.pruning.rounds = (7, 9, 20)

@@ -39,19 +39,21 @@ def get_config(arg: str = "full") -> ConfigDict:
       "images": 2048,
       "calls": 50,
       "combine": common.combinations(common.model("vgg", groups=_STUDENT), kd=_train(100),
-                                       imp=_train(40, learning_rate=1e-4)),
+                                     imp=_train(40, learning_rate=1e-4)),
   })
   return common.spend("configs/vgg16_cifar10.py", arg, {
-      "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
+      "full": None, "short": _short, "smoke": _smoke}, config)
 
 
 def _train(epochs: int, **changes: float) -> ConfigDict:
+  """Returns how this study's models train, where nothing else is said."""
   return common.train(epochs, **{"final_learning_rate": 1e-6, "l1": 0.0, **changes})
 
 
 def _few(config: ConfigDict, steps: int, batch: int) -> None:
+  """Lets all parts train for a few steps only."""
   common.few((config.base, config.sparse, config.finetune, config.distil, config.combine.kd,
-                config.combine.imp), steps, batch)
+              config.combine.imp), steps, batch)
   config.combine.imp.rounds = 2
   config.combine.q.images = config.images
 
@@ -64,6 +66,7 @@ def _short(config: ConfigDict) -> None:
 
 
 def _smoke(config: ConfigDict) -> None:
+  """Tiny models and a few steps, for tests."""
   config.data.limit, config.images, config.calls = 128, 32, 2
   config.ratios = (0.5, 0.9)
   _few(config, 3, 16)
