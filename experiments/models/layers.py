@@ -52,6 +52,7 @@ class ConvNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    # He's variance: half of what follows is cut off by ReLU.
     x = nn.Conv(self.features, (self.kernel, self.kernel), self.stride, padding=self.kernel // 2,
                 use_bias=self.bias or self.folded, dtype=self.dtype,
                 kernel_init=nn.initializers.he_normal(), name="conv",

@@ -54,22 +54,7 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
     {"images", "labels", "order", "offset", "key"} (see
     `input_pipeline`), and sums are of loss and correct answers.
   """
-  forward = _forward(model, aware)
-
-  def loss_fn(trainable: Any, rest: Any, stats: Any, images: Any, labels: Any, key: Any,
-              numbers: Any, teacher_variables: Any) -> Any:
-    params = cj.merge(trainable, rest)
-    logits, stats = forward(params, stats, images, key)
-    if teacher is None:
-      loss = cj.distill.cross_entropy(logits, labels)
-    else:
-      # The teacher sees the same augmented view (Beyer et al. 2022).
-      soft = teacher.apply(teacher_variables, images, train=False)
-      loss = cj.distill.hinton(logits, soft, labels, temperature=numbers["temperature"],
-                               alpha=numbers["alpha"])
-    # A weight of 0 costs too little to be worth a second program.
-    loss += numbers["l1"] * cj.penalties.l1(params) + numbers["l2"] * cj.penalties.l2(params)
-    return loss, (stats, (logits.argmax(-1) == labels).sum())
+  gradients = jax.value_and_grad(_loss(_forward(model, aware), teacher), has_aux=True)
 
   def step(i: Any, carry: Any, data: Any, numbers: Any, teacher_variables: Any) -> Any:
     state, sums = carry
@@ -77,7 +62,7 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
     state = state | _compressed(state, at, numbers, aware, schedule)
     index, key = data["order"][i - data["offset"]], jax.random.fold_in(data["key"], i)
     images = augment(key, data["images"][index], options)
-    (loss, (stats, correct)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+    (loss, (stats, correct)), grads = gradients(
         state["trainable"], state["rest"], state["stats"], images, data["labels"][index],
         jax.random.fold_in(key, 1), numbers, teacher_variables)
     updates, adam = ADAM.update(grads, state["adam"])
@@ -95,6 +80,26 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
     return jax.lax.fori_loop(first, last, body, (state, sums))
 
   return run
+
+
+def _loss(forward: Any, teacher: nn.Module | None) -> Any:
+  """Returns the function from the trainable part to (loss, (statistics, correct answers))."""
+  def loss_fn(trainable: Any, rest: Any, stats: Any, images: Any, labels: Any, key: Any,
+              numbers: Any, teacher_variables: Any) -> Any:
+    params = cj.merge(trainable, rest)
+    logits, stats = forward(params, stats, images, key)
+    if teacher is None:
+      loss = cj.distill.cross_entropy(logits, labels)
+    else:
+      # The teacher sees the same augmented view (Beyer et al. 2022).
+      soft = teacher.apply(teacher_variables, images, train=False)
+      loss = cj.distill.hinton(logits, soft, labels, temperature=numbers["temperature"],
+                               alpha=numbers["alpha"])
+    # A weight of 0 costs too little to be worth a second program.
+    loss += numbers["l1"] * cj.penalties.l1(params) + numbers["l2"] * cj.penalties.l2(params)
+    return loss, (stats, (logits.argmax(-1) == labels).sum())
+
+  return loss_fn
 
 
 def _forward(model: nn.Module, aware: bool) -> Any:
