@@ -78,6 +78,7 @@ def hold_out(count: int, *, validation: float, seed: int,
     >>> len(train), len(held), sorted([*train, *held]) == list(range(10))
     (8, 2, True)
   """
+  # A limit comes first, so that the fraction is of the images in use.
   order = shuffled(count, seed=seed, limit=limit)
   held = round(validation * len(order))
   if not 0 < held < len(order):
@@ -87,5 +88,11 @@ def hold_out(count: int, *, validation: float, seed: int,
 
 
 def shuffled(count: int, *, seed: int, limit: int | None) -> np.ndarray:
-  """Returns the integers below `count` in random order, at most `limit` of them."""
+  """Returns the integers below `count` in random order.
+
+  Args:
+    count: number of images.
+    seed: of the order.
+    limit: return only so many; None is all.
+  """
   return np.random.default_rng(seed).permutation(count)[:limit]

@@ -42,6 +42,7 @@ class DenseNet(nn.Module):
     layer = functools.partial(ConvNorm, folded=self.folded, dtype=self.dtype)
     x = layer(self.stem, name="stem")(x, train)
     for block in range(3):
+      # Beside the blocks there are the stem, two transitions and the head: 4 layers.
       for i in range((self.depth - 4) // 3):
         new = layer(self.growth, name=f"block{block}_layer{i}")(x, train)
         x = jnp.concatenate([x, new], -1)

@@ -56,6 +56,7 @@ class Column:
     if value is not None:
       value = self.scale * value
     cells = [number(value, self.form) + self._around(ours)]
+    # A value that is missing on either side leaves its cell a dash, not the row out.
     if self.paper is None:
       return cells
     theirs = paper.get(self.paper)
@@ -88,6 +89,7 @@ def number(value: float | None, form: str) -> str:
 
 def paper(study: str) -> dict[str, Any]:
   """Returns the numbers of a study's paper, from `experiments/studies/<study>/paper.json`."""
+  # Beside the study's code, so that a study is one folder.
   return json.loads((Path(__file__).parents[1] / "studies" / study / "paper.json").read_text())
 
 

@@ -81,6 +81,7 @@ def environment() -> dict[str, Any]:
 def _commit() -> str | None:
   """Returns the commit of the checkout, or None where there is none, or no git."""
   try:
+    # Of this file's checkout, wherever the study was started.
     done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
                           cwd=Path(__file__).parent, check=False)
   except OSError:
@@ -102,6 +103,7 @@ def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
   for combo in dict.fromkeys(row["combo"] for row in rows):
     same = [row for row in rows if row["combo"] == combo]
     mean: dict[str, Any] = {}
+    # Names, files and remarks have no mean.
     for field, value in same[0].items():
       if isinstance(value, int | float):
         mean[field] = float(np.mean([row[field] for row in same]))

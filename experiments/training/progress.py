@@ -79,6 +79,7 @@ class Log:
   def say(self, text: str) -> None:
     """Prints and keeps a line."""
     say(f"{self.label}: {text}")
+    # Appended: a resumed stage goes on in the log of the one that was stopped.
     with self.path.open("a") as file:
       file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.label}: {text}\n")
 

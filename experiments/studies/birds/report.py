@@ -174,6 +174,7 @@ def pruning(means: Sequence[Row], config: Any, path: Path) -> None:
       rows = _rounds(ours, kind, config)
       axes.plot([_sparsity(row) for row in rows], [100 * row["val_accuracy"] for row in rows],
                 mark + "-", ms=5, label=_named(kind), alpha=0.8)
+    # The paper does not say which of the kinds its rounds are.
     axes.plot([row["sparsity"] for row in paper], [row["accuracy"] for row in paper],
               "x--", color="0.5", label="paper")
     axes.set(xlabel="global sparsity, %", ylabel="validation accuracy, %")

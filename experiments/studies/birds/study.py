@@ -55,6 +55,7 @@ class Birds(base.Study):
     if name == "head":
       return {**self.base_spec(c.model, c.base), "only": "head"}
     if name == "scratch":
+      # Not the base's specification, which has the weights that it starts from.
       return {"model": c.model.to_dict(), "recipe": c.base.to_dict()}
     if name == "quantized":
       return {"images": c.images}
@@ -99,6 +100,7 @@ class Birds(base.Study):
     part, (scope, penalty, number) = self.config.prune, name.split("-")
     parent = self.trained(self.parent(name))
     sparsity = 1 - (1 - part.fraction) ** int(number)
+    # Of all weights: masks that are there stay, and count.
     pruned = parent.with_params(cj.prune.magnitude(parent.params, sparsity, scope=scope))
     recipe = dataclasses.replace(self.recipe(part), **{penalty: part[penalty]})
     return techniques.finetune(pruned, self.data, recipe, work, log)

@@ -26,6 +26,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
     folder: where the files go.
     config: the study's configuration.
   """
+  # The additional models are trained here, where the report first asks for them.
   pictures = {"pareto.png": functools.partial(figures.pareto, rows)}
   more = []
   if config.get("conventional"):

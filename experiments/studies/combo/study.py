@@ -38,6 +38,7 @@ def beside(config: Any) -> Any:
     config: the other study's; `combine` holds what is not there already.
   """
   shared = ("data", "seed", "seeds", "compute_dtype")
+  # Equal fields give the base model an equal stage, which does not run twice.
   made = ConfigDict({**{field: config[field] for field in shared}, "teacher": config.model,
                      "study": "experiments.studies.combo.study.run"})
   made.base = config.combine.get("base") or config.base
@@ -66,6 +67,7 @@ class Combinations(base.Study):
   def parent(self, name: str) -> str | None:
     if name in ("base", "conventional"):
       return None
+    # Combinations share their beginnings: "kd+imp+q" starts from "kd+imp".
     return "+".join(name.split("+")[:-1]) or "base"
 
   def spec(self, name: str) -> Mapping[str, Any]:
@@ -75,6 +77,7 @@ class Combinations(base.Study):
     if name == "conventional":
       return {"model": c.student.to_dict(), "recipe": c.kd.train.to_dict()}
     if technique.startswith("lrtf-delta"):
+      # The rank is in the stage's name.
       return {"model": self._model(name).to_dict()}
     return {"technique": technique, "recipe": c[technique].to_dict(),
             "model": self._model(name).to_dict()}

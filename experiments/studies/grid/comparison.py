@@ -63,6 +63,7 @@ def compare(task: Task, accuracy: Callable[[Any], float]) -> list[dict[str, Any]
   """
   rows, reference = [], None
   for name, way in (("looped", looped), ("vmapped", vmapped), ("separate", separate)):
+    # Compiling counts: it is what the ways differ in most.
     start = time.perf_counter()
     states, programs = jax.block_until_ready(way(task))
     seconds = time.perf_counter() - start

@@ -104,6 +104,7 @@ class Grid(base.Study):
       return self._teach(log)
     sparsity, bits = self.cells[name]
     if self.config.vmap:
+      # Whichever cell comes first trains all of them.
       state, history = self._side_by_side
       state = jax.tree.map(lambda x: x[self.names.index(name)], state)
     else:
@@ -142,6 +143,7 @@ class Grid(base.Study):
     history: list[dict[str, float]] = []
     state, run = training.start(params), compiled(self.model, plan)
     if compiled is training.together:
+      # All cells start from the same model.
       state = jax.tree.map(lambda x: jnp.stack([x] * len(self.cells)), state)
     on = devices.mesh(self.config.batch_size)
     state = devices.everywhere(state, on)

@@ -34,6 +34,7 @@ def table(rows: Sequence[Row]) -> str:
   cells = [["model", "epochs", "test accuracy, %", "zeros, %", "file, kB", "seconds"]]
   for row in results.means(rows):
     spread = "" if row["spread"] is None else f" ± {100 * row['spread']:.2f}"
+    # Among all parameters, those that are never pruned too.
     zeros = 1 - row["nonzero_params"] / row["params"]
     cells.append([row["combo"], f"{row['epochs']:.0f}", f"{100 * row['test_accuracy']:.2f}{spread}",
                   f"{100 * zeros:.1f}", f"{row['artifact_bytes'] / 1000:,.1f}",

@@ -129,6 +129,7 @@ def sensitivity(table: Table, path: Path) -> None:
   panels, layers = _panels(table), list(table.scores)
   columns = _columns(table)
   names = [_column(bits, sparsity) for bits, sparsity in columns]
+  # The scale ends at what any choice costs, or at 30 points: beyond, all are as bad.
   worst = 100 * max(table.base - min(row.values()) for row in table.scores.values())
   # Inches: a column and a row are as large as their texts need.
   size = (max(6, 2.6 + 0.34 * len(columns)), 1.4 + (0.6 + 0.3 * len(layers)) * len(panels))
@@ -141,7 +142,7 @@ def sensitivity(table: Table, path: Path) -> None:
       axis.grid(visible=False)
       axis.set_yticks(range(len(layers)), [_layer(layer, panel) for layer in layers], fontsize=8)
       axis.set_xticks(range(len(columns)), names, rotation=90, fontsize=7)
-      axis.set_facecolor("0.9")
+      axis.set_facecolor("0.9")  # of what was not measured
     axes[0, 0].set_title("accuracy lost when one layer alone is compressed, points (validation)",
                          fontsize=10)
     axes[0, 0].figure.colorbar(image, ax=axes[:, 0].tolist(), extend="max", label="points")

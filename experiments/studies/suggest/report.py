@@ -65,6 +65,7 @@ def _why(choice: Choice, size: Mapping[Choice, float], lost: Mapping[Choice, flo
   if choice != Choice():
     saved = 1 - size[choice] / size[Choice()]
     first = f"saves {100 * saved:.0f} % of the layer for {100 * lost[choice]:.2f} points"
+  # A choice that is only a little smaller says nothing about why not less.
   smaller = [other for other in size if size[other] < 0.9 * size[choice]]
   if not smaller:
     return f"{first}; nothing is much smaller"
@@ -104,6 +105,7 @@ def _layers(layers: Sequence[Row]) -> str:
   table = [["layer", "rank", "sparsity", "bits", "bytes", "dense",
             "why (each layer alone, validation)"]]
   for row in layers:
+    # Neither a rank nor bits are ever 0: None is what has none.
     table.append([row["layer"], str(row["rank"] or "–"), f"{row['sparsity']:g}",
                   str(row["bits"] or "float"), f"{row['bytes']:,}", f"{row['dense_bytes']:,}",
                   row["why"]])

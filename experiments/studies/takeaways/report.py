@@ -19,6 +19,7 @@ Row = Mapping[str, Any]
 
 FILE = Column("file, MB", "artifact_bytes", "megabytes", scale=1e-6)
 NONZERO = Column("non-zero, MB", "nonzero_bytes", "megabytes", scale=1e-6)
+# Beside the paper's column, which counts non-zero weights alone.
 OUR_FILE = dataclasses.replace(FILE, paper=None)
 TIME = Column("ms per image", "milliseconds", "milliseconds")
 THOUSANDS = Column("parameters, K", "nonzero_params", "thousands", ".1f", scale=1e-3)
@@ -87,6 +88,7 @@ def _with_ratios(means: Sequence[Row]) -> dict[str, Row]:
 def _found(theirs: Sequence[Row], ours: Mapping[str, Row], config: Any) -> list[tuple[Row, Row]]:
   """Returns the paper's rows with ours; rates and students that were not made are left out."""
   names = [(row, stage(row["stage"], config)) for row in theirs]
+  # A rate may be that of a round which was jumped over.
   return [(row, ours[name]) for row, name in names if name in ours]
 
 
@@ -131,6 +133,7 @@ def table_2(rows: Sequence[tuple[Row, Row]], ours: Mapping[str, Row], config: An
 
 def _trainings(name: str, pruning: Sequence[str]) -> int:
   """Returns how many trainings a stage takes after the base model's."""
+  # Every round of pruning before it is one.
   if name in pruning:
     return pruning.index(name) + 1
   return 0 if name == "static" else 1

@@ -40,6 +40,7 @@ def prune_iteratively(parent: Trained, data: Data, recipe: Recipe, directory: Pa
   Returns:
     The sparsest model that recovered, and {"sparsity", "rounds"}.
   """
+  # Validation images only: how far to prune is a choice of the model.
   target = parent.accuracy(data.validation) - tolerance
   fits: list[Fit] = []
 

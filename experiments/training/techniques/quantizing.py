@@ -36,6 +36,7 @@ def quantize(parent: Trained, data: Data, *, bits: int, activation_bits: int,
     The integer model, and {"predictions_differ", "logits_differ"}: on how many
     test images it differs from the fake-quantized one.
   """
+  # Folded first: a batch norm behind it would change the grid that a layer's weights need.
   folded = without_norms(parent)
   params = cj.quantize.affine(folded.params, bits)
   fake = calibrated(folded, params, data, activation_bits=activation_bits, images=images)
@@ -103,6 +104,7 @@ def calibrated(trained: Trained, params: Any, data: Data, *, activation_bits: in
   Returns:
     The model with those parameters, to run by `cj.lift`'s rules.
   """
+  # Statistics of batch norms are no parameters, and stay as they are.
   rest = {kind: tree for kind, tree in trained.variables.items() if kind != "params"}
   apply = functools.partial(_apply, trained.model, rest)
   params = cj.quantize.calibrate(apply, params, _batches(data, images), bits=activation_bits)
@@ -133,6 +135,7 @@ def deployed(fake: Trained, data: Data) -> Outcome:
     test images it differs from the fake-quantized one.
   """
   frozen = dataclasses.replace(fake, variables=cj.freeze(fake.variables))
+  # Both by `cj.lift`'s rules, which promise equal bits.
   before = evaluate.logits(fake.model, fake.variables, data.test, lifted=True)
   after = evaluate.logits(frozen.model, frozen.variables, data.test, lifted=True)
   return frozen, {

@@ -37,6 +37,7 @@ def teach(name: str, arguments: Mapping[str, Any], data: Data, recipe: Recipe,
   """
   start = fresh(name, arguments, data, recipe.seed)
   if weights:
+    # The file's classes are ImageNet's: its last layer is initialised anew.
     loaded = pretrained.load(weights, start.model, head_key=loop.random_key(recipe.seed))
     log.say(f"starts from {weights}; newly initialised: {', '.join(loaded.fresh) or 'nothing'}")
     start = dataclasses.replace(start, variables=loaded.variables)
@@ -95,5 +96,6 @@ def guide(teacher: Trained, *, temperature: float, alpha: float) -> Teacher:
     temperature: of the soft targets, above 0.
     alpha: weight of the soft targets, 0 to 1; see `cj.distill.hinton`.
   """
+  # Dense once, here: every step of the student runs the teacher.
   return Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
                  temperature=temperature, alpha=alpha)

@@ -78,6 +78,7 @@ def milliseconds(trained: Trained, data: Data, *, calls: int, batch: int = 1) ->
     calls: timed calls.
     batch: images per call.
   """
+  # One program for all calls; freezing and making dense are not timed.
   program = evaluate.logits_program(trained.model, trained.lifted)
   variables = cj.freeze(trained.variables)
   if not trained.lifted:

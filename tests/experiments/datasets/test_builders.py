@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from experiments.datasets import builders
 
@@ -18,6 +19,16 @@ def test_digits_are_prepared_without_tensorflow(builder):
   assert (len(splits.train), len(splits.validation), len(splits.test)) == (1294, 144, 359)
   assert splits.train.images.dtype == np.uint8 and splits.train.images.shape[1:] == (8, 8, 1)
   assert set(splits.test.labels) == set(range(10))
+
+
+def test_no_data_dir_is_the_default_folder_and_never_the_current_one(tmp_path, monkeypatch):
+  (tmp_path / "here").mkdir()
+  monkeypatch.chdir(tmp_path / "here")
+  monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "default"))
+  for data_dir in (None, ""):
+    made = builders.builder("digits", data_dir)
+    assert made.data_path.parent.parent == type(made.data_path)(tmp_path / "default")
+  assert not list((tmp_path / "here").iterdir())
 
 
 def test_what_is_held_out_depends_on_the_seed_only(builder):
