@@ -41,13 +41,19 @@ def builder(name: str, data_dir: str | None = None, side: int | None = None) -> 
   if data_dir and not os.path.isdir(data_dir):
     raise ValueError(f"data_dir={data_dir!r}: is no directory; it must be one that holds "
                      "prepared TensorFlow Datasets")
-  # TFDS takes "" for the current directory; here it stands for TFDS's default folder.
-  options = {"data_dir": data_dir or None, "file_format": "array_record"}
-  made = Digits(**options) if name == "digits" else tfds.builder(name, **options)
+  made = _made(name, data_dir)
   # TFDS moves a data set to this folder only when it is complete.
   if not made.data_path.exists():
     _prepare(made, name, data_dir)
+    # Again, to read what is in the folder: another process may have been first.
+    made = _made(name, data_dir)
   return made
+
+
+def _made(name: str, data_dir: str | None) -> Any:
+  # TFDS takes "" for the current directory; here it stands for TFDS's default folder.
+  options = {"data_dir": data_dir or None, "file_format": "array_record"}
+  return Digits(**options) if name == "digits" else tfds.builder(name, **options)
 
 
 def _folder(data_dir: str | None, side: int | None) -> folder.Folder:
@@ -69,6 +75,8 @@ def _prepare(made: Any, name: str, data_dir: str | None) -> None:
     tfds.disable_progress_bar()
     made.download_and_prepare()
   except Exception as error:  # TFDS and the network raise many kinds
+    if made.data_path.exists():
+      return  # another study, started at the same time, has just prepared it
     raise ValueError(f"data.name={name!r}: not in {where} and cannot be prepared there "
                      f"({str(error)[:120]!r}); set --data_dir") from error
 

@@ -31,6 +31,18 @@ def test_no_data_dir_is_the_default_folder_and_never_the_current_one(tmp_path, m
   assert not list((tmp_path / "here").iterdir())
 
 
+def test_two_studies_that_prepare_at_once_both_get_the_data(tmp_path, monkeypatch):
+  prepare = tfds.core.DatasetBuilder.download_and_prepare
+
+  def second(self):
+    prepare(self)
+    raise FileExistsError(f"{self.data_path} already exists")
+
+  monkeypatch.setattr(builders.Digits, "download_and_prepare", second)
+  made = builders.builder("digits", str(tmp_path))
+  assert builders.load(made, validation=0.1, seed=0).num_classes == 10
+
+
 def test_what_is_held_out_depends_on_the_seed_only(builder):
   same = [builders.load(builder, validation=0.2, seed=1) for _ in range(2)]
   np.testing.assert_array_equal(same[0].validation.images, same[1].validation.images)
