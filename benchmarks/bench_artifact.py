@@ -115,7 +115,7 @@ def packed(x: np.ndarray, bits: int) -> bytes:
 def nncodec(x: np.ndarray) -> int:
   """Returns the bytes of an MPEG NNC stream of the same integers, checked to decode to them."""
   sizes = []
-  # Whole rows of zeros can be left out, which costs a bit per row.
+  # The better of both: rows of zeros may be skipped, or not.
   for skipping in (False, True):
     data = nnc.compress({"w": x.astype(np.int32)}, bitstream_path=os.devnull, return_bitstream=True,
                         row_skipping=skipping)

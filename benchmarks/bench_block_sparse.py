@@ -80,7 +80,7 @@ def products(sparsity: float) -> dict[str, float]:
   block = (_BLOCK.value, _BLOCK.value)
   leaf = cj.freeze(cj.prune.block({"w": w}, sparsity, block=block))["w"]
   dense = leaf.dense()
-  # Both libraries multiply a sparse matrix from the left: everything is transposed.
+  # The sparse matrix is the left factor for both libraries: everything is transposed.
   turned = np.ascontiguousarray(np.asarray(x).T)
   turned_on_device = jnp.asarray(turned)
   bsr = scipy.sparse.bsr_matrix(np.asarray(dense.T), blocksize=block)

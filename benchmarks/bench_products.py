@@ -80,7 +80,7 @@ def _sparse_times(x: jax.Array, w: jax.Array, sparsity: float) -> dict[str, floa
   """Returns the median seconds of x times w: dense, pruned in blocks, and unstructured."""
   leaf = cj.freeze(cj.prune.block({"w": w}, sparsity, block=(_BLOCK.value, _BLOCK.value)))["w"]
   scattered = cj.dense(cj.prune.magnitude({"w": w}, sparsity))["w"]
-  # scipy multiplies from the left only, so both are transposed, outside of what is timed.
+  # scipy's sparse matrix is the left factor: both are transposed, outside of what is timed.
   csr, turned = scipy.sparse.csr_matrix(np.asarray(scattered.T)), np.asarray(x.T)
   dense, ours = jax.jit(jnp.dot), jax.jit(cj.kernels.block_sparse.matmul)
   return medians({"dense": lambda: dense(x, w), "ours": lambda: ours(x, leaf),

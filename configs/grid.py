@@ -1,7 +1,7 @@
 """The grids of "Evaluation of compression combinations" (Tables I to III).
 
 python launch.py --config=configs/grid.py:mnist            the paper's CNN, in full
-python launch.py --config=configs/grid.py:mnist,short      the same cells, an epoch each
+python launch.py --config=configs/grid.py:mnist,short      the same cells, one epoch each
 python launch.py --config=configs/grid.py:cifar10          AlexNet of 58 M; wants a GPU
 python launch.py --config=configs/grid.py:cifar10,short    the same at 67 pixels, a few steps
 
@@ -24,7 +24,7 @@ def get_config(arg: str = "mnist") -> ConfigDict:
   name, _, budget = (arg or "mnist").partition(",")
   models = {"mnist": common.model("cnn"), "cifar10": common.model("alexnet", side=227)}
   common.choose("configs/grid.py", name, models)
-  # AlexNet does not learn at the CNN's rate.
+  # Ours: smaller for the larger network.
   rate = 1e-3 if name == "mnist" else 1e-4
   config = common.common("experiments.studies.grid.study.run", {"name": name, "validation": 0.3})
   config.update({

@@ -10,7 +10,7 @@ At least one of max_bytes (of the file), max_latency_ms (of a call with `batch` 
 deployed program, here) and max_accuracy_drop (a fraction: 0.01 is a point; on validation images,
 against the model before compression). With a limit on bytes or time the most accurate model
 within the limits is chosen, else the smallest. `--config.finetune.train.epochs=0` leaves the
-weights as they were trained. What does not depend on the limits is done once a workdir; every
+weights as they were trained. What does not depend on the limits is done once per workdir; every
 set of limits has its results in a folder of its own.
 
 The future work of "An analysis of compression methods", section VIII.

@@ -5,7 +5,7 @@ python launch.py --config=configs/takeaways.py:short      real networks, a few s
 python launch.py --config=configs/takeaways.py:smoke      tiny networks, made for tests
 
 Static quantization and quantization-aware training; magnitude pruning by layer, 15 % of
-the remaining weights a round, to 98 %; students of seven designs, and three of them as an
+the remaining weights in each round, to 98 %; students of seven designs, and three of them as an
 ensemble; every serial combination of the three techniques.
 
 Expected (paper): base 90.3 %, static 78.8 %, QAT 84.4 %; pruned 92.2 % at 77 %, 68.44 % at

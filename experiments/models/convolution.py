@@ -56,7 +56,7 @@ def conv_general_dilated(lhs: Array, rhs: Array, window_strides: Any, padding: A
   """
   plain = (_in_our_layout(lhs, rhs, dimension_numbers) and feature_group_count == 1
            and not _dilated(lhs_dilation) and not _dilated(rhs_dilation)
-           # Flax passes the precision, which a CPU does not know.
+           # What Flax passes and the fast path does as well.
            and all(value is None or name == "precision" for name, value in kwargs.items()))
   if not plain or jax.default_backend() != "cpu":
     return lax.conv_general_dilated(

@@ -69,7 +69,6 @@ def load(path: str | os.PathLike[str], model: nn.Module, *,
   fresh = [] if head_key is None else _other_head(found, wanted)
   found |= {at: _initial(head_key, wanted[at].shape) for at in fresh}
   _check(path, wanted, names, found, tensors)
-  # In the model's order, for what iterates over them.
   values = {at: jnp.asarray(found[at], jnp.float32) for at in wanted}
   return Pretrained(variables=unflatten_dict(values),
                     fresh=tuple("/".join(at[1:]) for at in fresh))

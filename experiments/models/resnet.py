@@ -58,7 +58,7 @@ class ResNet(nn.Module):
       x = stem()(x, train)
     for i, blocks in enumerate(self.stages):
       for j in range(blocks):
-        # The stem has halved the image for the first stage where it is large.
+        # The first stage keeps the size that the stem leaves.
         stride = 2 if i > 0 and j == 0 else 1
         x = Block(self.width * 2**i, stride, self.block == "bottleneck", self.folded, self.dtype,
                   name=f"stage{i}_block{j}")(x, train)

@@ -23,7 +23,7 @@ def mesh(batch_size: int) -> Mesh | None:
     True
   """
   devices = jax.local_devices()
-  # Uneven parts would weigh some images more than others in the mean gradient.
+  # JAX spreads an axis in equal parts only.
   count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
   return Mesh(np.array(devices[:count]), ("batch",)) if count > 1 else None
 

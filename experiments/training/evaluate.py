@@ -15,7 +15,7 @@ import compress_jax as cj
 from experiments.training import devices
 from experiments.training.augment import normalize
 
-BATCH = 256  # images per call; more gain nothing and take more memory
+BATCH = 256  # images per call
 
 
 # Cached, because `jax.jit` compiles again for every new function.

@@ -36,7 +36,7 @@ def quantize(parent: Trained, data: Data, *, bits: int, activation_bits: int,
     The integer model, and {"predictions_differ", "logits_differ"}: on how many
     test images it differs from the fake-quantized one.
   """
-  # Folded first: a batch norm behind it would change the grid that a layer's weights need.
+  # Folded first: the weights that are rounded must be those that are deployed.
   folded = without_norms(parent)
   params = cj.quantize.affine(folded.params, bits)
   fake = calibrated(folded, params, data, activation_bits=activation_bits, images=images)

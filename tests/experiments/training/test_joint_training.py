@@ -40,7 +40,7 @@ def test_one_training_prunes_quantizes_and_distils(sparsity, bits, teacher, tmp_
              for _, x in cj.entries(student.variables["params"])[0] if cj.is_leaf(x))
   assert details["predictions_differ"] == 0
   assert student.accuracy(toy().test) > 0.8
-  # The other cell of the grid used the same program.
+  # The other cell of the grid used the same program. Private: JAX has no public count of them.
   program = step_lib.steps_program(student.model, teacher.model, recipe.augment, True, "cubic")
   assert program._cache_size() == 1
 
