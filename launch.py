@@ -10,6 +10,7 @@ import runpy
 import sys
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -34,8 +35,6 @@ def main(argv: list[str]) -> None:
   """
   if len(argv) > 1:
     raise ValueError(f"argument {argv[1]!r}: flags are written --name=value")
-  # Imported late, as studies are: a mistake on the command line is told at once.
-  import jax
   workdir = _workdir()
   # Programs compiled once serve the study's next run.
   jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
@@ -44,6 +43,7 @@ def main(argv: list[str]) -> None:
   module, _, function = config.study.rpartition(".")
   getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
   if config.get("combo") and "combine" in config:
+    # Imported late, as every study is: most runs need only their own.
     from experiments.studies import combo
     combo.run(combo.beside(config), workdir, _DATA_DIR.value, workdir / "combo")
 
@@ -148,7 +148,6 @@ def _run(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  import jax
   # Before the flags are parsed: JAX's own options become flags too.
   jax.config.config_with_absl()
   app.run(_run, flags_parser=_parse)

@@ -32,7 +32,7 @@ def figure(path: Path, rows: int = 1, columns: int = 1, *,
   Yields:
     Matplotlib's axes, or an array of them.
   """
-  # Imported late: matplotlib takes a second to start, which few commands need.
+  # Imported late: it is slow to start, and a study that fails early needs no picture.
   import matplotlib
   matplotlib.use("Agg")  # draws without a screen
   from matplotlib import pyplot as plt
