@@ -69,7 +69,10 @@ class Streamed:
     self.steps = max(1, min(STEPS_PER_CALL, PIECE_BYTES // step_bytes))
 
   def calls(self, order: np.ndarray) -> Iterator[Call]:
-    """Yields the calls of an epoch, as `InMemory.calls` does."""
+    """Yields the calls of an epoch, as `InMemory.calls` does.
+
+    The data of a call is emptied when the next one is asked for.
+    """
     firsts = range(0, len(order), self.steps)
     with ThreadPoolExecutor(1) as reader:
       coming = reader.submit(self._read, order, 0)
@@ -77,6 +80,8 @@ class Streamed:
         data = coming.result()
         coming = reader.submit(self._read, order, first + self.steps)
         yield first, min(first + self.steps, len(order)), data
+        # The caller still holds it while the next one but one is read: three would be in memory.
+        data.clear()
 
   def _read(self, order: np.ndarray, first: int) -> dict[str, Any]:
     """Returns the data of a call, with the images of its steps only."""

@@ -122,7 +122,7 @@ def program(model: nn.Module, plan: Plan) -> Any:
     updates, adam = ADAM.update(grads, state["adam"])
     # A cell that is not pruned, or not rounded, stays as it is.
     works = jnp.where(rounding, cell["bits"] < 32, cell["sparsity"] > 0)
-    rate = plan.learning_rate * works
+    rate = jnp.where(works, plan.learning_rate, 0.0)
     trainable = jax.tree.map(lambda p, u: p - rate * u, trainable, updates)
     return ({"params": cj.merge(trainable, rest), "adam": adam},
             {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct})

@@ -54,8 +54,8 @@ class Suggest(base.Study):
   def tried(self) -> Sequence[str]:
     """The best of the search, and points of its front ("front0" is the smallest).
 
-    Where accuracy alone is limited and models are fine-tuned: half-way down the front,
-    again and again, for the smallest that recovers. Else the next best.
+    Where accuracy alone is limited and models are fine-tuned, these halve the front again
+    and again in search of the smallest that recovers; else they are the next best.
     """
     found = self.result("search").metrics
     best = found["front"].index(found["best"])
@@ -64,12 +64,14 @@ class Suggest(base.Study):
     return self._halving(found, best)
 
   def _next_best(self, found: Mapping[str, Any], best: int) -> list[str]:
+    """Returns the best and the points of the front that come next within the limits."""
     front = [found["points"][i] for i in found["front"]]
     order = self._order([Point(**point) for point in front], Point(**found["points"][0]))
     others = [f"front{i}" for i in order if i != best]
     return ["best", *others[:self.config.deploy]]
 
   def _halving(self, found: Mapping[str, Any], best: int) -> list[str]:
+    """Returns the best and the points that a search for the smallest that recovers deploys."""
     names, low, high = ["best"], self._hopeful(found), best
     while low < high and len(names) <= self.config.deploy:
       middle = (low + high) // 2
