@@ -100,20 +100,33 @@ def _better_form(compress: Callable[[bytes], bytes], bits: int, x: np.ndarray) -
 
 
 def coded(x: np.ndarray) -> bytes:
-  """Returns our bytes, checked to decode to the same."""
+  """Returns our bytes, checked to decode to the same.
+
+  Args:
+    x: int8 codes.
+  """
   data = coding.encode(x)
   np.testing.assert_array_equal(coding.decode(data, x.shape, x.dtype.name), x)
   return data
 
 
 def packed(x: np.ndarray, bits: int) -> bytes:
-  """Returns signed codes in so many bits each, the highest first."""
+  """Returns signed codes in so many bits each, the highest first.
+
+  Args:
+    x: int8 codes.
+    bits: of each.
+  """
   planes = (x.astype(np.int64).reshape(-1, 1) >> np.arange(bits - 1, -1, -1)) & 1
   return np.packbits(planes.astype(np.uint8)).tobytes()
 
 
 def nncodec(x: np.ndarray) -> int:
-  """Returns the bytes of an MPEG NNC stream of the same integers, checked to decode to them."""
+  """Returns the bytes of an MPEG NNC stream of the same integers, checked to decode to them.
+
+  Args:
+    x: int8 codes.
+  """
   sizes = []
   # The better of both: rows of zeros may be skipped, or not.
   for skipping in (False, True):

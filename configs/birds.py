@@ -25,7 +25,14 @@ from configs import common
 
 
 def get_config(arg: str = "full") -> ConfigDict:
-  """Returns the study's configuration for "full", "short" or "smoke"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: the budget: "full", "short" or "smoke".
+
+  Raises:
+    ValueError: an unknown budget.
+  """
   config = common.common("experiments.studies.birds.study.run", {
       "name": "folder", "side": 224, "augment": {"crop": 16, "flip": True}})
   config.update({

@@ -23,7 +23,15 @@ _SIZES = {"full": (), "short": ("epochs=4", "steps=15", "images=1000", "rounds=2
 
 
 def get_config(arg: str = "digits") -> ConfigDict:
-  """Returns the study's configuration for "DATA[,full|short|smoke][,epochs=…][,steps=…]…"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: "DATA[,full|short|smoke][,epochs=…][,steps=…][,images=…][,rounds=…]", where DATA
+      is "digits", "mnist" or "cifar10".
+
+  Raises:
+    ValueError: unknown data, or an unknown budget.
+  """
   name, *budget = (arg or "digits").split(",")
   made = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
   common.choose("configs/combo.py", name, made)

@@ -50,7 +50,12 @@ def train(epochs: int, **changes: float) -> ConfigDict:
 
 
 def model(name: str, **arguments: Any) -> ConfigDict:
-  """Returns a zoo model and its arguments, as `experiments.models.create` takes them."""
+  """Returns a zoo model and its arguments, as `experiments.models.create` takes them.
+
+  Args:
+    name: in the zoo.
+    **arguments: fields of the model's class.
+  """
   return ConfigDict({"name": name, "arguments": arguments})
 
 

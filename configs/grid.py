@@ -20,7 +20,14 @@ from configs import common
 
 
 def get_config(arg: str = "mnist") -> ConfigDict:
-  """Returns the study's configuration for "DATA[,full|short|smoke]"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: "DATA[,full|short|smoke]", where DATA is "mnist" or "cifar10".
+
+  Raises:
+    ValueError: unknown data, or an unknown budget.
+  """
   name, _, budget = (arg or "mnist").partition(",")
   models = {"mnist": common.model("cnn"), "cifar10": common.model("alexnet", side=227)}
   common.choose("configs/grid.py", name, models)

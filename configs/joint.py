@@ -28,7 +28,14 @@ _STUDENTS = {"digits": common.model("convnet", widths=(12, 24, 32), hidden=(48, 
 
 
 def get_config(arg: str = "digits") -> ConfigDict:
-  """Returns the study's configuration for "DATA[,full|short|smoke]"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: "DATA[,full|short|smoke]", where DATA is "digits", "mnist" or "cifar10".
+
+  Raises:
+    ValueError: unknown data, or an unknown budget.
+  """
   name, _, budget = (arg or "digits").partition(",")
   common.choose("configs/joint.py", name, _STUDENTS)
   config = common.common("experiments.studies.joint.study.run",

@@ -22,7 +22,14 @@ from configs import common
 
 
 def get_config(arg: str = "digits") -> ConfigDict:
-  """Returns the study's configuration for "DATA[,short|full|smoke]"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: "DATA[,short|full|smoke]", where DATA is "digits", "mnist" or "cifar10".
+
+  Raises:
+    ValueError: unknown data, or an unknown budget.
+  """
   name, _, budget = (arg or "digits").partition(",")
   made = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
   common.choose("configs/suggest.py", name, made)

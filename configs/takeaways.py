@@ -25,7 +25,14 @@ from experiments.models.students import STUDENTS
 
 
 def get_config(arg: str = "full") -> ConfigDict:
-  """Returns the study's configuration for "full", "short" or "smoke"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: the budget: "full", "short" or "smoke".
+
+  Raises:
+    ValueError: an unknown budget.
+  """
   config = common.common("experiments.studies.takeaways.study.run", {
       "name": "cifar10", "augment": {"crop": 4, "flip": True}})
   students = {name: common.model("student", **fields) for name, fields in STUDENTS.items()}

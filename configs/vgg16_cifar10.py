@@ -22,7 +22,14 @@ _STUDENT = ((36, 36), (72, 72), (142,) * 3, (284,) * 3, (284,) * 3)
 
 
 def get_config(arg: str = "full") -> ConfigDict:
-  """Returns the study's configuration for "full", "short" or "smoke"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: the budget: "full", "short" or "smoke".
+
+  Raises:
+    ValueError: an unknown budget.
+  """
   config = common.common("experiments.studies.vgg16_cifar10.study.run", {
       "name": "cifar10", "augment": {"crop": 4, "flip": True}})
   config.update({

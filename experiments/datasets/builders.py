@@ -82,7 +82,11 @@ def _prepare(made: Any, name: str, data_dir: str | None) -> None:
 
 
 def fingerprint(made: Any) -> str:
-  """Returns a short text that identifies a prepared data set, without reading its images."""
+  """Returns a short text that identifies a prepared data set, without reading its images.
+
+  Args:
+    made: a prepared builder.
+  """
   if made.name == "folder":
     return made.fingerprint()
   splits = {name: [split.num_examples, split.num_bytes]
@@ -91,13 +95,21 @@ def fingerprint(made: Any) -> str:
 
 
 def num_classes(made: Any) -> int:
-  """Returns how many classes a prepared data set has."""
+  """Returns how many classes a prepared data set has.
+
+  Args:
+    made: a prepared builder.
+  """
   # The digits' labels are plain integers, which need no TensorFlow; they say no number.
   return getattr(made.info.features["label"], "num_classes", 10)
 
 
 def image_shape(made: Any) -> tuple[int, ...]:
-  """Returns (height, width, channels) of a prepared data set's images."""
+  """Returns (height, width, channels) of a prepared data set's images.
+
+  Args:
+    made: a prepared builder.
+  """
   return made.info.features["image"].shape
 
 

@@ -97,7 +97,17 @@ class Files:
     return self.side, self.side, 3
 
   def read(self, index: Any) -> np.ndarray:
-    """Returns the images at `index`, a slice or integers; raises as `decoded` does."""
+    """Returns images, decoded by several threads.
+
+    Args:
+      index: a slice or integers.
+
+    Returns:
+      uint8, (count, side, side, 3).
+
+    Raises:
+      ValueError: a file is no image, or a broken one; names it.
+    """
     paths = self.paths[index]
     images = np.empty((len(paths), *self.shape), np.uint8)
 
@@ -111,12 +121,20 @@ class Files:
     return images
 
   def take(self, index: np.ndarray) -> Files:
-    """Returns the examples at `index`, none of them read."""
+    """Returns the split that has only some examples, none of them read.
+
+    Args:
+      index: integers.
+    """
     return dataclasses.replace(self, paths=self.paths[index], labels=self.labels[index])
 
 
 def decoded(path: str, side: int) -> np.ndarray:
   """Returns an image file as uint8, (side, side, 3).
+
+  Args:
+    path: of a JPEG or PNG file.
+    side: pixels, height and width, that it is resized to (bilinear).
 
   Raises:
     ValueError: it is no image, or a broken one; names it.

@@ -29,11 +29,22 @@ class Split:
     return self.images.shape[1:]
 
   def read(self, index: Any) -> np.ndarray:
-    """Returns the images at `index`, a slice or integers."""
+    """Returns images.
+
+    Args:
+      index: a slice or integers.
+
+    Returns:
+      uint8, (count, height, width, channels).
+    """
     return self.images[index]
 
   def take(self, index: np.ndarray) -> Split:
-    """Returns the split that has only the examples at `index`, integers."""
+    """Returns the split that has only some examples.
+
+    Args:
+      index: integers.
+    """
     return Split(images=self.images[index], labels=self.labels[index])
 
 

@@ -19,6 +19,9 @@ def standardized(x: jax.Array) -> jax.Array:
 
   It cannot be folded into a first convolution that pads: zeros are the mean there.
 
+  Args:
+    x: images from -1 to 1, (…, 3), red, green and blue.
+
   Example:
     >>> standardized(2 * jnp.array([[[_MEAN]]]) - 1).round(3).tolist()
     [[[[0.0, 0.0, 0.0]]]]

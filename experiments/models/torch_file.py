@@ -77,7 +77,14 @@ class _Unpickler(pickle.Unpickler):
     super().__init__(io.BytesIO(self.bytes_of("data.pkl")))
 
   def bytes_of(self, name: str) -> bytes:
-    """Returns a file of the archive."""
+    """Returns a file of the archive.
+
+    Args:
+      name: below the archive's folder.
+
+    Raises:
+      ValueError: it is compressed.
+    """
     info = self.archive.getinfo(self.folder + name)
     if info.compress_type != zipfile.ZIP_STORED:
       # Nothing is larger in memory than in the file.
@@ -85,7 +92,15 @@ class _Unpickler(pickle.Unpickler):
     return self.archive.read(info)
 
   def find_class(self, module: str, name: str) -> Any:
-    """Returns what stands for a name in the pickle."""
+    """Returns what stands for a name in the pickle.
+
+    Args:
+      module: as the pickle names it.
+      name: of the class or function.
+
+    Raises:
+      ValueError: a state dict does not consist of that.
+    """
     if (module, name) == ("collections", "OrderedDict"):
       return collections.OrderedDict
     if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -96,7 +111,14 @@ class _Unpickler(pickle.Unpickler):
                      "(OrderedDict, tensors, storages); nothing was run")
 
   def persistent_load(self, pid: Any) -> np.ndarray:
-    """Returns the storage that ("storage", dtype, file, device, elements) names, flat."""
+    """Returns the storage that ("storage", dtype, file, device, elements) names, flat.
+
+    Args:
+      pid: that tuple.
+
+    Raises:
+      ValueError: it names something else, or another number of elements than there are.
+    """
     kind, dtype, key, _, count = pid
     if kind != "storage" or dtype not in _STORAGES.values() or not isinstance(key, str):
       _refuse("storage", pid)

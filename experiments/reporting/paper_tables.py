@@ -80,6 +80,10 @@ VALIDATION = Column("validation accuracy, %", "val_accuracy", "accuracy", scale=
 def number(value: float | None, form: str) -> str:
   """Returns a number as `format` writes it, and a dash for None.
 
+  Args:
+    value: the number, or None.
+    form: as `format` takes it.
+
   Example:
     >>> number(1234.5, ",.1f"), number(None, ".2f")
     ('1,234.5', '–')
@@ -88,7 +92,11 @@ def number(value: float | None, form: str) -> str:
 
 
 def paper(study: str) -> dict[str, Any]:
-  """Returns the numbers of a study's paper, from `experiments/studies/<study>/paper.json`."""
+  """Returns the numbers of a study's paper, from `experiments/studies/<study>/paper.json`.
+
+  Args:
+    study: the name of its folder.
+  """
   # Beside the study's code, so that a study is one folder.
   return json.loads((Path(__file__).parents[1] / "studies" / study / "paper.json").read_text())
 
@@ -144,10 +152,18 @@ def lines(table: Sequence[Sequence[str]]) -> str:
 
 
 def head(cells: Sequence[str]) -> str:
-  """Returns the two lines of a table's heading, for tables that are printed row by row."""
+  """Returns the two lines of a table's heading, for tables that are printed row by row.
+
+  Args:
+    cells: the headings.
+  """
   return line(cells) + "\n|" + "---|" * len(cells)
 
 
 def line(cells: Sequence[str]) -> str:
-  """Returns one line of a table."""
+  """Returns one line of a table.
+
+  Args:
+    cells: the texts of the row.
+  """
   return "| " + " | ".join(cells) + " |"

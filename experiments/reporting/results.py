@@ -120,7 +120,11 @@ def _deviation(rows: Sequence[Row], field: str) -> float | None:
 
 
 def by_name(rows: Sequence[Row]) -> dict[str, Row]:
-  """Returns rows by the name of their combination."""
+  """Returns rows by the name of their combination.
+
+  Args:
+    rows: of `means`: one row per combination.
+  """
   return {row["combo"]: row for row in rows}
 
 
@@ -147,6 +151,9 @@ def _size_cells(row: Row) -> list[str]:
 
 def seeds_text(seeds: int) -> str:
   """Returns what a table of results says about its seeds.
+
+  Args:
+    seeds: number of seeds.
 
   Example:
     >>> seeds_text(3), seeds_text(1)

@@ -42,6 +42,9 @@ def numbers(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:
 def training(parts: Iterable[str]) -> dict[str, tuple[float, float]]:
   """Returns the limits of how parts of a configuration train, as `numbers` takes them.
 
+  Args:
+    parts: fields at the top of the configuration that have `train`.
+
   Example:
     >>> training(["kd"])["kd.train.epochs"]
     (1, 1000000)

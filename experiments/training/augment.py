@@ -29,7 +29,11 @@ class Augment:
 
 
 def normalize(images: Array) -> Array:
-  """Returns uint8 images as float32 from -1 to 1, of the same shape."""
+  """Returns uint8 images as float32 from -1 to 1, of the same shape.
+
+  Args:
+    images: uint8, of any shape.
+  """
   # Of one value for all images: nothing to store beside a model, or to fold into it.
   return images.astype(jnp.float32) / 127.5 - 1
 

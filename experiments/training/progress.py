@@ -60,7 +60,11 @@ class Bar:
 
 
 def say(text: str) -> None:
-  """Prints a line at once, on a pipe too."""
+  """Prints a line at once, on a pipe too.
+
+  Args:
+    text: the line, without its end.
+  """
   print(text, flush=True)
 
 
@@ -77,12 +81,20 @@ class Log:
   path: Path
 
   def say(self, text: str) -> None:
-    """Prints and keeps a line."""
+    """Prints and keeps a line.
+
+    Args:
+      text: the line, without its end.
+    """
     say(f"{self.label}: {text}")
     # Appended: a resumed stage goes on in the log of the one that was stopped.
     with self.path.open("a") as file:
       file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.label}: {text}\n")
 
   def within(self, label: str) -> Log:
-    """Returns the log of a part."""
+    """Returns the log of a part.
+
+    Args:
+      label: of the part, behind this log's own.
+    """
     return dataclasses.replace(self, label=f"{self.label} {label}")

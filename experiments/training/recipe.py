@@ -77,7 +77,11 @@ class Recipe:
     return min(self.epochs, int(self.joint.stop * self.epochs) + 1)
 
   def steps(self, images: int) -> int:
-    """Returns the number of steps of an epoch over so many images."""
+    """Returns the number of steps of an epoch.
+
+    Args:
+      images: number of training images.
+    """
     return self.steps_per_epoch or max(1, images // self.batch_size)
 
 

@@ -18,7 +18,19 @@ STUDENTS = ("squeezenet", "squeezenet-kd", "studentnet", "studentnet-kd")
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it; writes its tables. See `base.run`."""
+  """Runs the study, or what is missing of it, and writes its report.
+
+  Args:
+    config: from `configs/birds.py`.
+    workdir: where stages and results go.
+    data_dir: see `builders.builder`.
+
+  Returns:
+    The rows of results.csv.
+
+  Raises:
+    ValueError: something in the configuration, the data or a file cannot be used.
+  """
   check(config)
   studies, rows = base.run(Birds, config, workdir, data_dir)
   histories = {name: studies[0].result(name).metrics["history"] for name in STUDENTS}

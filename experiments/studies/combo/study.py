@@ -22,7 +22,20 @@ from experiments.training.progress import Log
 
 def run(config: Any, workdir: Path, data_dir: str | None = None,
         results: Path | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it; writes its report. See `base.run`."""
+  """Runs the study, or what is missing of it, and writes its report.
+
+  Args:
+    config: from `configs/combo.py`, or made by `beside`.
+    workdir: where stages go.
+    data_dir: see `builders.builder`.
+    results: where results go; None is the workdir.
+
+  Returns:
+    The rows of results.csv.
+
+  Raises:
+    ValueError: something in the configuration, the data or a file cannot be used.
+  """
   check(config)
   folder = results or workdir
   folder.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,14 @@ def _farthest(ours: Any, theirs: Any) -> float:
 
 
 def looped(task: Task) -> tuple[list[Any], int]:
-  """Trains cells one after the other by one program; returns their states and programs."""
+  """Trains cells one after the other, all by one program.
+
+  Args:
+    task: what is trained.
+
+  Returns:
+    The cells' final states, and how many programs were compiled.
+  """
   counted = _Counted(training.program(task.model, task.plan))
   run = jax.jit(counted)
   states = []
@@ -96,7 +103,14 @@ def looped(task: Task) -> tuple[list[Any], int]:
 
 
 def vmapped(task: Task) -> tuple[list[Any], int]:
-  """Trains all cells side by side in one program; returns their states and programs."""
+  """Trains all cells side by side in one program.
+
+  Args:
+    task: what is trained.
+
+  Returns:
+    The cells' final states, and how many programs were compiled.
+  """
   counted = _Counted(training.program(task.model, task.plan))
   run = jax.jit(jax.vmap(counted, (0, 0, None, None, None)))
   count = len(task.cells)
@@ -106,7 +120,14 @@ def vmapped(task: Task) -> tuple[list[Any], int]:
 
 
 def separate(task: Task) -> tuple[list[Any], int]:
-  """Trains every cell by a program of its own; returns their states and programs."""
+  """Trains every cell by a program of its own.
+
+  Args:
+    task: what is trained.
+
+  Returns:
+    The cells' final states, and how many programs were compiled.
+  """
   states, programs = [], 0
   for sparsity, bits in task.cells:
     # Numbers of the program, not arguments: nothing about the cell is traced.

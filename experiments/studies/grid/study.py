@@ -28,7 +28,19 @@ _SHOWN = ("seed", "test_accuracy", "val_accuracy", "params", "nonzero_params", "
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it; writes its tables. See `base.run`."""
+  """Runs the study, or what is missing of it, and writes its report.
+
+  Args:
+    config: from `configs/grid.py`.
+    workdir: where stages and results go.
+    data_dir: see `builders.builder`.
+
+  Returns:
+    The rows of results.csv.
+
+  Raises:
+    ValueError: something in the configuration, the data or a file cannot be used.
+  """
   check(config)
   grids, rows = base.run(Grid, config, workdir, data_dir)
   if config.compare_steps:

@@ -137,7 +137,12 @@ def program(model: nn.Module, plan: Plan) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def looped(model: nn.Module, plan: Plan) -> Any:
-  """Returns `program`, compiled once for all cells; arguments as there."""
+  """Returns `program`, compiled once for all cells.
+
+  Args:
+    model: a zoo model without batch norm.
+    plan: what cells have in common.
+  """
   return jax.jit(program(model, plan), donate_argnums=0)
 
 

@@ -30,9 +30,20 @@ _MISSES = {"max_drop": "max_accuracy_drop by {:.4f}", "max_bytes": "max_bytes by
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it, and writes its report; see `base.run`.
+  """Runs the study, or what is missing of it, and writes its report.
 
   Results go into a folder of the workdir that the limits name.
+
+  Args:
+    config: from `configs/suggest.py`.
+    workdir: where stages and results go.
+    data_dir: see `builders.builder`.
+
+  Returns:
+    The rows of results.csv.
+
+  Raises:
+    ValueError: something in the configuration, the data or a file cannot be used.
   """
   check(config)
   results = workdir / "-".join(named(config))

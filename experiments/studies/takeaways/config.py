@@ -46,13 +46,21 @@ def sparsity(config: Any, number: int) -> float:
 
 
 def nearest_round(config: Any, rate: float) -> int:
-  """Returns the round, from 1, that comes nearest to a compression rate, below 1."""
+  """Returns the round, from 1, that comes nearest to a compression rate.
+
+  Args:
+    config: the study's configuration.
+    rate: fraction of the weights that is pruned, below 1.
+  """
   rounds = math.log(1 - rate) / math.log(1 - config.pruning.fraction)
   return max(1, round(rounds))
 
 
 def stage_of_round(number: int) -> str:
   """Returns the name of a round's stage.
+
+  Args:
+    number: the round's, from 1.
 
   Example:
     >>> stage_of_round(9)
@@ -62,7 +70,11 @@ def stage_of_round(number: int) -> str:
 
 
 def pruned(config: Any, rate: float) -> str:
-  """Returns the stage of the round that comes nearest to a compression rate, below 1.
+  """Returns the stage of the round that comes nearest to a compression rate.
+
+  Args:
+    config: the study's configuration.
+    rate: fraction of the weights that is pruned, below 1.
 
   Example:
     >>> from ml_collections import ConfigDict

@@ -20,7 +20,19 @@ from experiments.training.progress import Log
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it; writes its tables. See `base.run`."""
+  """Runs the study, or what is missing of it, and writes its report.
+
+  Args:
+    config: from `configs/takeaways.py`.
+    workdir: where stages and results go.
+    data_dir: see `builders.builder`.
+
+  Returns:
+    The rows of results.csv.
+
+  Raises:
+    ValueError: something in the configuration, the data or a file cannot be used.
+  """
   check(config)
   _, rows = base.run(Takeaways, config, workdir, data_dir)
   report.write(rows, workdir, config)

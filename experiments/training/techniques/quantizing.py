@@ -44,7 +44,11 @@ def quantize(parent: Trained, data: Data, *, bits: int, activation_bits: int,
 
 
 def halve(parent: Trained) -> Trained:
-  """Returns a model whose kernels are float16; it computes in its own precision."""
+  """Returns a model whose kernels are float16; it computes in its own precision.
+
+  Args:
+    parent: the model.
+  """
   half = parent.with_params(cj.quantize.cast(parent.params, "float16"))
   return dataclasses.replace(half, variables=cj.freeze(half.variables))
 
@@ -82,7 +86,11 @@ def quantize_aware(parent: Trained, data: Data, recipe: Recipe, directory: Path,
 
 
 def without_norms(trained: Trained) -> Trained:
-  """Returns the model with its batch norms, if it has any, folded into its layers."""
+  """Returns the model with its batch norms, if it has any, folded into its layers.
+
+  Args:
+    trained: the model; its class has an argument `folded`.
+  """
   if "batch_stats" not in trained.variables:
     return trained
   params = cj.fold.batch_norm(trained.params, trained.variables["batch_stats"])

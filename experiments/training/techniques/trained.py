@@ -44,11 +44,19 @@ class Trained:
     return self.variables["params"]
 
   def with_params(self, params: Any) -> Trained:
-    """Returns the model with other parameters; its batch statistics stay."""
+    """Returns the model with other parameters; its batch statistics stay.
+
+    Args:
+      params: with or without leaves.
+    """
     return dataclasses.replace(self, variables={**self.variables, "params": params})
 
   def accuracy(self, split: Any) -> float:
-    """Returns its accuracy on a split, 0 to 1."""
+    """Returns its accuracy on a split, 0 to 1.
+
+    Args:
+      split: the images and labels; see `splits.Split`.
+    """
     return evaluate.accuracy(self.model, self.variables, split, self.lifted)
 
 
