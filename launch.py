@@ -1,5 +1,7 @@
 """Runs a study: python launch.py --config=configs/combo.py"""
 
+from __future__ import annotations
+
 import importlib
 import os
 import pathlib
@@ -8,23 +10,31 @@ import runpy
 import sys
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The study: a file in configs/, maybe "
-                                          "with `:argument`; its docstring says which.")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The study: a file in configs/, with "
+                                          "`:argument` behind it where its docstring names one.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where stages and results go; a study whose "
                                "stages are there goes on. Default: runs/<config and argument>.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps prepared data, "
-                                "or the folder of images.")
+                                "or the folder of images. Default: TensorFlow Datasets' own.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
 def main(argv: list[str]) -> None:
-  """Calls the function that the configuration names."""
+  """Calls the function that the configuration names.
+
+  Args:
+    argv: what is left of the command line after its flags: the program's name alone.
+
+  Raises:
+    ValueError: something in the command line, the configuration, the data or a file
+      cannot be used; the message names it.
+  """
   if len(argv) > 1:
     raise ValueError(f"argument {argv[1]!r}: flags are written --name=value")
-  import jax
   workdir = _workdir()
   # Programs compiled once serve the study's next run.
   jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
@@ -33,21 +43,23 @@ def main(argv: list[str]) -> None:
   module, _, function = config.study.rpartition(".")
   getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
   if config.get("combo") and "combine" in config:
-    from experiments.studies.combo import study as combo
+    # Imported late, as every study is: most runs need only their own.
+    from experiments.studies import combo
     combo.run(combo.beside(config), workdir, _DATA_DIR.value, workdir / "combo")
 
 
 def _workdir() -> pathlib.Path:
-  """Returns the directory to work in, made and tried."""
+  """Returns the directory to work in, after making it and trying to write there."""
   name = re.sub(r"[^\w=]+", "-", _config_argument().removeprefix("configs/").replace(".py", ""))
   path = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / name.strip("-")).absolute()
   try:
     path.mkdir(parents=True, exist_ok=True)
+    # Named by the process, because several studies may share a workdir.
     probe = path / f".probe-{os.getpid()}"
     probe.touch()
     probe.unlink()
   except OSError as error:
-    raise ValueError(f"workdir={str(path)!r}: cannot be written ({error.strerror}); it may be a "
+    raise ValueError(f"workdir={str(path)!r}: cannot be written ({error.strerror}); it must be a "
                      "directory of yours") from None
   return path
 
@@ -62,31 +74,47 @@ def _parse(argv: list[str]) -> list[str]:
   try:
     rest = flags.FLAGS(argv)
     if not flags.FLAGS["verbosity"].present:
-      logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell of every file
+      # Orbax and TFDS tell of every file.
+      logging.set_verbosity(logging.ERROR)
     if _CONFIG.value is None:
-      raise ValueError("--config is missing: it may be a file in configs/, for instance "
+      raise ValueError("--config is missing: it must be a file in configs/, for instance "
                        "--config=configs/combo.py")
     _ = _CONFIG.value.study  # a file that could not be loaded says so only now
     return rest
-  except Exception as error:  # a config file may raise anything
+  except Exception as error:  # a config file can raise anything
     _fail(_explained(error, argv), "--debug" in argv)
 
 
 def _explained(error: Exception, argv: list[str]) -> Exception:
   """Returns the error, or one that says more about a missing file or field."""
-  given = [a.partition("=")[2] for a in argv if re.match(r"--?config=", a)]
-  file, _, argument = (given or [""])[-1].partition(":")
-  if not file:
+  given = [flag.partition("=")[2] for flag in argv if re.match(r"--?config=", flag)]
+  if not given or not given[-1]:
     return error
+  file, _, argument = given[-1].partition(":")
   if not pathlib.Path(file).is_file():
-    known = ", ".join(sorted(map(str, pathlib.Path("configs").glob("*.py"))))
-    return ValueError(f"--config={file}: no such file; it may be one of {known}")
+    return ValueError(f"--config={file}: no such file; it must be one of {', '.join(_studies())}")
   if isinstance(error, KeyError | AttributeError):
-    config = runpy.run_path(file)["get_config"](*[argument] * bool(argument))
-    for flag in (a.partition("=")[0] for a in argv if re.match(r"--?config\.", a)):
-      if (missing := _missing(config, flag.lstrip("-").split(".")[1:])) is not None:
-        return ValueError(f"{flag}: no such field; it may be one of {', '.join(missing)}")
+    get_config = runpy.run_path(file)["get_config"]
+    config = get_config(argument) if argument else get_config()
+    return _unknown_field(config, argv) or error
   return error
+
+
+def _studies() -> list[str]:
+  """Returns the files in configs/ that are a study's; others hold what studies share."""
+  paths = sorted(pathlib.Path("configs").glob("*.py"))
+  return [str(path) for path in paths if "def get_config(" in path.read_text()]
+
+
+def _unknown_field(config: Any, argv: list[str]) -> Exception | None:
+  """Returns an error about the first flag that sets a field which is not there, or None."""
+  for flag in argv:
+    if re.match(r"--?config\.", flag):
+      name = flag.partition("=")[0]
+      there = _missing(config, name.lstrip("-").split(".")[1:])
+      if there is not None:
+        return ValueError(f"{name}: no such field; it must be one of {', '.join(there)}")
+  return None
 
 
 def _missing(config: Any, keys: list[str]) -> list[str] | None:
@@ -112,6 +140,7 @@ def _fail(error: BaseException, debug: bool) -> None:
 
 
 def _run(argv: list[str]) -> None:
+  """Runs `main`; what the user can put right is one line, anything else a traceback."""
   try:
     main(argv)
   except (ValueError, OSError) as error:
@@ -119,6 +148,6 @@ def _run(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  import jax
+  # Before the flags are parsed: JAX's own options become flags too.
   jax.config.config_with_absl()
   app.run(_run, flags_parser=_parse)

@@ -9,7 +9,12 @@ of VGG-16, block-pruned and frozen; on a Hopper GPU bfloat16 products
 beside cuBLAS. Medians of calls that take turns.
 """
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +24,11 @@ from absl import app, flags
 from jax.experimental import sparse
 
 import compress_jax as cj
-from benchmarks.timing import in_turns
+from benchmarks.timing import medians
 from compress_jax.kernels.block_sparse import gpu
 from experiments import models
+from experiments.reporting import paper_tables
+from experiments.reporting.figures import figure
 
 _SIZE = flags.DEFINE_integer("size", 4096, "Rows and columns of the matrix.")
 _BATCH = flags.DEFINE_integer("batch", 256, "Rows of x.")
@@ -34,123 +41,154 @@ _SPARSITIES = flags.DEFINE_list("sparsities", ["0.5", "0.75", "0.9", "0.95"], "O
 _PLOT = flags.DEFINE_string("plot", None, "Where to write the picture, a PNG.")
 
 
-def main(_) -> None:
-  rows = [products(float(s)) for s in _SPARSITIES.value]
-  print("| sparsity | dense ms | ours ms | ours | ideal | scipy BSR | BCSR |")
-  print("|---|---|---|---|---|---|---|")
-  for r in rows:
-    print(f"| {r['sparsity']:.0%} | {1e3 * r['dense']:.1f} | {1e3 * r['ours']:.1f} "
-          f"| {r['dense'] / r['ours']:.2f} | {1 / (1 - r['sparsity']):.1f} "
-          f"| {r['dense'] / r['bsr']:.2f} | {r['dense'] / r['bcsr']:.3f} |")
+def main(_: Sequence[str]) -> None:
+  """Prints all measurements, and draws the first if a picture is asked for."""
+  rows = []
+  print(paper_tables.head(["sparsity", "dense ms", "ours ms", "ours", "ideal", "scipy BSR",
+                           "BCSR"]))
+  for sparsity in map(float, _SPARSITIES.value):
+    row = {"sparsity": sparsity, **products(sparsity)}
+    rows.append(row)
+    print(paper_tables.line([
+        f"{sparsity:.0%}", f"{1e3 * row['dense']:.1f}", f"{1e3 * row['ours']:.1f}",
+        f"{row['dense'] / row['ours']:.2f}", f"{1 / (1 - sparsity):.1f}",
+        f"{row['dense'] / row['bsr']:.2f}", f"{row['dense'] / row['bcsr']:.3f}"]), flush=True)
   for sparsity in (0.9, 0.95):
-    dense, ours = mlp(sparsity)
-    print(f"MLP 4096-4096-4096-10, batch {_MODEL_BATCH.value}, {sparsity:.0%} pruned: dense "
-          f"{1e3 * dense:.1f} ms, frozen {1e3 * ours:.1f} ms, {dense / ours:.2f} times faster")
-  dense, ours = vgg(0.9)
-  print(f"VGG-16, CIFAR-10's shape, batch {_MODEL_BATCH.value}, 90% pruned: dense "
-        f"{1e3 * dense:.1f} ms, frozen {1e3 * ours:.1f} ms, {dense / ours:.2f} times faster")
+    _print_model(f"MLP 4096-4096-4096-10, batch {_MODEL_BATCH.value}, {sparsity:.0%} pruned",
+                 mlp(sparsity))
+  _print_model(f"VGG-16, CIFAR-10's shape, batch {_MODEL_BATCH.value}, 90% pruned", vgg(0.9))
   on_hopper()
   if _PLOT.value:
-    plot(rows)
+    plot(rows, Path(_PLOT.value))
 
 
-def products(sparsity):
-  """Returns the median seconds of every way to multiply."""
+def _print_model(name: str, times: Mapping[str, float]) -> None:
+  dense, ours = times["dense"], times["ours"]
+  print(f"{name}: dense {1e3 * dense:.1f} ms, frozen {1e3 * ours:.1f} ms, "
+        f"{dense / ours:.2f} times faster")
+
+
+def products(sparsity: float) -> dict[str, float]:
+  """Returns the median seconds of every way to multiply: dense, ours, bsr and bcsr.
+
+  Args:
+    sparsity: of the blocks, 0 to below 1.
+  """
   keys = jax.random.split(jax.random.key(0), 2)
   x = jax.random.normal(keys[0], (_BATCH.value, _SIZE.value))
   w = jax.random.normal(keys[1], (_SIZE.value, _SIZE.value))
   block = (_BLOCK.value, _BLOCK.value)
   leaf = cj.freeze(cj.prune.block({"w": w}, sparsity, block=block))["w"]
   dense = leaf.dense()
-  bsr = scipy.sparse.bsr_matrix(np.asarray(dense.T), blocksize=block)
+  # The sparse matrix is the left factor for both libraries: everything is transposed.
   turned = np.ascontiguousarray(np.asarray(x).T)
+  turned_on_device = jnp.asarray(turned)
+  bsr = scipy.sparse.bsr_matrix(np.asarray(dense.T), blocksize=block)
   bcsr = sparse.BCSR.from_scipy_sparse(scipy.sparse.csr_matrix(np.asarray(dense.T)))
-  xt = jnp.asarray(turned)
-  compiled = jax.jit(lambda x, w: x @ w)
-  ours, other = jax.jit(cj.kernels.block_sparse.matmul), jax.jit(lambda w, x: w @ x)
+  compiled = jax.jit(jnp.matmul)
+  ours, from_left = jax.jit(cj.kernels.block_sparse.matmul), jax.jit(lambda w, x: w @ x)
   expected = np.asarray(compiled(x, dense))
   np.testing.assert_allclose(ours(x, leaf), expected, atol=1e-5 * np.abs(expected).max())
-  times = in_turns({"dense": lambda: compiled(x, dense), "ours": lambda: ours(x, leaf)},
-                   _CALLS.value)
-  times |= in_turns({"bsr": lambda: bsr @ turned, "bcsr": lambda: other(bcsr, xt)}, _SLOW.value)
-  return {"sparsity": sparsity, **times}
+  times = medians({"dense": lambda: compiled(x, dense), "ours": lambda: ours(x, leaf)},
+                  _CALLS.value)
+  # Apart and fewer: these take seconds.
+  return times | medians({"bsr": lambda: bsr @ turned,
+                          "bcsr": lambda: from_left(bcsr, turned_on_device)}, _SLOW.value)
 
 
-def on_hopper():
+def on_hopper() -> None:
   """Prints bfloat16 products on a Hopper GPU beside cuBLAS, as a part of the ideal speed-up."""
   if not gpu.available():
     print("No Hopper GPU here: bfloat16 against cuBLAS was not measured.")
     return
-  print("| size | block | sparsity | cuBLAS ms | ours ms | ours | part of the ideal |")
-  print("|---|---|---|---|---|---|---|")
+  print(paper_tables.head(["size", "block", "sparsity", "cuBLAS ms", "ours ms", "ours",
+                           "part of the ideal"]))
   for size, block, sparsity in itertools.product(
       (4096, 8192), (64, 128), map(float, _SPARSITIES.value)):
-    keys = jax.random.split(jax.random.key(0), 2)
-    x, w = (jax.random.normal(k, (size, size), jnp.bfloat16) for k in keys)
-    leaf = cj.freeze(cj.prune.block({"w": w}, sparsity, block=(block, block)))["w"]
-    dense, ours = jax.jit(jnp.dot), jax.jit(cj.kernels.block_sparse.matmul)
-    times = in_turns({"dense": lambda x=x, w=w, f=dense: f(x, w),
-                      "ours": lambda x=x, leaf=leaf, f=ours: f(x, leaf)}, _CALLS.value)
+    times = _bfloat16(size, block, sparsity)
     faster = times["dense"] / times["ours"]
-    print(f"| {size} | {block} | {sparsity:.0%} | {1e3 * times['dense']:.3f} "
-          f"| {1e3 * times['ours']:.3f} | {faster:.2f} | {faster * (1 - sparsity):.2f} |")
+    print(paper_tables.line([
+        str(size), str(block), f"{sparsity:.0%}", f"{1e3 * times['dense']:.3f}",
+        f"{1e3 * times['ours']:.3f}", f"{faster:.2f}", f"{faster * (1 - sparsity):.2f}"]))
 
 
-def mlp(sparsity):
-  """Returns the median seconds of the dense and of the frozen block-pruned MLP."""
+def _bfloat16(size: int, block: int, sparsity: float) -> dict[str, float]:
+  """Returns the median seconds of a square product in bfloat16, dense and ours."""
+  keys = jax.random.split(jax.random.key(0), 2)
+  x, w = (jax.random.normal(key, (size, size), jnp.bfloat16) for key in keys)
+  leaf = cj.freeze(cj.prune.block({"w": w}, sparsity, block=(block, block)))["w"]
+  dense, ours = jax.jit(jnp.dot), jax.jit(cj.kernels.block_sparse.matmul)
+  return medians({"dense": lambda: dense(x, w), "ours": lambda: ours(x, leaf)}, _CALLS.value)
+
+
+def mlp(sparsity: float) -> dict[str, float]:
+  """Returns the median seconds of the dense and of the frozen block-pruned MLP.
+
+  Args:
+    sparsity: of the blocks, 0 to below 1.
+  """
   keys = jax.random.split(jax.random.key(1), 4)
-  params = {f"layer{i}": jax.random.normal(keys[i], (4096, 4096 if i < 2 else 10)) / 64
-            for i in range(3)}
+  shapes = {"layer0": (4096, 4096), "layer1": (4096, 4096), "layer2": (4096, 10)}
+  params = {name: jax.random.normal(key, shape) / 64
+            for key, (name, shape) in zip(keys[:3], shapes.items(), strict=True)}
 
-  def apply(p, x):
-    for i in range(2):
-      x = jax.nn.relu(x @ p[f"layer{i}"])
+  def apply(p: Any, x: jax.Array) -> jax.Array:
+    x = jax.nn.relu(x @ p["layer0"])
+    x = jax.nn.relu(x @ p["layer1"])
     return x @ p["layer2"]
 
   x = jax.random.normal(keys[3], (_MODEL_BATCH.value, 4096))
+  # The last layer has fewer columns than a block.
   frozen = cj.freeze(cj.prune.block(params, sparsity, block=(64, 64), where="layer[01]"))
   dense, lifted = jax.jit(apply), jax.jit(cj.lift(apply))
-  times = in_turns({"dense": lambda: dense(params, x), "ours": lambda: lifted(frozen, x)},
-                   _CALLS.value)
-  return times["dense"], times["ours"]
+  return medians({"dense": lambda: dense(params, x), "ours": lambda: lifted(frozen, x)},
+                 _CALLS.value)
 
 
-def vgg(sparsity):
-  """Returns the median seconds of VGG-16's dense and frozen block-pruned forward passes."""
+def vgg(sparsity: float) -> dict[str, float]:
+  """Returns the median seconds of VGG-16's dense and frozen block-pruned forward passes.
+
+  Args:
+    sparsity: of the blocks, 0 to below 1.
+  """
   model = models.create("vgg", num_classes=10)
   x = jax.random.normal(jax.random.key(0), (_MODEL_BATCH.value, 32, 32, 3))
   variables = model.init(jax.random.key(0), x[:1])
   # The first layer's patches have 27 entries: less than a block.
   pruned = cj.prune.block(variables["params"], sparsity, block=(_BLOCK.value, _BLOCK.value),
                           scope="layer", where=r"group(?!0_layer0).*/conv/kernel")
-  full, frozen = ({**variables, "params": p} for p in (cj.dense(pruned), cj.freeze(pruned)))
-  apply = lambda variables, x: model.apply(variables, x, train=False)
+  full = {**variables, "params": cj.dense(pruned)}
+  frozen = {**variables, "params": cj.freeze(pruned)}
+
+  def apply(variables: Any, x: jax.Array) -> jax.Array:
+    return model.apply(variables, x, train=False)
+
   dense, lifted = jax.jit(apply), jax.jit(cj.lift(apply))
   expected = np.asarray(dense(full, x))
   np.testing.assert_allclose(lifted(frozen, x), expected, atol=1e-4 * np.abs(expected).max())
-  times = in_turns({"dense": lambda: dense(full, x), "ours": lambda: lifted(frozen, x)},
-                   _MODEL_CALLS.value)
-  return times["dense"], times["ours"]
+  return medians({"dense": lambda: dense(full, x), "ours": lambda: lifted(frozen, x)},
+                 _MODEL_CALLS.value)
 
 
-def plot(rows):
-  """Draws the speed-up against sparsity, with the ideal."""
-  import matplotlib
-  matplotlib.use("Agg")
-  from matplotlib import pyplot as plt
-  at = [100 * r["sparsity"] for r in rows]
-  fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-  ideal = [1 / (1 - r["sparsity"]) for r in rows]
-  ax.plot(at, ideal, "--", color="0.5", label="ideal, 1 / density")
-  ax.plot(at, [r["dense"] / r["ours"] for r in rows], "o-", label="block-sparse")
-  ax.plot(at, [r["dense"] / r["bsr"] for r in rows], "s-", label="scipy BSR")
-  ax.plot(at, [r["dense"] / r["bcsr"] for r in rows], "^-", label="jax.experimental BCSR")
-  ax.axhline(1, color="0.8", lw=1)
-  ax.set(xlabel="blocks pruned, %", ylabel="times faster than dense", yscale="log",
-         title=f"{_BATCH.value} x {_SIZE.value} x {_SIZE.value}, float32, {_BLOCK.value} x "
-               f"{_BLOCK.value} blocks")
-  ax.legend()
-  fig.savefig(_PLOT.value, dpi=120)
+def plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+  """Draws the speed-up against sparsity, with the ideal.
+
+  Args:
+    rows: of `products`, with their sparsity.
+    path: a PNG file.
+  """
+  pruned = [100 * row["sparsity"] for row in rows]
+  with figure(path, size=(6, 4)) as axes:
+    axes.plot(pruned, [1 / (1 - row["sparsity"]) for row in rows], "--", color="0.5",
+              label="ideal, 1 / density")
+    for key, mark, label in (("ours", "o-", "block-sparse"), ("bsr", "s-", "scipy BSR"),
+                             ("bcsr", "^-", "jax.experimental BCSR")):
+      axes.plot(pruned, [row["dense"] / row[key] for row in rows], mark, label=label)
+    axes.axhline(1, color="0.8", lw=1)
+    axes.set(xlabel="blocks pruned, %", ylabel="times faster than dense", yscale="log",
+             title=f"{_BATCH.value} x {_SIZE.value} x {_SIZE.value}, float32, {_BLOCK.value} x "
+                   f"{_BLOCK.value} blocks")
+    axes.legend()
 
 
 if __name__ == "__main__":

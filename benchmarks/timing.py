@@ -1,26 +1,32 @@
 """Timing of functions against each other, in one run."""
 
+from __future__ import annotations
+
 import statistics
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
 
-def in_turns(runs, calls):
-  """Returns the median seconds of each function, warmed up, called in turns.
+def in_turns(runs: Mapping[str, Callable[[], Any]], calls: int) -> dict[str, list[float]]:
+  """Times functions that are called in turns, so that a slow moment slows all of them.
+
+  Each is called once before, to compile and warm up.
 
   Args:
-    runs: {name: function of no arguments}.
+    runs: {name: function of no arguments}; it returns arrays, which are waited for.
     calls: timed calls of each.
 
   Returns:
-    {name: seconds}.
+    {name: seconds of each call}; equal places of the lists were timed one after the other.
 
   Example:
-    >>> sorted(in_turns({"one": lambda: 1, "two": lambda: 2}, 3))
-    ['one', 'two']
+    >>> {name: len(seconds) for name, seconds in in_turns({"one": lambda: 1}, 3).items()}
+    {'one': 3}
   """
-  seconds = {name: [] for name in runs}
+  seconds: dict[str, list[float]] = {name: [] for name in runs}
   for run in runs.values():
     jax.block_until_ready(run())
   for _ in range(calls):
@@ -28,4 +34,34 @@ def in_turns(runs, calls):
       start = time.perf_counter()
       jax.block_until_ready(run())
       seconds[name].append(time.perf_counter() - start)
-  return {name: statistics.median(times) for name, times in seconds.items()}
+  return seconds
+
+
+def medians(runs: Mapping[str, Callable[[], Any]], calls: int) -> dict[str, float]:
+  """Returns the median seconds of functions that are called in turns; see `in_turns`.
+
+  Args:
+    runs: {name: function of no arguments}.
+    calls: timed calls of each.
+
+  Example:
+    >>> sorted(medians({"one": lambda: 1, "two": lambda: 2}, 3))
+    ['one', 'two']
+  """
+  return {name: statistics.median(times) for name, times in in_turns(runs, calls).items()}
+
+
+def ratios(above: list[float], below: list[float]) -> str:
+  """Returns the median of the ratios of two functions' seconds, and their range.
+
+  Args:
+    above: seconds of one, of `in_turns`.
+    below: seconds of the other, from the same call of `in_turns`.
+
+  Example:
+    >>> ratios([1.0, 2.0, 3.0], [2.0, 2.0, 2.0])
+    '1.000 (0.500 to 1.500)'
+  """
+  # Of calls that followed each other: what else ran then slowed both.
+  each = [a / b for a, b in zip(above, below, strict=True)]
+  return f"{statistics.median(each):.3f} ({min(each):.3f} to {max(each):.3f})"

@@ -25,7 +25,14 @@ from configs import common
 
 
 def get_config(arg: str = "full") -> ConfigDict:
-  """Returns the study's configuration for "full", "short" or "smoke"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: the budget: "full", "short" or "smoke".
+
+  Raises:
+    ValueError: an unknown budget.
+  """
   config = common.common("experiments.studies.birds.study.run", {
       "name": "folder", "side": 224, "augment": {"crop": 16, "flip": True}})
   config.update({
@@ -48,14 +55,16 @@ def get_config(arg: str = "full") -> ConfigDict:
           imp=_train(5, learning_rate=1e-4)),
   })
   return common.spend("configs/birds.py", arg, {
-      "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
+      "full": None, "short": _short, "smoke": _smoke}, config)
 
 
 def _train(epochs: int, **changes: float) -> ConfigDict:
+  """Returns how this study's models train, where nothing else is said."""
   return common.train(epochs, **{"batch_size": 64, "learning_rate": 3e-4, **changes})
 
 
 def _few(config: ConfigDict, epochs: int, steps: int, batch: int) -> None:
+  """Lets all parts train for a few steps only, the teacher and students for `epochs`."""
   common.few((config.base, config.students, config.combine.kd), steps, batch, epochs)
   common.few((config.prune, config.combine.imp), steps, batch)
   config.combine.imp.rounds = 1
@@ -71,6 +80,7 @@ def _short(config: ConfigDict) -> None:
 
 
 def _smoke(config: ConfigDict) -> None:
+  """Tiny models and a few steps, for tests."""
   config.data.update({"side": 32, "augment": {"crop": 0}})
   config.images, config.calls = 16, 2
   config.prune.grid, config.prune.rounds = ("layer-l2",), 2

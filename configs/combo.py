@@ -18,41 +18,58 @@ from ml_collections import ConfigDict
 
 from configs import common
 
+_SIZES = {"full": (), "short": ("epochs=4", "steps=15", "images=1000", "rounds=2"),
+          "smoke": ("epochs=1", "steps=3", "images=200", "rounds=1")}
+
 
 def get_config(arg: str = "digits") -> ConfigDict:
-  """Returns the study's configuration for "DATA[,full|short|smoke][,epochs=…][,steps=…]…"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: "DATA[,full|short|smoke][,epochs=…][,steps=…][,images=…][,rounds=…]", where DATA
+      is "digits", "mnist" or "cifar10".
+
+  Raises:
+    ValueError: unknown data, or an unknown budget.
+  """
   name, *budget = (arg or "digits").split(",")
   made = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
-  if name not in made:
-    raise ValueError(f"configs/combo.py:{name}: may be one of {', '.join(made)}")
+  common.choose("configs/combo.py", name, made)
   config = made[name]()
   for item in budget:
-    _spend(config, item)
+    if item in _SIZES:
+      _spend_size(config, item)
+    else:
+      _spend_number(config, item)
   return config.lock()
 
 
-def _spend(config: ConfigDict, item: str) -> None:
-  """Applies one word or "field=number" of a budget."""
-  sizes = {"full": [], "short": ["epochs=4", "steps=15", "images=1000", "rounds=2"],
-           "smoke": ["epochs=1", "steps=3", "images=200", "rounds=1"]}
-  if item in sizes:
-    for one in sizes[item]:
-      _spend(config, one)
-    if sizes[item]:
-      common.few((config.base, config.kd, config.imp), config.base.train.steps_per_epoch, 32)
-    return
+def _spend_size(config: ConfigDict, size: str) -> None:
+  """Applies a budget in a word."""
+  for item in _SIZES[size]:
+    _spend_number(config, item)
+  if _SIZES[size]:
+    # One epoch of each training, and batches that a few images fill.
+    common.few((config.base, config.kd, config.imp), config.base.train.steps_per_epoch, 32)
+
+
+def _spend_number(config: ConfigDict, item: str) -> None:
+  """Applies one "field=number" of a budget."""
   key, _, value = item.partition("=")
-  if key not in ("epochs", "steps", "images", "rounds") or not value.isdigit() or int(value) < 1:
-    raise ValueError(f"configs/combo.py: budget {item!r} may be {', '.join(sizes)}, or epochs=, "
+  known = key in ("epochs", "steps", "images", "rounds")
+  if not known or not value.isdigit() or int(value) < 1:
+    raise ValueError(f"configs/combo.py: budget {item!r} must be {', '.join(_SIZES)}, or epochs=, "
                      "steps=, images= or rounds= and a whole number from 1")
+  number = int(value)
   if key == "images":
-    config.data.limit = int(value)
-    config.q.images = min(config.q.images, int(value))
+    config.data.limit = number
+    config.q.images = min(config.q.images, number)
   elif key == "rounds":
-    config.imp.rounds = int(value)
+    config.imp.rounds = number
   else:
+    field = "epochs" if key == "epochs" else "steps_per_epoch"
     for part in (config.base, config.kd, config.imp):
-      part.train["epochs" if key == "epochs" else "steps_per_epoch"] = int(value)
+      part.train[field] = number
 
 
 def _cifar10() -> ConfigDict:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
+
+_NO_AUGMENTATION = {"crop": 0, "flip": False, "rotate": 0.0, "jitter": 0.0}
+
+Budget = Callable[[ConfigDict], None]
 
 
 def common(function: str, data: Mapping[str, Any]) -> ConfigDict:
@@ -22,11 +26,10 @@ def common(function: str, data: Mapping[str, Any]) -> ConfigDict:
     >>> common("experiments.studies.combo.study.run", {"name": "digits"}).seeds
     1
   """
-  plain = {"crop": 0, "flip": False, "rotate": 0.0, "jitter": 0.0}
+  augment = {**_NO_AUGMENTATION, **data.get("augment", {})}
   return ConfigDict({
       "study": function,
-      "data": {"validation": 0.1, "limit": 0, **data,
-               "augment": {**plain, **data.get("augment", {})}},
+      "data": {"validation": 0.1, "limit": 0, **data, "augment": augment},
       "seed": 0,
       "seeds": 1,
       "compute_dtype": "float32",
@@ -35,24 +38,56 @@ def common(function: str, data: Mapping[str, Any]) -> ConfigDict:
 
 
 def train(epochs: int, **changes: float) -> ConfigDict:
-  """Returns how to train: Adam, batches of 128, half a cosine; 0 steps is a pass over the data."""
+  """Returns how to train: Adam, batches of 128, half a cosine.
+
+  Args:
+    epochs: at most so many.
+    **changes: other values of the fields: batch_size, steps_per_epoch (0 is a pass
+      over the data), learning_rate, final_learning_rate, l1, l2.
+  """
   return ConfigDict({"epochs": epochs, "batch_size": 128, "steps_per_epoch": 0,
                      "learning_rate": 1e-3, "final_learning_rate": 1e-7, **changes})
 
 
 def model(name: str, **arguments: Any) -> ConfigDict:
-  """Returns a zoo model and its arguments."""
+  """Returns a zoo model and its arguments, as `experiments.models.create` takes them.
+
+  Args:
+    name: in the zoo.
+    **arguments: fields of the model's class.
+  """
   return ConfigDict({"name": name, "arguments": arguments})
 
 
-def spend(file: str, budget: str, budgets: Mapping[str, Callable[[ConfigDict], None]],
+def choose(file: str, name: str, choices: Iterable[str]) -> None:
+  """Raises an error where an argument is none of a configuration's choices.
+
+  Args:
+    file: the configuration's, for the message.
+    name: as it was given, usually of a data set.
+    choices: what the file has.
+
+  Raises:
+    ValueError: names the file, the argument and the choices.
+
+  Example:
+    >>> choose("a.py", "svhn", ["digits", "mnist"])
+    Traceback (most recent call last):
+    ...
+    ValueError: a.py:svhn: must be one of digits, mnist
+  """
+  if name not in choices:
+    raise ValueError(f"{file}:{name}: must be one of {', '.join(choices)}")
+
+
+def spend(file: str, budget: str, budgets: Mapping[str, Budget | None],
           config: ConfigDict) -> ConfigDict:
   """Applies a budget to a configuration.
 
   Args:
     file: the configuration's, for the message.
     budget: as it was given; "" is the first.
-    budgets: what each changes.
+    budgets: what changes the configuration in place; None leaves it as it is.
     config: changed in place.
 
   Returns:
@@ -62,20 +97,30 @@ def spend(file: str, budget: str, budgets: Mapping[str, Callable[[ConfigDict], N
     ValueError: an unknown budget.
 
   Example:
-    >>> spend("a.py", "tiny", {"full": lambda c: None}, ConfigDict())
+    >>> spend("a.py", "tiny", {"full": None}, ConfigDict())
     Traceback (most recent call last):
     ...
-    ValueError: a.py: budget 'tiny' may be one of full
+    ValueError: a.py: budget 'tiny' must be one of full
   """
   budget = budget or next(iter(budgets))
   if budget not in budgets:
-    raise ValueError(f"{file}: budget {budget!r} may be one of {', '.join(budgets)}")
-  budgets[budget](config)
+    raise ValueError(f"{file}: budget {budget!r} must be one of {', '.join(budgets)}")
+  change = budgets[budget]
+  if change is not None:
+    change(config)
+  # Locked: a flag that sets a field which is not there is an error.
   return config.lock()
 
 
-def few(parts: Any, steps: int, batch: int, epochs: int = 1) -> None:
-  """Lets parts of a study train for a few steps only."""
+def few(parts: Iterable[ConfigDict], steps: int, batch: int, epochs: int = 1) -> None:
+  """Lets parts of a study train for a few steps only.
+
+  Args:
+    parts: each has `train`, which is changed in place.
+    steps: per epoch.
+    batch: images per step.
+    epochs: of each training.
+  """
   for part in parts:
     part.train.update({"epochs": epochs, "steps_per_epoch": steps, "batch_size": batch})
 
@@ -85,7 +130,7 @@ def combinations(student: ConfigDict, *, kd: ConfigDict, imp: ConfigDict, rounds
   """Returns what the sixteen combinations need beside a base model.
 
   Args:
-    student: of the distillation.
+    student: the model that is distilled.
     kd: how the student trains.
     imp: how a round of pruning recovers.
     rounds: of pruning, at most.

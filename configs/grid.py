@@ -1,7 +1,7 @@
 """The grids of "Evaluation of compression combinations" (Tables I to III).
 
 python launch.py --config=configs/grid.py:mnist            the paper's CNN, in full
-python launch.py --config=configs/grid.py:mnist,short      the same cells, an epoch each
+python launch.py --config=configs/grid.py:mnist,short      the same cells, one epoch each
 python launch.py --config=configs/grid.py:cifar10          AlexNet of 58 M; wants a GPU
 python launch.py --config=configs/grid.py:cifar10,short    the same at 67 pixels, a few steps
 
@@ -20,20 +20,27 @@ from configs import common
 
 
 def get_config(arg: str = "mnist") -> ConfigDict:
-  """Returns the study's configuration for "DATA[,full|short|smoke]"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: "DATA[,full|short|smoke]", where DATA is "mnist" or "cifar10".
+
+  Raises:
+    ValueError: unknown data, or an unknown budget.
+  """
   name, _, budget = (arg or "mnist").partition(",")
   models = {"mnist": common.model("cnn"), "cifar10": common.model("alexnet", side=227)}
-  if name not in models:
-    raise ValueError(f"configs/grid.py:{name}: may be one of {', '.join(models)}")
+  common.choose("configs/grid.py", name, models)
+  # Ours: smaller for the larger network.
   rate = 1e-3 if name == "mnist" else 1e-4
   config = common.common("experiments.studies.grid.study.run", {"name": name, "validation": 0.3})
   config.update({
       "model": models[name],
       "sparsities": (0.0, 0.5, 0.75, 0.9, 0.95, 0.99),
       "bits": (32, 16, 8),
-      "base_epochs": 12,
-      "prune_epochs": 12,
-      "round_epochs": 4,
+      "base_epochs": 12,  # as in the paper
+      "prune_epochs": 12,  # as in the paper
+      "round_epochs": 4,  # the paper does not say
       "steps_per_epoch": 0,  # 0 is a pass over the data
       "batch_size": 128,
       "learning_rate": rate,
@@ -47,14 +54,11 @@ def get_config(arg: str = "mnist") -> ConfigDict:
           "base": {"train": common.train(12, learning_rate=rate)}},
   })
   return common.spend("configs/grid.py", budget,
-                        {"full": _full, "short": _short, "smoke": _smoke}, config)
-
-
-def _full(config: ConfigDict) -> None:
-  """The paper's 12 epochs and 12 of pruning; it does not say how many after rounding."""
+                      {"full": None, "short": _short, "smoke": _smoke}, config)
 
 
 def _short(config: ConfigDict) -> None:
+  """All cells, one epoch each; AlexNet smaller and for a few steps."""
   config.base_epochs, config.prune_epochs, config.round_epochs = 2, 1, 1
   if config.data.name == "cifar10":
     _few_steps(config)
@@ -63,6 +67,7 @@ def _short(config: ConfigDict) -> None:
 
 
 def _smoke(config: ConfigDict) -> None:
+  """Tiny models and a few steps, for tests."""
   _short(config)
   config.data.limit = config.images = 600
   config.steps_per_epoch, config.batch_size = 10, 32
@@ -77,6 +82,7 @@ def _few_steps(config: ConfigDict) -> None:
 
 
 def _combine(config: ConfigDict) -> None:
+  """Lets the combinations train as little as the cells do."""
   parts = config.combine
   common.few((parts.base, parts.kd, parts.imp), config.steps_per_epoch, config.batch_size)
   parts.imp.rounds, parts.q.images = 2, config.images

@@ -28,14 +28,21 @@ _STUDENTS = {"digits": common.model("convnet", widths=(12, 24, 32), hidden=(48, 
 
 
 def get_config(arg: str = "digits") -> ConfigDict:
-  """Returns the study's configuration for "DATA[,full|short|smoke]"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: "DATA[,full|short|smoke]", where DATA is "digits", "mnist" or "cifar10".
+
+  Raises:
+    ValueError: unknown data, or an unknown budget.
+  """
   name, _, budget = (arg or "digits").partition(",")
-  if name not in _STUDENTS:
-    raise ValueError(f"configs/joint.py:{name}: may be one of {', '.join(_STUDENTS)}")
+  common.choose("configs/joint.py", name, _STUDENTS)
   config = common.common("experiments.studies.joint.study.run",
                          {"name": name, "augment": _AUGMENT[name]})
   large = name == "cifar10"
   rate = 1e-3 if large else 3e-3
+  # A pass over the digits is only ten steps.
   train = functools.partial(common.train, steps_per_epoch=50 if name == "digits" else 0)
   config.update({
       "model": _TEACHERS[name],
@@ -58,20 +65,23 @@ def get_config(arg: str = "digits") -> ConfigDict:
           imp=train(40 if large else 4)),
   })
   return common.spend("configs/joint.py", budget, {
-      "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
+      "full": None, "short": _short, "smoke": _smoke}, config)
 
 
 def _parts(config: ConfigDict) -> list[ConfigDict]:
+  """Returns all parts that train."""
   return [config.base, config.kd, config.imp, config.q, config.combine.kd, config.combine.imp]
 
 
 def _short(config: ConfigDict) -> None:
+  """Three epochs of fifty steps each, on a part of the data."""
   common.few(_parts(config), 50, 32, epochs=3)
   config.data.limit = config.data.limit or 4000
   config.combine.imp.rounds = 2
 
 
 def _smoke(config: ConfigDict) -> None:
+  """Tiny models and a few steps, for tests."""
   common.few(_parts(config), 8, 16, epochs=2)
   config.data.limit, config.images, config.joint.every = 300, 64, 2
   config.combine.imp.rounds = 1

@@ -10,7 +10,7 @@ At least one of max_bytes (of the file), max_latency_ms (of a call with `batch` 
 deployed program, here) and max_accuracy_drop (a fraction: 0.01 is a point; on validation images,
 against the model before compression). With a limit on bytes or time the most accurate model
 within the limits is chosen, else the smallest. `--config.finetune.train.epochs=0` leaves the
-weights as they were trained. What does not depend on the limits is done once a workdir; every
+weights as they were trained. What does not depend on the limits is done once per workdir; every
 set of limits has its results in a folder of its own.
 
 The future work of "An analysis of compression methods", section VIII.
@@ -22,13 +22,20 @@ from configs import common
 
 
 def get_config(arg: str = "digits") -> ConfigDict:
-  """Returns the study's configuration for "DATA[,short|full|smoke]"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: "DATA[,short|full|smoke]", where DATA is "digits", "mnist" or "cifar10".
+
+  Raises:
+    ValueError: unknown data, or an unknown budget.
+  """
   name, _, budget = (arg or "digits").partition(",")
   made = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
-  if name not in made:
-    raise ValueError(f"configs/suggest.py:{name}: may be one of {', '.join(made)}")
+  common.choose("configs/suggest.py", name, made)
   config = common.common("experiments.studies.suggest.study.run", {"name": name})
   config.update({
+      # Placeholders: None, and yet of a known type, so that a flag can set them.
       "max_bytes": config_dict.placeholder(int),
       "max_latency_ms": config_dict.placeholder(float),
       "max_accuracy_drop": config_dict.placeholder(float),
@@ -49,6 +56,7 @@ def get_config(arg: str = "digits") -> ConfigDict:
 
 
 def _combine(config: ConfigDict) -> None:
+  """Adds what the combinations need; last, because they train as the study's own parts do."""
   config.combine = common.combinations(
       common.model("convnet", widths=(4, 8, 12), hidden=(24, 16)),
       kd=config.base.train.copy_and_resolve_references(),
@@ -77,6 +85,7 @@ def _cifar10(config: ConfigDict) -> None:
 
 
 def _short(config: ConfigDict) -> None:
+  """Fewer choices by layer, fewer evaluations, and smaller models."""
   config.choices.update({"sparsities": (0.0, 0.5, 0.75, 0.9), "bits": (None, 8, 4, 3, 2),
                          "ranks": (None, 0.5)})
   config.search.evaluations, config.search.images = 100, 1000
@@ -92,6 +101,7 @@ def _short(config: ConfigDict) -> None:
 
 
 def _smoke(config: ConfigDict) -> None:
+  """Tiny models and a few steps, for tests."""
   config.model = common.model("cnn", features=4)
   config.choices.update({"sparsities": (0.0, 0.8), "bits": (None, 4), "ranks": (None,)})
   config.search.evaluations, config.deploy, config.calls = 12, 1, 3

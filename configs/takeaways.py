@@ -5,7 +5,7 @@ python launch.py --config=configs/takeaways.py:short      real networks, a few s
 python launch.py --config=configs/takeaways.py:smoke      tiny networks, made for tests
 
 Static quantization and quantization-aware training; magnitude pruning by layer, 15 % of
-the remaining weights a round, to 98 %; students of seven designs, and three of them as an
+the remaining weights in each round, to 98 %; students of seven designs, and three of them as an
 ensemble; every serial combination of the three techniques.
 
 Expected (paper): base 90.3 %, static 78.8 %, QAT 84.4 %; pruned 92.2 % at 77 %, 68.44 % at
@@ -25,7 +25,14 @@ from experiments.models.students import STUDENTS
 
 
 def get_config(arg: str = "full") -> ConfigDict:
-  """Returns the study's configuration for "full", "short" or "smoke"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: the budget: "full", "short" or "smoke".
+
+  Raises:
+    ValueError: an unknown budget.
+  """
   config = common.common("experiments.studies.takeaways.study.run", {
       "name": "cifar10", "augment": {"crop": 4, "flip": True}})
   students = {name: common.model("student", **fields) for name, fields in STUDENTS.items()}
@@ -45,16 +52,18 @@ def get_config(arg: str = "full") -> ConfigDict:
       "combine": common.combinations(students["combined"], kd=_train(100), imp=_train(15)),
   })
   return common.spend("configs/takeaways.py", arg, {
-      "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
+      "full": None, "short": _short, "smoke": _smoke}, config)
 
 
 def _train(epochs: int, **changes: float) -> ConfigDict:
+  """Returns how this study's models train, where nothing else is said."""
   return common.train(epochs, **{"final_learning_rate": 1e-6, **changes})
 
 
 def _few(config: ConfigDict, steps: int, batch: int, images: int) -> None:
+  """Lets all parts train for a few steps only, and calibrate on a few images."""
   common.few((config.base, config.distil, config.pruning, config.qat, config.combine.kd,
-                config.combine.imp), steps, batch)
+              config.combine.imp), steps, batch)
   config.combine.imp.rounds = 2
   for part in (config.static, config.qat, config.combine.q):
     part.images = images
@@ -69,6 +78,7 @@ def _short(config: ConfigDict) -> None:
 
 
 def _smoke(config: ConfigDict) -> None:
+  """Tiny models and a few steps, for tests."""
   config.data.limit, config.calls = 128, 2
   config.data.augment.update({"crop": 0, "flip": False})
   config.pruning.rounds = (7, 9, 20)

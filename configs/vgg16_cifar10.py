@@ -22,7 +22,14 @@ _STUDENT = ((36, 36), (72, 72), (142,) * 3, (284,) * 3, (284,) * 3)
 
 
 def get_config(arg: str = "full") -> ConfigDict:
-  """Returns the study's configuration for "full", "short" or "smoke"."""
+  """Returns the study's configuration.
+
+  Args:
+    arg: the budget: "full", "short" or "smoke".
+
+  Raises:
+    ValueError: an unknown budget.
+  """
   config = common.common("experiments.studies.vgg16_cifar10.study.run", {
       "name": "cifar10", "augment": {"crop": 4, "flip": True}})
   config.update({
@@ -39,19 +46,21 @@ def get_config(arg: str = "full") -> ConfigDict:
       "images": 2048,
       "calls": 50,
       "combine": common.combinations(common.model("vgg", groups=_STUDENT), kd=_train(100),
-                                       imp=_train(40, learning_rate=1e-4)),
+                                     imp=_train(40, learning_rate=1e-4)),
   })
   return common.spend("configs/vgg16_cifar10.py", arg, {
-      "full": lambda config: None, "short": _short, "smoke": _smoke}, config)
+      "full": None, "short": _short, "smoke": _smoke}, config)
 
 
 def _train(epochs: int, **changes: float) -> ConfigDict:
+  """Returns how this study's models train, where nothing else is said."""
   return common.train(epochs, **{"final_learning_rate": 1e-6, "l1": 0.0, **changes})
 
 
 def _few(config: ConfigDict, steps: int, batch: int) -> None:
+  """Lets all parts train for a few steps only."""
   common.few((config.base, config.sparse, config.finetune, config.distil, config.combine.kd,
-                config.combine.imp), steps, batch)
+              config.combine.imp), steps, batch)
   config.combine.imp.rounds = 2
   config.combine.q.images = config.images
 
@@ -64,6 +73,7 @@ def _short(config: ConfigDict) -> None:
 
 
 def _smoke(config: ConfigDict) -> None:
+  """Tiny models and a few steps, for tests."""
   config.data.limit, config.images, config.calls = 128, 32, 2
   config.ratios = (0.5, 0.9)
   _few(config, 3, 16)

@@ -18,8 +18,8 @@ def write(root, splits, *, classes, sides, seed=0):
 
   Args:
     root: the folder.
-    splits: images a class of each split, {"train": 8, "test": 2}.
-    classes: so many.
+    splits: how many images each class has in a split, {"train": 8, "test": 2}.
+    classes: number of classes.
     sides: smallest and largest side of an image, in pixels.
     seed: of places, sizes and noise.
 
@@ -39,7 +39,14 @@ def write(root, splits, *, classes, sides, seed=0):
 
 
 def picture(rng, label, classes, side):
-  """Returns one picture: a form in the class's colour before a noisy ground."""
+  """Returns one picture: a form in the class's colour before a noisy ground.
+
+  Args:
+    rng: NumPy's, of place, size and noise.
+    label: the class, from 0.
+    classes: number of classes.
+    side: of the picture, in pixels.
+  """
   ground = rng.integers(0, 90, (side, side, 3)).astype(np.uint8)
   image = Image.fromarray(ground)
   draw, half = ImageDraw.Draw(image), side * (0.2 + 0.15 * rng.random())
@@ -60,8 +67,18 @@ def picture(rng, label, classes, side):
   return image
 
 
-if __name__ == "__main__":
-  folder, classes, images = (*sys.argv[1:], *("20", "12")[len(sys.argv) - 2:])
+def main(folder, classes="20", images="12"):
+  """Writes a folder of pictures; the arguments are those of the command line.
+
+  Args:
+    folder: the folder.
+    classes: number of classes.
+    images: of each class, a sixth of them for validation and a sixth for the test.
+  """
   each = max(1, int(images) // 6)
   write(folder, {"train": int(images) - 2 * each, "valid": each, "test": each},
         classes=int(classes), sides=(96, 224))
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])

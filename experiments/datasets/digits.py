@@ -18,7 +18,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
   pkg_dir_path = None
 
   def _info(self) -> tfds.core.DatasetInfo:
-    # `Tensor` features: preparing and reading need no TensorFlow.
+    # Plain `Tensor` features: preparing and reading need no TensorFlow.
     return self.dataset_info_from_configs(
         description="Optical recognition of handwritten digits (UCI, test set).",
         homepage="https://archive.ics.uci.edu/dataset/80",
@@ -28,8 +28,10 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         supervised_keys=("image", "label"))
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
+    # Imported late: only preparing needs scikit-learn, which takes a second to start.
     from sklearn import datasets
     digits = datasets.load_digits()
+    # scikit-learn's pixels are from 0 to 16.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     test = np.arange(len(images)) % 5 == 4
     return {"train": self._generate_examples(images[~test], digits.target[~test]),

@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from experiments.datasets.builders import Data
+from experiments.datasets.splits import Data, hold_out, shuffled
 
-VALIDATION = ("valid", "validation", "val")  # names that the folder's own may have
+VALIDATION = ("valid", "validation", "val")  # names that the folder's own split may have
 ENDINGS = (".jpg", ".jpeg", ".png")
-THREADS = 4
+THREADS = 4  # that decode; Pillow lets others run meanwhile
 
 
 class Folder(tfds.ImageFolder):
@@ -32,6 +32,7 @@ class Folder(tfds.ImageFolder):
     files: of each split: [(path, class name), …].
   """
 
+  # Next to this file there is no metadata folder to look for.
   pkg_dir_path = None
 
   def __init__(self, root: str, side: int):
@@ -44,6 +45,7 @@ class Folder(tfds.ImageFolder):
     Raises:
       ValueError: the folder or a split is not there, or has no classes or images.
     """
+    # The attributes that ImageFolder's methods read; its constructor would need TensorFlow.
     self._image_shape, self._image_dtype, self._data_dir = (side, side, 3), None, root
     self.side, self.files = side, _listed(Path(root))
     tfds.core.DatasetBuilder.__init__(self, data_dir=root)
@@ -61,9 +63,12 @@ class Folder(tfds.ImageFolder):
     return hashlib.sha256(json.dumps(sorted(listed)).encode()).hexdigest()[:12]
 
   def split(self, name: str) -> Files:
-    """Returns a split's images."""
-    names = self.info.features["label"].names
-    number = {label: i for i, label in enumerate(names)}
+    """Returns a split's images and labels, none of them read.
+
+    Args:
+      name: of the split, a key of `files`.
+    """
+    number = {label: i for i, label in enumerate(self.info.features["label"].names)}
     paths, labels = zip(*self.files[name], strict=True)
     return Files(paths=np.array(paths), side=self.side,
                  labels=np.array([number[label] for label in labels], np.int32))
@@ -71,7 +76,7 @@ class Folder(tfds.ImageFolder):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Files:
-  """Images in files, and their labels; the same to use as `data.Split`.
+  """Images in files, and their labels; used like `splits.Split`.
 
   Attributes:
     paths: str, (count,).
@@ -92,7 +97,17 @@ class Files:
     return self.side, self.side, 3
 
   def read(self, index: Any) -> np.ndarray:
-    """Returns the images at `index`, a slice or integers; raises as `decoded` does."""
+    """Returns images, decoded by several threads.
+
+    Args:
+      index: a slice or integers.
+
+    Returns:
+      uint8, (count, side, side, 3).
+
+    Raises:
+      ValueError: a file is no image, or a broken one; names it.
+    """
     paths = self.paths[index]
     images = np.empty((len(paths), *self.shape), np.uint8)
 
@@ -106,12 +121,20 @@ class Files:
     return images
 
   def take(self, index: np.ndarray) -> Files:
-    """Returns the examples at `index`, none of them read."""
+    """Returns the split that has only some examples, none of them read.
+
+    Args:
+      index: integers.
+    """
     return dataclasses.replace(self, paths=self.paths[index], labels=self.labels[index])
 
 
 def decoded(path: str, side: int) -> np.ndarray:
   """Returns an image file as uint8, (side, side, 3).
+
+  Args:
+    path: of a JPEG or PNG file.
+    side: pixels, height and width, that it is resized to (bilinear).
 
   Raises:
     ValueError: it is no image, or a broken one; names it.
@@ -140,38 +163,53 @@ def load(made: Folder, *, validation: float, seed: int, limit: int | None = None
     ValueError: validation leaves one side empty.
   """
   train, test = made.split("train"), made.split("test")
-  order = np.random.default_rng(seed).permutation(len(train))[:limit]
   own = next((name for name in VALIDATION if name in made.files), None)
-  held = 0 if own else round(validation * len(order))
-  if not own and not 0 < held < len(order):
-    raise ValueError(f"data.validation={validation}: may be above 0 and below 1, and must leave "
-                     f"images on both sides of {len(order)}")
-  kept = made.split(own).take(np.arange(len(made.files[own]))[:limit]) if own else None
-  return Data(train=train.take(order[held:]), validation=kept or train.take(order[:held]),
-              test=test.take(np.arange(len(test))[:limit]),
+  if own is None:
+    kept, held = hold_out(len(train), validation=validation, seed=seed, limit=limit)
+    selection = train.take(held)
+  else:
+    kept = shuffled(len(train), seed=seed, limit=limit)
+    selection = _first(made.split(own), limit)
+  return Data(train=train.take(kept), validation=selection, test=_first(test, limit),
               num_classes=made.info.features["label"].num_classes)
 
 
+def _first(files: Files, limit: int | None) -> Files:
+  return files.take(np.arange(len(files))[:limit])
+
+
 def _listed(root: Path) -> dict[str, list[tuple[str, str]]]:
-  """Returns (path, class) of every split's images, in TFDS's order."""
+  """Returns (path, class) of every split's images, in TFDS's order; raises as `Folder` does."""
   if not root.is_dir():
-    raise ValueError(f"data_dir={str(root)!r}: is no directory; it may be one with folders "
+    raise ValueError(f"data_dir={str(root)!r}: is no directory; it must be one with folders "
                      "train/<class> and test/<class> of images")
   there = [name for name in ("train", *VALIDATION, "test") if (root / name).is_dir()]
   files = {name: _images(root / name) for name in there}
   for name in ("train", "test", *there):
     if not files.get(name):
-      raise ValueError(f"data_dir={str(root)!r}: no images in {name}/<class>; they may end in "
+      raise ValueError(f"data_dir={str(root)!r}: no images in {name}/<class>; they must end in "
                        f"{', '.join(ENDINGS)}")
-  known = {label for _, label in files["train"]}
   for name in there:
-    if strange := sorted({label for _, label in files[name]} - known):
-      raise ValueError(f"data_dir={str(root)!r}: {name}/{strange[0]} is a class that train/ "
-                       "has no images of")
+    _check_classes(root, name, files)
+    # TFDS shuffles so, with the split's name as the seed.
     random.Random(name).shuffle(files[name])
   return files
 
 
+def _check_classes(root: Path, name: str, files: dict[str, list[tuple[str, str]]]) -> None:
+  """Raises a ValueError for a split with a class that training never sees."""
+  known = {label for _, label in files["train"]}
+  strange = sorted({label for _, label in files[name]} - known)
+  if strange:
+    raise ValueError(f"data_dir={str(root)!r}: {name}/{strange[0]} is a class that train/ "
+                     "has no images of")
+
+
 def _images(split: Path) -> list[tuple[str, str]]:
-  return [(str(path), folder.name) for folder in sorted(split.iterdir()) if folder.is_dir()
-          for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS]
+  """Returns (path, class) of a split's images, sorted."""
+  found = []
+  for folder in sorted(path for path in split.iterdir() if path.is_dir()):
+    for path in sorted(folder.iterdir()):
+      if path.suffix.lower() in ENDINGS:
+        found.append((str(path), folder.name))
+  return found

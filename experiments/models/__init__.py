@@ -43,18 +43,22 @@ def create(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
     12
   """
   if name not in MODELS:
-    raise ValueError(f"model {name!r}: may be one of {', '.join(sorted(MODELS))}")
+    raise ValueError(f"model {name!r}: must be one of {', '.join(sorted(MODELS))}")
+  # Every Linen module has "parent" and "name", which are not the model's own.
   known = set(MODELS[name].__dataclass_fields__) - {"parent", "name"}
   for argument in arguments:
     if argument not in known:
-      raise ValueError(f"model {name!r}: argument {argument!r} may be one of "
+      raise ValueError(f"model {name!r}: argument {argument!r} must be one of "
                        f"{', '.join(sorted(known))}")
-  values = {k: _hashable(v) for k, v in arguments.items()}
-  return MODELS[name](num_classes=num_classes, **values)
+  # A module is a key of caches of compiled functions, so its fields must be hashable.
+  fields = {argument: _hashable(value) for argument, value in arguments.items()}
+  return MODELS[name](num_classes=num_classes, **fields)
 
 
 def _hashable(x: Any) -> Any:
-  """Returns lists as tuples, as they were before JSON, and dicts as pairs."""
+  """Returns lists as tuples, as they were before JSON, and dicts as sorted pairs."""
   if isinstance(x, Mapping):
-    return tuple((k, _hashable(v)) for k, v in sorted(x.items()))
-  return tuple(map(_hashable, x)) if isinstance(x, list | tuple) else x
+    return tuple((key, _hashable(value)) for key, value in sorted(x.items()))
+  if isinstance(x, list | tuple):
+    return tuple(map(_hashable, x))
+  return x

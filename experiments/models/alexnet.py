@@ -10,6 +10,10 @@ from flax import linen as nn
 
 from experiments.models.convolution import conv_general_dilated
 
+# (channels, kernel, stride, whether pooling follows) of each convolution.
+_CONVOLUTIONS = ((96, 11, 4, True), (256, 5, 1, True), (384, 3, 1, False), (384, 3, 1, False),
+                 (256, 3, 1, True))
+
 
 class AlexNet(nn.Module):
   """Five convolutions, three linear layers; images are resized to `side` first.
@@ -35,13 +39,13 @@ class AlexNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     x = jax.image.resize(x, (x.shape[0], self.side, self.side, x.shape[3]), "bilinear")
-    for i, (features, side, stride, pool) in enumerate(
-        ((96, 11, 4, True), (256, 5, 1, True), (384, 3, 1, False), (384, 3, 1, False),
-         (256, 3, 1, True))):
-      x = nn.relu(nn.Conv(features, (side, side), stride, padding="VALID" if i == 0 else "SAME",
-                          dtype=self.dtype, name=f"conv{i}",
-                          conv_general_dilated=conv_general_dilated)(x))
-      x = nn.max_pool(x, (3, 3), (2, 2)) if pool else x
+    for i, (features, side, stride, pool) in enumerate(_CONVOLUTIONS):
+      x = nn.Conv(features, (side, side), stride, padding="VALID" if i == 0 else "SAME",
+                  dtype=self.dtype, name=f"conv{i}",
+                  conv_general_dilated=conv_general_dilated)(x)
+      x = nn.relu(x)
+      if pool:
+        x = nn.max_pool(x, (3, 3), (2, 2))
     x = x.reshape(x.shape[0], -1)
     for i in range(2):
       x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -13,6 +13,7 @@ images of 67 x 67) then takes 22 ms for the weights, 630 ms as JAX derives it.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from jax import lax
 
 Array = jax.Array
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_NO_PADDING = ((0, 0), (0, 0))
 
 
 def conv_general_dilated(lhs: Array, rhs: Array, window_strides: Any, padding: Any,
@@ -52,12 +54,10 @@ def conv_general_dilated(lhs: Array, rhs: Array, window_strides: Any, padding: A
     ...                      dimension_numbers=("NHWC", "HWIO", "NHWC")).shape
     (1, 4, 4, 2)
   """
-  numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-  plain = (lhs.ndim == 4 and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _LAYOUT)
-           and feature_group_count == 1
+  plain = (_in_our_layout(lhs, rhs, dimension_numbers) and feature_group_count == 1
+           and not _dilated(lhs_dilation) and not _dilated(rhs_dilation)
            # What Flax passes and the fast path does as well.
-           and all(v is None or k == "precision" for k, v in kwargs.items())
-           and all(d in (None, 1) for d in (*(lhs_dilation or (1,)), *(rhs_dilation or (1,)))))
+           and all(value is None or name == "precision" for name, value in kwargs.items()))
   if not plain or jax.default_backend() != "cpu":
     return lax.conv_general_dilated(
         lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
@@ -65,13 +65,26 @@ def conv_general_dilated(lhs: Array, rhs: Array, window_strides: Any, padding: A
   strides = tuple(window_strides)
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
-  if rhs.shape[:2] == (1, 1) and strides != (1, 1) and not any(map(any, padding)):
+  padding = tuple(map(tuple, padding))
+  if rhs.shape[:2] == (1, 1) and strides != (1, 1) and padding == _NO_PADDING:
     # Only these pixels count; without a stride the gradients are matrix products.
     lhs, strides = lax.slice(lhs, (0,) * 4, lhs.shape, (1, *strides, 1)), (1, 1)
-  if lhs.shape[1:3] == (2, 2) and rhs.shape[:2] == (3, 3) and strides == (1, 1) and tuple(
-      map(tuple, padding)) == ((1, 1), (1, 1)):
+  tiny = lhs.shape[1:3] == (2, 2) and rhs.shape[:2] == (3, 3)
+  if tiny and strides == (1, 1) and padding == ((1, 1), (1, 1)):
     return _in_a_column(lhs, rhs)
-  return _conv(lhs, rhs, strides, tuple(map(tuple, padding)))
+  return _conv(lhs, rhs, strides, padding)
+
+
+def _in_our_layout(lhs: Array, rhs: Array, dimension_numbers: Any) -> bool:
+  if lhs.ndim != 4:
+    return False
+  asked, ours = (lax.conv_dimension_numbers(lhs.shape, rhs.shape, numbers)
+                 for numbers in (dimension_numbers, _LAYOUT))
+  return asked == ours
+
+
+def _dilated(dilation: Any) -> bool:
+  return any(each not in (None, 1) for each in dilation or ())
 
 
 def _in_a_column(x: Array, w: Array) -> Array:
@@ -109,13 +122,15 @@ def _backward(strides: Any, padding: Any, saved: Any, g: Array) -> tuple[Array, 
   x, undo_x = jax.vjp(functools.partial(_squares, strides=strides, padding=padding,
                                         kernel=w.shape[:2], out=g.shape[1:3]), x)
   w, undo_w = jax.vjp(functools.partial(_squares_of_kernel, strides=strides), w)
-  none = ((0, 0), (0, 0))
-  return (*undo_x(_input_gradient(x, w, g, none)), *undo_w(_weight_gradient(x, w, g, none)))
+  (x_gradient,) = undo_x(_input_gradient(x, w, g, _NO_PADDING))
+  (w_gradient,) = undo_w(_weight_gradient(x, w, g, _NO_PADDING))
+  return x_gradient, w_gradient
 
 
 def _squares(x: Array, strides: Any, padding: Any, kernel: Any, out: Any) -> Array:
   """Returns images, padded, with a stride's squares of pixels as channels."""
-  sides = [o - 1 + -(-k // s) for k, s, o in zip(kernel, strides, out, strict=True)]
+  # A kernel of k pixels covers ceil(k / s) squares of side s.
+  sides = [o - 1 + math.ceil(k / s) for k, s, o in zip(kernel, strides, out, strict=True)]
   pads = [(low, s * side - n - low, 0) for n, (low, _), s, side in
           zip(x.shape[1:3], padding, strides, sides, strict=True)]
   x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
@@ -125,7 +140,7 @@ def _squares(x: Array, strides: Any, padding: Any, kernel: Any, out: Any) -> Arr
 
 def _squares_of_kernel(w: Array, strides: Any) -> Array:
   """Returns the kernel that does on `_squares` what `w` does with a stride."""
-  sides = [-(-k // s) for k, s in zip(w.shape[:2], strides, strict=True)]
+  sides = [math.ceil(k / s) for k, s in zip(w.shape[:2], strides, strict=True)]
   pads = [(0, s * side - k) for k, s, side in zip(w.shape[:2], strides, sides, strict=True)]
   w = jnp.pad(w, (*pads, (0, 0), (0, 0)))
   w = w.reshape(sides[0], strides[0], sides[1], strides[1], *w.shape[2:])
@@ -133,6 +148,7 @@ def _squares_of_kernel(w: Array, strides: Any) -> Array:
 
 
 def _input_gradient(x: Array, w: Array, g: Array, padding: Any) -> Array:
+  """Returns the gradient of images, by a convolution with the kernel turned around."""
   flipped = jnp.flip(w, (0, 1)).swapaxes(2, 3)
   pads = [(k - 1 - low, n - gn + low) for k, n, gn, (low, _) in
           zip(w.shape[:2], x.shape[1:3], g.shape[1:3], padding, strict=True)]
@@ -140,7 +156,8 @@ def _input_gradient(x: Array, w: Array, g: Array, padding: Any) -> Array:
 
 
 def _weight_gradient(x: Array, w: Array, g: Array, padding: Any) -> Array:
-  if w.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)) and g.shape[:3] == x.shape[:3]:
+  """Returns the gradient of the kernel, by a convolution of images with the output's gradient."""
+  if w.shape[:2] == (1, 1) and padding == _NO_PADDING and g.shape[:3] == x.shape[:3]:
     flat = x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1])
     return flat.reshape(w.shape)
   # Channels in the batch's place: the output's positions become the taps.

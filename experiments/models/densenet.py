@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ class DenseNet(nn.Module):
 
   Attributes:
     num_classes: length of the logits.
-    depth: 3 n + 4, n layers a block.
+    depth: 3 n + 4, with n layers in each block.
     growth: channels that each layer adds.
     stem: channels of the first convolution.
     folded: whether batch norms have been folded into biases.
@@ -37,16 +38,17 @@ class DenseNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     if self.depth < 7 or (self.depth - 4) % 3:
-      raise ValueError(f"depth={self.depth}: may be 7, 10, 13, … (3 n + 4)")
-    layer = lambda features, name, kernel=3: ConvNorm(
-        features, kernel, folded=self.folded, dtype=self.dtype, name=name)
-    x = layer(self.stem, "stem")(x, train)
+      raise ValueError(f"depth={self.depth}: must be 7, 10, 13, … (3 n + 4)")
+    layer = functools.partial(ConvNorm, folded=self.folded, dtype=self.dtype)
+    x = layer(self.stem, name="stem")(x, train)
     for block in range(3):
+      # Beside the blocks there are the stem, two transitions and the head: 4 layers.
       for i in range((self.depth - 4) // 3):
-        new = layer(self.growth, f"block{block}_layer{i}")(x, train)
+        new = layer(self.growth, name=f"block{block}_layer{i}")(x, train)
         x = jnp.concatenate([x, new], -1)
+      # No transition behind the last block.
       if block < 2:
-        x = layer(x.shape[-1], f"transition{block}", 1)(x, train)
+        x = layer(x.shape[-1], kernel=1, name=f"transition{block}")(x, train)
         x = avg_pool(x)
     x = x.mean((1, 2))
     return nn.Dense(self.num_classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)

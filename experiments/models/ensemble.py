@@ -27,6 +27,9 @@ class Ensemble(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    logits = [Student(self.num_classes, **{**dict(arguments), "dtype": self.dtype},
-                      name=f"member{i}")(x, train) for i, arguments in enumerate(self.members)]
+    logits = []
+    for i, arguments in enumerate(self.members):
+      # Pairs, because a module's fields must be hashable.
+      fields = {**dict(arguments), "dtype": self.dtype}
+      logits.append(Student(self.num_classes, **fields, name=f"member{i}")(x, train))
     return cj.distill.average(jnp.stack(logits))

@@ -19,6 +19,9 @@ def standardized(x: jax.Array) -> jax.Array:
 
   It cannot be folded into a first convolution that pads: zeros are the mean there.
 
+  Args:
+    x: images from -1 to 1, (…, 3), red, green and blue.
+
   Example:
     >>> standardized(2 * jnp.array([[[_MEAN]]]) - 1).round(3).tolist()
     [[[[0.0, 0.0, 0.0]]]]
@@ -52,6 +55,7 @@ class ConvNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    # He's variance: half of what follows is cut off by ReLU.
     x = nn.Conv(self.features, (self.kernel, self.kernel), self.stride, padding=self.kernel // 2,
                 use_bias=self.bias or self.folded, dtype=self.dtype,
                 kernel_init=nn.initializers.he_normal(), name="conv",

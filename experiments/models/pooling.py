@@ -59,6 +59,12 @@ max_pool.defvjp(_forward, _backward)
 def avg_pool(x: Array) -> Array:
   """Returns the mean of every 2 x 2 pixels; an odd edge is dropped.
 
+  Args:
+    x: (batch, height, width, channels).
+
+  Returns:
+    (batch, height // 2, width // 2, channels).
+
   Example:
     >>> avg_pool(jnp.arange(4.0).reshape(1, 2, 2, 1)).tolist()
     [[[[1.5]]]]

@@ -19,7 +19,7 @@ from experiments.models import torch_file
 from experiments.models.resnet import ResNet
 from experiments.models.squeezenet import SqueezeNet
 
-# Names in PyTorch, of what ours are called.
+# By our names: what PyTorch calls a layer's arrays.
 _FIELDS = {"kernel": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean",
            "var": "running_var"}
 
@@ -59,6 +59,7 @@ def load(path: str | os.PathLike[str], model: nn.Module, *,
       all that are missing, unexpected or of another shape.
     ImportError: safetensors is not installed.
   """
+  # PyTorch counts the batches of every norm; Linen has nothing like it.
   tensors = {name: x for name, x in read(path).items()
              if not name.endswith(".num_batches_tracked")}
   shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
@@ -74,7 +75,15 @@ def load(path: str | os.PathLike[str], model: nn.Module, *,
 
 
 def read(path: str | os.PathLike[str]) -> Mapping[str, np.ndarray]:
-  """Returns the tensors of a `.safetensors` file, or of one that `torch.save` wrote."""
+  """Returns the tensors of a `.safetensors` file, or of one that `torch.save` wrote, by name.
+
+  Args:
+    path: the file.
+
+  Raises:
+    ValueError: it cannot be read as either.
+    ImportError: safetensors is not installed.
+  """
   if not os.fspath(path).endswith(".safetensors"):
     return torch_file.read(path)
   library = need("safetensors.flax", "safetensors")
@@ -107,7 +116,7 @@ def torch_name(model: nn.Module, at: tuple[str, ...]) -> str:
   elif isinstance(model, SqueezeNet):
     layer = _in_squeezenet(model, "/".join(at[1:-1]))
   else:
-    raise ValueError(f"model={type(model).__name__}: may be a ResNet or SqueezeNet")
+    raise ValueError(f"model={type(model).__name__}: must be a ResNet or SqueezeNet")
   return f"{layer}.{_FIELDS[at[-1]]}"
 
 
@@ -116,11 +125,12 @@ def _in_resnet(layer: str) -> str:
   if layer in whole:
     return whole[layer]
   stage, block, part, kind = re.fullmatch(r"stage(\d+)_block(\d+)/(\w+)/(\w+)", layer).groups()
+  # torchvision counts stages and layers from 1, blocks from 0.
   prefix = f"layer{int(stage) + 1}.{block}"
   if part == "shortcut":
-    return f"{prefix}.downsample.{0 if kind == 'conv' else 1}"
+    return prefix + (".downsample.0" if kind == "conv" else ".downsample.1")
   number = int(part.removeprefix("layer")) + 1
-  return f"{prefix}.{'conv' if kind == 'conv' else 'bn'}{number}"
+  return f"{prefix}.conv{number}" if kind == "conv" else f"{prefix}.bn{number}"
 
 
 def _in_squeezenet(model: SqueezeNet, layer: str) -> str:
@@ -128,9 +138,14 @@ def _in_squeezenet(model: SqueezeNet, layer: str) -> str:
   if layer in whole:
     return whole[layer]
   group, fire, part = re.fullmatch(r"group(\d+)_fire(\d+)/(\w+)", layer).groups()
-  # Modules before it: the stem and its ReLU, the fires of earlier groups, a pooling a group.
-  before = 2 + sum(len(g) + 1 for g in model.groups[:int(group)]) + 1 + int(fire)
-  return f"features.{before}.{part.replace('expand1', 'expand1x1').replace('expand3', 'expand3x3')}"
+  # Modules before it: the stem and its ReLU, and for each earlier group a pooling and its fires.
+  before = 2
+  for earlier in model.groups[:int(group)]:
+    before += 1 + len(earlier)
+  # Then its own group's pooling and earlier fires.
+  number = before + 1 + int(fire)
+  names = {"expand1": "expand1x1", "expand3": "expand3x3"}
+  return f"features.{number}.{names.get(part, part)}"
 
 
 def _transposed(at: tuple[str, ...], x: np.ndarray) -> np.ndarray:
@@ -142,13 +157,19 @@ def _transposed(at: tuple[str, ...], x: np.ndarray) -> np.ndarray:
 
 def _initial(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Returns what Linen starts a kernel or bias with."""
-  return nn.initializers.lecun_normal()(key, shape) if len(shape) > 1 else jnp.zeros(shape)
+  if len(shape) == 1:
+    return jnp.zeros(shape)
+  return nn.initializers.lecun_normal()(key, shape)
 
 
 def _other_head(found: Any, wanted: Any) -> list[tuple[str, ...]]:
   """Returns where the last layer has the right inputs, and another number of outputs."""
-  return [at for at, x in found.items() if at[1] == "head"
-          and x.shape[:-1] == wanted[at].shape[:-1] and x.shape != wanted[at].shape]
+  others = []
+  for at, x in found.items():
+    here, there = x.shape, wanted[at].shape
+    if at[1] == "head" and here[:-1] == there[:-1] and here != there:
+      others.append(at)
+  return others
 
 
 def _check(path: Any, wanted: Any, names: Any, found: Any, tensors: Any) -> None:
@@ -157,7 +178,7 @@ def _check(path: Any, wanted: Any, names: Any, found: Any, tensors: Any) -> None
   problems = {
       "missing": [name for at, name in names.items() if at not in found],
       "unexpected": [name for name in tensors if name not in used],
-      "of another shape": [f"{names[at]} (as ours {x.shape}, may be {wanted[at].shape})"
+      "of another shape": [f"{names[at]} (as ours {x.shape}, must be {wanted[at].shape})"
                            for at, x in found.items() if x.shape != wanted[at].shape]}
   said = [f"{kind}: {', '.join(which)}" for kind, which in problems.items() if which]
   if said:

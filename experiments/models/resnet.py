@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -45,16 +46,22 @@ class ResNet(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     for field, value, known in (("block", self.block, _BLOCKS), ("stem", self.stem, _STEMS)):
       if value not in known:
-        raise ValueError(f"{field}={value!r}: may be one of {', '.join(known)}")
-    x = standardized(x) if self.standardize else x
-    large = self.stem == "large"
-    x = ConvNorm(self.width, 7 if large else 3, 2 if large else 1, folded=self.folded,
-                 dtype=self.dtype, name="stem")(x, train)
-    x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if large else x
+        raise ValueError(f"{field}={value!r}: must be one of {', '.join(known)}")
+    if self.standardize:
+      x = standardized(x)
+    stem = functools.partial(ConvNorm, self.width, folded=self.folded, dtype=self.dtype,
+                             name="stem")
+    if self.stem == "large":
+      x = stem(kernel=7, stride=2)(x, train)
+      x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    else:
+      x = stem()(x, train)
     for i, blocks in enumerate(self.stages):
       for j in range(blocks):
-        x = Block(self.width * 2**i, 2 if i and not j else 1, self.block == "bottleneck",
-                  self.folded, self.dtype, name=f"stage{i}_block{j}")(x, train)
+        # The first stage keeps the size that the stem leaves.
+        stride = 2 if i > 0 and j == 0 else 1
+        x = Block(self.width * 2**i, stride, self.block == "bottleneck", self.folded, self.dtype,
+                  name=f"stage{i}_block{j}")(x, train)
     x = x.mean((1, 2))
     return nn.Dense(self.num_classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)
 
@@ -89,14 +96,16 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    # (channels, kernel, stride) of each layer.
-    n, s = self.features, self.stride
-    layers = ((n, 1, 1), (n, 3, s), (4 * n, 1, 1)) if self.bottleneck else ((n, 3, s), (n, 3, 1))
-    layer = lambda shape, name, activate: ConvNorm(
-        *shape, activate=activate, folded=self.folded, dtype=self.dtype, name=name)
-    y, last = x, len(layers) - 1
-    for i, shape in enumerate(layers):
-      y = layer(shape, f"layer{i}", i < last)(y, train)
+    layer = functools.partial(ConvNorm, folded=self.folded, dtype=self.dtype)
+    n, stride = self.features, self.stride
+    if self.bottleneck:
+      y = layer(n, kernel=1, name="layer0")(x, train)
+      y = layer(n, stride=stride, name="layer1")(y, train)
+      y = layer(4 * n, kernel=1, activate=False, name="layer2")(y, train)
+    else:
+      y = layer(n, stride=stride, name="layer0")(x, train)
+      y = layer(n, activate=False, name="layer1")(y, train)
     if x.shape != y.shape:
-      x = layer((y.shape[-1], 1, s), "shortcut", False)(x, train)
+      x = layer(y.shape[-1], kernel=1, stride=stride, activate=False, name="shortcut")(x, train)
+    # ReLU comes after the sum, so that a block can also take away.
     return nn.relu(x + y)

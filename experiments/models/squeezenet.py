@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -43,7 +44,8 @@ class SqueezeNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    x = standardized(x) if self.standardize else x
+    if self.standardize:
+      x = standardized(x)
     x = nn.relu(nn.Conv(self.stem, (7, 7), 2, padding="VALID", dtype=self.dtype, name="stem",
                         kernel_init=nn.initializers.he_normal(),
                         conv_general_dilated=conv_general_dilated)(x))
@@ -73,9 +75,9 @@ class Fire(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    conv = lambda features, side, name: nn.Conv(
-        features, (side, side), dtype=self.dtype, name=name,
-        kernel_init=nn.initializers.he_normal(), conv_general_dilated=conv_general_dilated)
-    x = nn.relu(conv(self.squeeze, 1, "squeeze")(x))
-    return nn.relu(jnp.concatenate(
-        [conv(self.expand, 1, "expand1")(x), conv(self.expand, 3, "expand3")(x)], -1))
+    conv = functools.partial(nn.Conv, dtype=self.dtype, kernel_init=nn.initializers.he_normal(),
+                             conv_general_dilated=conv_general_dilated)
+    x = nn.relu(conv(self.squeeze, (1, 1), name="squeeze")(x))
+    one = conv(self.expand, (1, 1), name="expand1")(x)
+    three = conv(self.expand, (3, 3), name="expand3")(x)
+    return nn.relu(jnp.concatenate([one, three], -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -32,9 +33,10 @@ class StudentNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    for i, features in enumerate(self.channels):
-      x = max_pool(x) if i else x
-      x = ConvNorm(features, 3 if i else 7, 1 if i else 2, bias=True, folded=self.folded,
-                   dtype=self.dtype, name=f"layer{i}")(x, train)
+    layer = functools.partial(ConvNorm, bias=True, folded=self.folded, dtype=self.dtype)
+    first, *others = self.channels
+    x = layer(first, kernel=7, stride=2, name="layer0")(x, train)
+    for i, features in enumerate(others, start=1):
+      x = layer(features, name=f"layer{i}")(max_pool(x), train)
     x = x.mean((1, 2))
     return nn.Dense(self.num_classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)

@@ -38,7 +38,8 @@ class Student(nn.Module):
     for i, features in enumerate(self.channels):
       x = ConvNorm(features, self.kernel, folded=self.folded, dtype=self.dtype,
                    name=f"layer{i}")(x, train)
-      x = max_pool(x) if i < self.pools else x
+      if i < self.pools:
+        x = max_pool(x)
     x = x.reshape(x.shape[0], -1)
     for i, features in enumerate(self.hidden):
       x = nn.relu(nn.Dense(features, dtype=self.dtype, name=f"linear{i}")(x))

@@ -54,7 +54,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _checked(path: Any, tensors: Any) -> dict[str, np.ndarray]:
   if not isinstance(tensors, dict):
-    raise ValueError(f"{path}: holds a {type(tensors).__name__}; may be a state dict")
+    raise ValueError(f"{path}: holds a {type(tensors).__name__}; must be a state dict")
   for name, value in tensors.items():
     if not isinstance(name, str) or not isinstance(value, np.ndarray):
       raise ValueError(f"{path}: {name!r} is a {type(value).__name__}; "
@@ -73,11 +73,18 @@ class _Unpickler(pickle.Unpickler):
     self.storages: dict[str, bytes] = {}
     order = f"{self.folder}byteorder"
     if order in archive.namelist() and self.bytes_of("byteorder") != b"little":
-      raise ValueError(f"byteorder={self.bytes_of('byteorder')!r}: may be b'little'")
+      raise ValueError(f"byteorder={self.bytes_of('byteorder')!r}: must be b'little'")
     super().__init__(io.BytesIO(self.bytes_of("data.pkl")))
 
   def bytes_of(self, name: str) -> bytes:
-    """Returns a file of the archive."""
+    """Returns a file of the archive.
+
+    Args:
+      name: below the archive's folder.
+
+    Raises:
+      ValueError: it is compressed.
+    """
     info = self.archive.getinfo(self.folder + name)
     if info.compress_type != zipfile.ZIP_STORED:
       # Nothing is larger in memory than in the file.
@@ -85,18 +92,33 @@ class _Unpickler(pickle.Unpickler):
     return self.archive.read(info)
 
   def find_class(self, module: str, name: str) -> Any:
-    """Returns what stands for a name in the pickle."""
+    """Returns what stands for a name in the pickle.
+
+    Args:
+      module: as the pickle names it.
+      name: of the class or function.
+
+    Raises:
+      ValueError: a state dict does not consist of that.
+    """
     if (module, name) == ("collections", "OrderedDict"):
       return collections.OrderedDict
     if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
       return _tensor
     if module == "torch" and name in _STORAGES:
       return _STORAGES[name]
-    raise ValueError(f"{module}.{name} in its pickle: may be what state dicts consist of "
+    raise ValueError(f"{module}.{name} in its pickle: must be what state dicts consist of "
                      "(OrderedDict, tensors, storages); nothing was run")
 
   def persistent_load(self, pid: Any) -> np.ndarray:
-    """Returns the storage that ("storage", dtype, file, device, elements) names, flat."""
+    """Returns the storage that ("storage", dtype, file, device, elements) names, flat.
+
+    Args:
+      pid: that tuple.
+
+    Raises:
+      ValueError: it names something else, or another number of elements than there are.
+    """
     kind, dtype, key, _, count = pid
     if kind != "storage" or dtype not in _STORAGES.values() or not isinstance(key, str):
       _refuse("storage", pid)

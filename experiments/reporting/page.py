@@ -30,7 +30,7 @@ def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: M
 
   Args:
     rows: of results.csv.
-    means: one per combination, over seeds (`report.means`).
+    means: one per combination, over seeds (`results.means`).
     workdir: the study's.
     config: the study's configuration.
     environment: what the results were made with.
@@ -146,22 +146,15 @@ def _chart(title: str, means: Sequence[Row], links: Mapping[str, str | None],
   accuracies = [100 * row["test_accuracy"] for row in means]
   gains = [-value for value in values] if less_is_better else values
   places = list(zip(gains, accuracies, strict=True))
+  front = set(cj.search.front([(-gain, -accuracy) for gain, accuracy in places]))
   points = []
-  for row, value, place in zip(means, values, places, strict=True):
-    points.append(charts.Point(x=value, y=place[1], name=row["combo"],
-                               best=_is_best(place, places), link=links.get(row["combo"])))
+  for number, (row, value) in enumerate(zip(means, values, strict=True)):
+    points.append(charts.Point(x=value, y=accuracies[number], name=row["combo"],
+                               best=number in front, link=links.get(row["combo"])))
   # Sizes differ by orders of magnitude.
   drawing = charts.scatter(points, x_label=label, y_label="test accuracy, %", label=title,
                            log=less_is_better)
   return Chart(title=title, drawing=drawing, less_is_better=less_is_better)
-
-
-def _is_best(place: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
-  """Tells whether no other place is as good in both and better in one."""
-  for other in others:
-    if other != place and other[0] >= place[0] and other[1] >= place[1]:
-      return False
-  return True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

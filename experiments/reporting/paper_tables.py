@@ -18,9 +18,9 @@ class Column:
   Attributes:
     title: with its unit.
     ours: key in our rows.
-    paper: key in the paper's, or None where it gives nothing.
-    form: of the number, as `format` takes it.
-    scale: what ours is multiplied by.
+    paper: key in the paper's rows, or None where it gives nothing.
+    form: of the numbers, as `format` takes it.
+    scale: what ours is multiplied by, to have the title's unit.
     spread: key of our standard deviation over seeds, if any.
     difference: whether to show ours less the paper's.
   """
@@ -36,33 +36,68 @@ class Column:
   @property
   def titles(self) -> list[str]:
     """The headings of its columns in a table."""
-    return [self.title, *["paper"] * (self.paper is not None),
-            *["difference"] * (self.paper is not None and self.difference)]
+    if self.paper is None:
+      return [self.title]
+    if not self.difference:
+      return [self.title, "paper"]
+    return [self.title, "paper", "difference"]
 
   def texts(self, ours: Row, paper: Row) -> list[str]:
-    """Returns its cells in a row."""
-    value = None if ours.get(self.ours) is None else self.scale * ours[self.ours]
+    """Returns its cells in a row.
+
+    Args:
+      ours: our row.
+      paper: the paper's row, {} where there is none.
+
+    Returns:
+      As many texts as `titles` has.
+    """
+    value = ours.get(self.ours)
+    if value is not None:
+      value = self.scale * value
+    cells = [number(value, self.form) + self._around(ours)]
+    # A value that is missing on either side leaves its cell a dash, not the row out.
+    if self.paper is None:
+      return cells
+    theirs = paper.get(self.paper)
+    cells.append(number(theirs, self.form))
+    if self.difference:
+      known = value is not None and theirs is not None
+      cells.append(number(value - theirs if known else None, "+" + self.form))
+    return cells
+
+  def _around(self, ours: Row) -> str:
+    """Returns the standard deviation over seeds, "" where there is none."""
     spread = ours.get(self.spread) if self.spread else None
-    around = "" if spread is None else f" ± {self.scale * spread:.2f}"
-    out = [_text(value, self.form) + around]
-    if self.paper is not None:
-      theirs = paper.get(self.paper)
-      out.append(_text(theirs, self.form))
-      if self.difference:
-        known = value is not None and theirs is not None
-        out.append(_text(value - theirs if known else None, "+" + self.form))
-    return out
+    return "" if spread is None else f" ± {self.scale * spread:.2f}"
 
 
 ACCURACY = Column("test accuracy, %", "test_accuracy", "accuracy", scale=100.0, spread="spread")
+VALIDATION = Column("validation accuracy, %", "val_accuracy", "accuracy", scale=100.0,
+                    spread="val_spread")
 
 
-def _text(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+  """Returns a number as `format` writes it, and a dash for None.
+
+  Args:
+    value: the number, or None.
+    form: as `format` takes it.
+
+  Example:
+    >>> number(1234.5, ",.1f"), number(None, ".2f")
+    ('1,234.5', '–')
+  """
   return "–" if value is None else format(value, form)
 
 
 def paper(study: str) -> dict[str, Any]:
-  """Returns a paper's tables, from `experiments/studies/<study>/paper.json`."""
+  """Returns the numbers of a study's paper, from `experiments/studies/<study>/paper.json`.
+
+  Args:
+    study: the name of its folder.
+  """
+  # Beside the study's code, so that a study is one folder.
   return json.loads((Path(__file__).parents[1] / "studies" / study / "paper.json").read_text())
 
 
@@ -72,7 +107,7 @@ def markdown(pairs: Iterable[tuple[str, Row, Row]], columns: Sequence[Column], *
 
   Args:
     pairs: (name, our row, the paper's row, {} where there is none).
-    columns: what to show.
+    columns: what to show, each with the paper's beside it.
     first: heading of the names.
 
   Returns:
@@ -85,12 +120,50 @@ def markdown(pairs: Iterable[tuple[str, Row, Row]], columns: Sequence[Column], *
     |---|---|---|---|
     | base | 90.0 | 92.8 | -2.8 |
   """
-  heads = [first, *(title for c in columns for title in c.titles)]
-  return lines([heads] + [[name, *(text for c in columns for text in c.texts(ours, theirs))]
-                          for name, ours, theirs in pairs])
+  heading = [first]
+  for column in columns:
+    heading += column.titles
+  table = [heading]
+  for name, ours, theirs in pairs:
+    cells = [name]
+    for column in columns:
+      cells += column.texts(ours, theirs)
+    table.append(cells)
+  return lines(table)
 
 
 def lines(table: Sequence[Sequence[str]]) -> str:
-  """Returns a table in Markdown; its first row is the heading."""
-  rows = ["| " + " | ".join(row) + " |" for row in table]
-  return "\n".join([rows[0], "|" + "---|" * len(table[0]), *rows[1:]]) + "\n"
+  """Returns a table in Markdown.
+
+  Args:
+    table: the cells of each row; the first row is the heading.
+
+  Returns:
+    Lines, each with its end.
+
+  Example:
+    >>> print(lines([["model", "bits"], ["base", "32"]]), end="")
+    | model | bits |
+    |---|---|
+    | base | 32 |
+  """
+  heading, *rows = table
+  return "\n".join([head(heading), *map(line, rows)]) + "\n"
+
+
+def head(cells: Sequence[str]) -> str:
+  """Returns the two lines of a table's heading, for tables that are printed row by row.
+
+  Args:
+    cells: the headings.
+  """
+  return line(cells) + "\n|" + "---|" * len(cells)
+
+
+def line(cells: Sequence[str]) -> str:
+  """Returns one line of a table.
+
+  Args:
+    cells: the texts of the row.
+  """
+  return "| " + " | ".join(cells) + " |"

@@ -13,10 +13,11 @@ from typing import Any
 
 import compress_jax as cj
 from experiments.datasets import builders
+from experiments.datasets.splits import Data
 from experiments.training import techniques
 from experiments.training.augment import Augment
-from experiments.training.loop import Recipe
 from experiments.training.progress import Log, say
+from experiments.training.recipe import Recipe
 
 SIZES = ("params", "nonzero_params", "dense_bytes", "nonzero_bytes", "gzip_bytes",
          "artifact_bytes")
@@ -25,80 +26,169 @@ SIZES = ("params", "nonzero_params", "dense_bytes", "nonzero_bytes", "gzip_bytes
 class Study:
   """One seed of a study.
 
-  A study says by `names`, `parent`, `spec` and `make` what its stages are;
-  "base" is the model that the others are compared with.
+  A study says by `names`, `parent`, `spec` and `make` what its stages are, and by
+  `measure` what is measured beyond accuracies and sizes. "base" is the stage that
+  the others are compared with. Everything else is done here.
 
   Attributes:
     config: from a file in `configs/`; `config.data` has name, validation, limit.
     workdir: where stages are.
+    builder: of the data set.
     results: where the report is; paths in its rows start there.
     seed: of everything that is random.
     fingerprint: of the data, for stages.
-    stages_run: so many were not complete before.
+    stages_run: so many stages were not complete before.
   """
 
   def __init__(self, config: Any, workdir: Path, builder: Any, seed: int,
                results: Path | None = None):
+    """Prepares the study; nothing runs yet.
+
+    Args:
+      config: the study's configuration.
+      workdir: where stages go.
+      builder: see `builders.builder`.
+      seed: of everything that is random.
+      results: where the report will be; None is the workdir.
+    """
     self.config, self.workdir, self.builder, self.seed = config, workdir, builder, seed
     self.results, self.stages_run = results or workdir, 0
     self.fingerprint = builders.fingerprint(builder)
     self._done: dict[str, cj.stages.Result] = {}
 
+  # What a study says of itself.
+
   @property
   def names(self) -> Sequence[str]:
-    """The stages that the report has a row of."""
+    """The stages that the report has a row of, in its order."""
     raise NotImplementedError
 
   def parent(self, name: str) -> str | None:
-    """Returns the stage that a stage starts from."""
+    """Returns the stage that a stage starts from, or None where it starts from nothing.
+
+    Args:
+      name: a stage's.
+    """
     raise NotImplementedError
 
   def spec(self, name: str) -> Mapping[str, Any]:
-    """Returns what a stage depends on, beside its parent, the data and the seed."""
+    """Returns what a stage depends on, beside its parent, the data and the seed.
+
+    Args:
+      name: a stage's.
+
+    Returns:
+      What JSON can hold; a stage whose specification differs is another stage.
+    """
     raise NotImplementedError
 
   def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:
-    """Makes a stage's model; `work` is for what training keeps until it is complete."""
+    """Makes a stage's model.
+
+    Args:
+      name: the stage's.
+      work: a folder for what training keeps until the stage is complete.
+      log: of the stage.
+
+    Returns:
+      The model, and what metrics.json keeps of how it was made.
+    """
     raise NotImplementedError
 
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, Any]:
-    """Returns what is measured beside accuracies and sizes; rows have it too."""
+    """Returns what is measured beside accuracies and sizes, as columns of results.csv.
+
+    Args:
+      name: the stage's.
+      trained: its model.
+    """
     return {}
 
+  # What studies make their stages of.
+
   @functools.cached_property
-  def data(self) -> builders.Data:
+  def data(self) -> Data:
     """The data set, read at first use."""
-    c = self.config.data
-    return builders.load(self.builder, validation=c.validation, seed=self.seed,
-                         limit=c.limit or None)
+    part = self.config.data
+    # A study whose stages are all complete never gets here, and reads no images.
+    return builders.load(self.builder, validation=part.validation, seed=self.seed,
+                         limit=part.limit or None)
 
   def recipe(self, part: Any) -> Recipe:
-    """Returns how a part of the configuration trains."""
-    t = part.train
-    return Recipe(epochs=t.epochs, batch_size=t.batch_size,
-                  steps_per_epoch=t.steps_per_epoch or None, learning_rate=t.learning_rate,
-                  final_learning_rate=t.final_learning_rate, seed=self.seed,
-                  l1=t.get("l1", 0.0), l2=t.get("l2", 0.0),
+    """Returns how a part of the configuration trains.
+
+    Args:
+      part: has `train`, as `configs.common.train` makes it.
+    """
+    train = part.train
+    return Recipe(epochs=train.epochs, batch_size=train.batch_size,
+                  steps_per_epoch=train.steps_per_epoch or None,
+                  learning_rate=train.learning_rate,
+                  final_learning_rate=train.final_learning_rate, seed=self.seed,
+                  l1=train.get("l1", 0.0), l2=train.get("l2", 0.0),
                   augment=Augment(**self.config.data.augment.to_dict()))
 
   def arguments(self, model: Any) -> dict[str, Any]:
-    """Returns the arguments of a model of the configuration."""
+    """Returns what `models.create` takes for a model of the configuration.
+
+    Args:
+      model: has `arguments`, as `configs.common.model` makes it.
+    """
     return {**model.arguments.to_dict(), "dtype": self.config.compute_dtype}
 
   def base_spec(self, model: Any, part: Any) -> dict[str, Any]:
-    """Returns what a base model depends on, which is the same in every study."""
-    start = {"weights": self.weights} if self.weights else {}
-    return {"technique": "base", "model": model.to_dict(), "recipe": part.to_dict(), **start}
+    """Returns the specification of a base model, the same in every study, so that they share it.
+
+    Args:
+      model: of the configuration.
+      part: of the configuration, says how it trains.
+    """
+    spec = {"technique": "base", "model": model.to_dict(), "recipe": part.to_dict()}
+    if self.weights:
+      spec["weights"] = self.weights
+    return spec
 
   def fields(self, *names: str) -> dict[str, Any]:
-    """Returns fields of the configuration, as a stage's specification has them."""
-    values = {name: self.config[name] for name in names}
-    return {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in values.items()}
+    """Returns fields of the configuration, as a stage's specification has them.
 
-  def teach(self, model: Any, part: Any, work: Path, log: Log, weights: str = "") -> Any:
-    """Trains a model of the configuration as a part of it says; see `techniques.teach`."""
+    Args:
+      *names: of fields at the top of the configuration.
+    """
+    found = {}
+    for name in names:
+      value = self.config[name]
+      found[name] = value.to_dict() if hasattr(value, "to_dict") else value
+    return found
+
+  def teach(self, model: Any, part: Any, work: Path, log: Log,
+            weights: str = "") -> techniques.Outcome:
+    """Trains a model of the configuration on the labels; see `techniques.teach`.
+
+    Args:
+      model: of the configuration.
+      part: of the configuration, says how it trains.
+      work: where training keeps its state.
+      log: of the stage.
+      weights: a file of weights to start from, or "".
+    """
     return techniques.teach(model.name, self.arguments(model), self.data, self.recipe(part), work,
-                         log, weights)
+                            log, weights)
+
+  def distil(self, teacher: techniques.Trained, model: Any, part: Any, work: Path, log: Log, *,
+             temperature: float, alpha: float) -> techniques.Outcome:
+    """Trains a model of the configuration on a teacher's logits; see `techniques.distil`.
+
+    Args:
+      teacher: the model to learn from.
+      model: of the configuration, the student.
+      part: of the configuration, says how it trains.
+      work: where training keeps its state.
+      log: of the stage.
+      temperature: of the soft targets.
+      alpha: weight of the soft targets.
+    """
+    return techniques.distil(teacher, model.name, self.arguments(model), self.data,
+                             self.recipe(part), work, log, temperature=temperature, alpha=alpha)
 
   @functools.cached_property
   def weights(self) -> str:
@@ -106,8 +196,14 @@ class Study:
     path = self.config.get("weights") or ""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] if path else ""
 
+  # Stages: what they are, and what came out of them.
+
   def stage(self, name: str) -> cj.stages.Stage:
-    """Returns a stage."""
+    """Returns a stage, which may not have run yet.
+
+    Args:
+      name: the stage's.
+    """
     parent = self.parent(name)
     spec = {**self.spec(name), "seed": self.seed, "data": self.config.data.to_dict(),
             "compute_dtype": self.config.compute_dtype}
@@ -115,7 +211,11 @@ class Study:
                            data=self.fingerprint)
 
   def result(self, name: str) -> cj.stages.Result:
-    """Returns a stage's result, after running what is missing before it."""
+    """Returns a stage's result, after running what is missing before it.
+
+    Args:
+      name: the stage's.
+    """
     if name not in self._done:
       stage = self.stage(name)
       known = cj.stages.find(stage, self.workdir)
@@ -130,23 +230,31 @@ class Study:
     return self._done[name]
 
   def trained(self, name: str) -> techniques.Trained:
-    """Returns the model at the end of a stage."""
+    """Returns the model at the end of a stage, which runs if it has not.
+
+    Args:
+      name: the stage's.
+    """
     result = self.result(name)
     return techniques.Trained(**result.metrics["trained"], variables=result.load())
 
   def row(self, name: str) -> dict[str, Any]:
-    """Returns a stage's row of results.csv."""
+    """Returns a stage's row of results.csv; the stage runs if it has not.
+
+    Args:
+      name: the stage's.
+    """
     result, base = self.result(name), self.result("base").metrics
     metrics = result.metrics
     seconds = sum(self.result(s.name).metrics["seconds"] for s in result.stage.lineage())
     artifact = os.path.relpath(result.directory / "model.cjx", self.results)
     return {"combo": name, "seed": self.seed, "test_accuracy": metrics["test_accuracy"],
-            "val_accuracy": metrics["val_accuracy"], **{k: metrics[k] for k in SIZES},
+            "val_accuracy": metrics["val_accuracy"], **{size: metrics[size] for size in SIZES},
             **metrics["measured"], "artifact": artifact, "seconds": round(seconds, 1),
             "reduction": round(1 - metrics["artifact_bytes"] / base["dense_bytes"], 6)}
 
   def _work(self, name: str, directory: Path) -> tuple[Any, dict[str, Any]]:
-    """Makes, deploys and measures one stage."""
+    """Makes, deploys and measures one stage; returns its variables and metrics."""
     log = Log(name, directory / "log.txt")
     log.say(f"starts (seed {self.seed})")
     trained, details = self.make(name, directory / "work", log)
@@ -157,7 +265,16 @@ class Study:
     return trained.variables, metrics
 
   def deploy(self, trained: techniques.Trained, directory: Path, **metadata: Any) -> dict[str, Any]:
-    """Writes a stage's artifact, and returns its accuracies, sizes and what it is."""
+    """Writes a stage's artifact.
+
+    Args:
+      trained: the stage's model.
+      directory: of the stage; the file is `model.cjx` there.
+      **metadata: of the artifact, beside what says how to make the model.
+
+    Returns:
+      Accuracies, sizes in bytes, and under "trained" what makes a `Trained` again.
+    """
     # As a resumed study reads it from metrics.json: the same bytes in the artifact.
     arguments = json.loads(json.dumps(dict(trained.arguments), sort_keys=True))
     about = {"name": trained.name, "arguments": arguments,
@@ -166,26 +283,13 @@ class Study:
         directory / "model.cjx", trained.variables, model=trained.name,
         arguments=arguments, lifted=trained.lifted, num_classes=trained.num_classes,
         data=self.config.data.name, **metadata)
-    params, nonzero = cj.count(trained.variables["params"])
+    params, nonzero = cj.count(trained.params)
     measured = cj.size(trained.variables, artifact_bytes=size)
     return {"val_accuracy": trained.accuracy(self.data.validation),
             "test_accuracy": trained.accuracy(self.data.test), "params": params,
             "nonzero_params": nonzero, "dense_bytes": measured.dense,
             "nonzero_bytes": measured.nonzero, "gzip_bytes": measured.gzip,
             "artifact_bytes": size, "trained": about}
-
-
-def check(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:
-  """Raises a ValueError that names the first number outside its limits.
-
-  Args:
-    config: a study's configuration.
-    limits: {field: (lowest, highest)}; a field within a part is "part.field".
-  """
-  for field, (low, high) in limits.items():
-    value = functools.reduce(lambda part, key: part[key], field.split("."), config)
-    if not low <= value <= high:
-      raise ValueError(f"config.{field}={value}: may be from {low} to {high}")
 
 
 def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,
@@ -196,11 +300,11 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
     kind: a subclass of `Study`.
     config: from a file in `configs/`; has seed and seeds.
     workdir: where stages go.
-    data_dir: see `data.builder`.
+    data_dir: see `builders.builder`.
     results: where the report will be; None is the workdir.
 
   Returns:
-    The studies, one a seed, and the rows of results.csv.
+    The studies, one per seed, and the rows of results.csv.
 
   Raises:
     ValueError: something in the configuration, the data or a file cannot be used;
@@ -209,7 +313,9 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
   builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
   studies = [kind(config, workdir, builder, seed, results)
              for seed in range(config.seed, config.seed + config.seeds)]
-  rows = [study.row(name) for study in studies for name in study.names]
+  rows = []
+  for study in studies:
+    rows += [study.row(name) for name in study.names]
   trained = sum(study.stages_run for study in studies)
   say(f"stages run now: {trained}; the rest was complete in {workdir}")
   return studies, rows

@@ -29,7 +29,12 @@ class Augment:
 
 
 def normalize(images: Array) -> Array:
-  """Returns uint8 images as float32 from -1 to 1."""
+  """Returns uint8 images as float32 from -1 to 1, of the same shape.
+
+  Args:
+    images: uint8, of any shape.
+  """
+  # Of one value for all images: nothing to store beside a model, or to fold into it.
   return images.astype(jnp.float32) / 127.5 - 1
 
 
@@ -62,25 +67,29 @@ def augment(key: Array, images: Array, options: Augment) -> Array:
 
 
 def _move(key: Array, x: Array, options: Augment) -> Array:
+  """Shifts and rotates each image by its own random amounts."""
   shift_key, angle_key = jax.random.split(key)
   shifts = jax.random.randint(shift_key, (len(x), 2), -options.crop, options.crop + 1)
   if not options.rotate:
+    # Whole pixels: a slice, much cheaper than interpolation.
     return jax.vmap(_shifted, (0, 0, None))(x, shifts, options.crop)
   angles = jax.random.uniform(angle_key, (len(x),), minval=-1, maxval=1)
   return jax.vmap(_rotated)(x, shifts, jnp.deg2rad(options.rotate) * angles)
 
 
 def _shifted(x: Array, shift: Array, most: int) -> Array:
+  """Shifts an image by whole pixels, (rows, columns), zeros outside; `most` bounds them."""
   padded = jnp.pad(x, ((most, most), (most, most), (0, 0)))
   return jax.lax.dynamic_slice(padded, (*(shift + most), 0), x.shape)
 
 
 def _rotated(x: Array, shift: Array, angle: Array) -> Array:
-  """Rotates about the centre and shifts, bilinear, zeros outside."""
+  """Rotates an image about its centre, in radians, and shifts it; bilinear, zeros outside."""
   height, width, _ = x.shape
   rows, columns = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2,
                                jnp.arange(width) - (width - 1) / 2, indexing="ij")
   cos, sin = jnp.cos(angle), jnp.sin(angle)
+  # Where in the original each pixel of the result comes from.
   places = [cos * rows - sin * columns + shift[0] + (height - 1) / 2,
             sin * rows + cos * columns + shift[1] + (width - 1) / 2]
   sample = lambda channel: ndimage.map_coordinates(channel, places, order=1, mode="constant")
@@ -88,6 +97,7 @@ def _rotated(x: Array, shift: Array, angle: Array) -> Array:
 
 
 def _jitter(key: Array, x: Array, most: float) -> Array:
+  """Changes brightness, then contrast, then saturation of each image by its own factors."""
   factors = 1 + jax.random.uniform(key, (3, len(x), 1, 1, 1), minval=-most, maxval=most)
   x = x * factors[0]
   mean = x.mean((1, 2, 3), keepdims=True)

@@ -13,7 +13,7 @@ def mesh(batch_size: int) -> Mesh | None:
   """Returns a mesh, axis "batch", of as many local devices as divide a batch evenly.
 
   Args:
-    batch_size: images a batch.
+    batch_size: images per batch.
 
   Returns:
     The mesh, or None where one device is all that can be used.
@@ -23,17 +23,32 @@ def mesh(batch_size: int) -> Mesh | None:
     True
   """
   devices = jax.local_devices()
+  # JAX spreads an axis in equal parts only.
   count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
   return Mesh(np.array(devices[:count]), ("batch",)) if count > 1 else None
 
 
 def everywhere(tree: Any, on: Mesh | None) -> Any:
-  """Returns a tree whose arrays every device of the mesh holds."""
-  return tree if on is None else jax.device_put(tree, NamedSharding(on, PartitionSpec()))
+  """Returns a tree whose arrays every device of the mesh holds whole.
+
+  Args:
+    tree: a pytree of arrays.
+    on: the mesh; None returns the tree as it is.
+  """
+  if on is None:
+    return tree
+  return jax.device_put(tree, NamedSharding(on, PartitionSpec()))
 
 
 def spread(x: Any, on: Mesh | None, axis: int) -> Any:
-  """Returns an array of which every device of the mesh holds a part along one axis."""
+  """Returns an array of which every device of the mesh holds a part along one axis.
+
+  Args:
+    x: an array; the mesh's size divides that axis evenly.
+    on: the mesh; None puts all of it on the default device.
+    axis: the number of the axis, from 0.
+  """
   if on is None:
     return jax.numpy.asarray(x)
-  return jax.device_put(x, NamedSharding(on, PartitionSpec(*[None] * axis, "batch")))
+  before = [None] * axis  # axes in front of it are not split
+  return jax.device_put(x, NamedSharding(on, PartitionSpec(*before, "batch")))

@@ -15,9 +15,10 @@ import compress_jax as cj
 from experiments.training import devices
 from experiments.training.augment import normalize
 
-BATCH = 256
+BATCH = 256  # images per call
 
 
+# Cached, because `jax.jit` compiles again for every new function.
 @functools.lru_cache(maxsize=64)
 def logits_program(model: nn.Module, lifted: bool = False) -> Callable[[Any, Any], jax.Array]:
   """Returns the compiled function (variables, uint8 images) -> logits.
@@ -41,7 +42,7 @@ def logits(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -
   Args:
     model: a zoo model.
     variables: {"params", maybe "batch_stats"}, with or without leaves.
-    split: the images; see `data.Split`.
+    split: the images; see `splits.Split`.
     lifted: see `logits_program`; if not, leaves are made dense first, so that one
       program serves them all.
 
@@ -51,7 +52,8 @@ def logits(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -
   program = logits_program(model, lifted)
   if not lifted:
     variables = _dense(variables)
-  on, outs = devices.mesh(BATCH), []
+  on = devices.mesh(BATCH)
+  outs = []
   variables = devices.everywhere(variables, on)
   for first in range(0, len(split), BATCH):
     # The last batch is filled up: one shape, one compilation.
@@ -64,13 +66,19 @@ _dense = jax.jit(cj.dense)
 
 
 def accuracy(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -> float:
-  """Returns the fraction of a split's images whose largest logit is the label's."""
+  """Returns the fraction of a split's images whose largest logit is the label's.
+
+  Arguments are those of `logits`.
+  """
   return loss_and_accuracy(model, variables, split, lifted)[1]
 
 
 def loss_and_accuracy(model: nn.Module, variables: Any, split: Any,
                       lifted: bool = False) -> tuple[float, float]:
-  """Returns the mean cross-entropy on a split's labels, and the accuracy."""
+  """Returns the mean cross-entropy on a split's labels, in nats, and the accuracy, 0 to 1.
+
+  Arguments are those of `logits`.
+  """
   out = logits(model, variables, split, lifted)
   loss = cj.distill.cross_entropy(jnp.asarray(out), jnp.asarray(split.labels))
   return float(loss), float((out.argmax(-1) == split.labels).mean())

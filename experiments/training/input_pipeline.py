@@ -7,26 +7,36 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.datasets.builders import Split
+from experiments.datasets.splits import Split
 from experiments.training import devices
 
-STEPS_PER_CALL = 50
+STEPS_PER_CALL = 50  # so that starting a call costs little, and a progress bar still moves
 PIECE_BYTES = 96 << 20  # of images that are read ahead while the device works
 
 Call = tuple[int, int, dict[str, Any]]
 
 
-class Held:
-  """A split in memory: its images are on the device once, every call picks from them."""
+class InMemory:
+  """A split in memory: its images are on the device once, every call picks from them.
+
+  Attributes:
+    data: {"images", "labels"}, on the devices.
+  """
 
   def __init__(self, split: Split, on: Mesh | None):
+    """Puts the split on the devices.
+
+    Args:
+      split: the images and their labels.
+      on: the mesh, or None for one device.
+    """
     self.on = on
-    self.data = devices.everywhere({"images": split.images, "labels": split.labels}, on)
-    if on is None:
-      self.data = {k: devices.spread(v, None, 0) for k, v in self.data.items()}
+    self.data = {"images": jnp.asarray(split.images), "labels": jnp.asarray(split.labels)}
+    self.data = devices.everywhere(self.data, on)
 
   def calls(self, order: np.ndarray) -> Iterator[Call]:
     """Yields the calls of an epoch.
@@ -47,12 +57,22 @@ class Streamed:
   """A split that is too large for memory: the next call's images are read during this one."""
 
   def __init__(self, split: Any, on: Mesh | None, batch_size: int):
+    """Decides how many steps a call has; nothing is read yet.
+
+    Args:
+      split: used like `splits.Split`.
+      on: the mesh, or None for one device.
+      batch_size: images per step.
+    """
     self.split, self.on = split, on
-    each = batch_size * math.prod(split.shape)
-    self.steps = max(1, min(STEPS_PER_CALL, PIECE_BYTES // each))
+    step_bytes = batch_size * math.prod(split.shape)
+    self.steps = max(1, min(STEPS_PER_CALL, PIECE_BYTES // step_bytes))
 
   def calls(self, order: np.ndarray) -> Iterator[Call]:
-    """Yields the calls of an epoch, as `Held.calls` does."""
+    """Yields the calls of an epoch, as `InMemory.calls` does.
+
+    The data of a call is emptied when the next one is asked for.
+    """
     firsts = range(0, len(order), self.steps)
     with ThreadPoolExecutor(1) as reader:
       coming = reader.submit(self._read, order, 0)
@@ -60,31 +80,44 @@ class Streamed:
         data = coming.result()
         coming = reader.submit(self._read, order, first + self.steps)
         yield first, min(first + self.steps, len(order)), data
+        # The caller still holds it while the next one but one is read: three would be in memory.
+        data.clear()
 
   def _read(self, order: np.ndarray, first: int) -> dict[str, Any]:
-    """Returns the data of a call; the last is filled up, so that all have one shape."""
+    """Returns the data of a call, with the images of its steps only."""
     index = order[first:first + self.steps]
+    images, labels = self.split.read(index.ravel()), self.split.labels[index.ravel()]
+    # Images are in the order in which the steps take them.
     rows = np.resize(np.arange(index.size), (self.steps, order.shape[1]))
-    data = {"images": self.split.read(index.ravel()), "labels": self.split.labels[index.ravel()]}
     missing = rows.size - index.size
     if missing and index.size:
-      data = {k: np.concatenate([v, np.repeat(v[:1], missing, 0)]) for k, v in data.items()}
-    return {**devices.everywhere(data, self.on), "order": devices.spread(rows, self.on, 1),
-            "offset": first}
+      # The last call is filled up: one shape, one compilation. No step takes these.
+      images = np.concatenate([images, np.repeat(images[:1], missing, 0)])
+      labels = np.concatenate([labels, np.repeat(labels[:1], missing, 0)])
+    data = devices.everywhere({"images": images, "labels": labels}, self.on)
+    return {**data, "order": devices.spread(rows, self.on, 1), "offset": first}
 
 
-def of(split: Any, on: Mesh | None, batch_size: int) -> Held | Streamed:
-  """Returns the feed that suits a split."""
-  return Held(split, on) if isinstance(split, Split) else Streamed(split, on, batch_size)
+def of(split: Any, on: Mesh | None, batch_size: int) -> InMemory | Streamed:
+  """Returns what feeds the steps with a split's images.
+
+  Args:
+    split: one in memory (`splits.Split`), or one that reads what is asked for.
+    on: the mesh, or None for one device.
+    batch_size: images per step.
+  """
+  if isinstance(split, Split):
+    return InMemory(split, on)
+  return Streamed(split, on, batch_size)
 
 
 def order(count: int, steps: int, batch_size: int, seed: list[int]) -> np.ndarray:
   """Returns the images of each step of an epoch: permutations, one after the other.
 
   Args:
-    count: images there are.
+    count: number of images there are.
     steps: of the epoch.
-    batch_size: images a step.
+    batch_size: images per step.
     seed: what the order depends on.
 
   Returns:
@@ -95,5 +128,5 @@ def order(count: int, steps: int, batch_size: int, seed: list[int]) -> np.ndarra
     [0, 1, 2, 3]
   """
   needed, rng = steps * batch_size, np.random.default_rng(seed)
-  passes = [rng.permutation(count) for _ in range(-(-needed // count))]
+  passes = [rng.permutation(count) for _ in range(math.ceil(needed / count))]
   return np.concatenate(passes)[:needed].reshape(steps, batch_size)

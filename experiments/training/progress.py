@@ -1,4 +1,4 @@
-"""One progress bar for training, on a terminal; a line an epoch elsewhere."""
+"""One progress bar for training, on a terminal; one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ from rich import progress
 
 
 class Bar:
-  """Shows an epoch's progress: loss, accuracy, images a second, time left.
+  """Shows an epoch's progress: loss, accuracy, images per second, time left.
 
   Used as a context manager; `update` after each compiled call.
   """
 
   def __init__(self, label: str, steps: int, batch_size: int):
+    """Makes the bar of one epoch.
+
+    Args:
+      label: in front of the bar.
+      steps: of the epoch.
+      batch_size: images per step.
+    """
     self.label, self.steps, self.batch_size = label, steps, batch_size
     self.start, self.done = time.monotonic(), 0
     self.bar = progress.Progress(
         progress.TextColumn("{task.description}"), progress.BarColumn(),
         progress.TextColumn("{task.fields[shown]}"), progress.TimeRemainingColumn(),
+        # A file or pipe would get thousands of lines.
         transient=True, disable=not sys.stdout.isatty())
 
   def __enter__(self) -> Bar:
@@ -39,14 +47,24 @@ class Bar:
     return self.done * self.batch_size / max(time.monotonic() - self.start, 1e-9)
 
   def update(self, done: int, loss: float, accuracy: float) -> None:
-    """Shows that `done` steps are complete, with the means so far."""
+    """Shows how far the epoch is.
+
+    Args:
+      done: steps that are complete.
+      loss: mean so far.
+      accuracy: mean so far, 0 to 1.
+    """
     self.done = done
     self.bar.update(self.task, completed=done, shown=(
         f"loss {loss:.3f}  accuracy {accuracy:.3f}  {self.images_per_second:,.0f} images/s"))
 
 
 def say(text: str) -> None:
-  """Prints a line at once, on a pipe too."""
+  """Prints a line at once, on a pipe too.
+
+  Args:
+    text: the line, without its end.
+  """
   print(text, flush=True)
 
 
@@ -63,11 +81,20 @@ class Log:
   path: Path
 
   def say(self, text: str) -> None:
-    """Prints and keeps a line."""
+    """Prints and keeps a line.
+
+    Args:
+      text: the line, without its end.
+    """
     say(f"{self.label}: {text}")
+    # Appended: a resumed stage goes on in the log of the one that was stopped.
     with self.path.open("a") as file:
       file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.label}: {text}\n")
 
   def within(self, label: str) -> Log:
-    """Returns the log of a part."""
+    """Returns the log of a part.
+
+    Args:
+      label: of the part, behind this log's own.
+    """
     return dataclasses.replace(self, label=f"{self.label} {label}")

@@ -17,10 +17,22 @@ ADAM = optax.scale_by_adam()
 
 
 def cosine(step: Any, steps: Any, first: Any, last: Any) -> jax.Array:
-  """Returns half a cosine from `first` at step 0 to `last` at `steps`; all may be traced."""
+  """Returns the learning rate at a step: half a cosine; every argument may be traced.
+
+  Args:
+    step: from 0.
+    steps: when `last` is reached; the rate stays there afterwards.
+    first: the rate at step 0.
+    last: the rate at the end.
+
+  Example:
+    >>> float(cosine(5, 10, 1.0, 0.0).round(3))
+    0.5
+  """
   return last + (first - last) * (1 + jnp.cos(jnp.pi * jnp.minimum(step / steps, 1))) / 2
 
 
+# Cached, because `jax.jit` compiles again for every new function.
 @functools.lru_cache(maxsize=64)
 def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
                   aware: bool = False, schedule: str | None = None) -> Any:
@@ -39,11 +51,39 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
   Returns:
     run(state, data, numbers, teacher_variables, first, last) -> (state, sums),
     where state is {"trainable", "rest", "stats", "adam"} and is donated, data is
-    {"images", "labels", "order", "offset", "key"} (see `feed`), and sums are of loss
-    and correct answers.
+    {"images", "labels", "order", "offset", "key"} (see
+    `input_pipeline`), and sums are of loss and correct answers.
   """
-  forward = _forward(model, aware)
+  gradients = jax.value_and_grad(_loss(_forward(model, aware), teacher), has_aux=True)
 
+  def step(i: Any, carry: Any, data: Any, numbers: Any, teacher_variables: Any) -> Any:
+    state, sums = carry
+    at = numbers["start"] + i
+    state = state | _compressed(state, at, numbers, aware, schedule)
+    index, key = data["order"][i - data["offset"]], jax.random.fold_in(data["key"], i)
+    images = augment(key, data["images"][index], options)
+    (loss, (stats, correct)), grads = gradients(
+        state["trainable"], state["rest"], state["stats"], images, data["labels"][index],
+        jax.random.fold_in(key, 1), numbers, teacher_variables)
+    updates, adam = ADAM.update(grads, state["adam"])
+    rate = cosine(at, numbers["steps"], numbers["first"], numbers["last"])
+    trainable = jax.tree.map(lambda p, u: p - rate * u, state["trainable"], updates)
+    return (state | {"trainable": trainable, "stats": stats, "adam": adam},
+            {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct})
+
+  # The state is donated: there is never a second copy of it in memory.
+  @functools.partial(jax.jit, donate_argnums=0)
+  def run(state: Any, data: Any, numbers: Any, teacher_variables: Any, first: Any,
+          last: Any) -> Any:
+    body = functools.partial(step, data=data, numbers=numbers, teacher_variables=teacher_variables)
+    sums = {"loss": jnp.float32(0), "correct": jnp.int32(0)}
+    return jax.lax.fori_loop(first, last, body, (state, sums))
+
+  return run
+
+
+def _loss(forward: Any, teacher: nn.Module | None) -> Any:
+  """Returns the function from the trainable part to (loss, (statistics, correct answers))."""
   def loss_fn(trainable: Any, rest: Any, stats: Any, images: Any, labels: Any, key: Any,
               numbers: Any, teacher_variables: Any) -> Any:
     params = cj.merge(trainable, rest)
@@ -55,45 +95,30 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
       soft = teacher.apply(teacher_variables, images, train=False)
       loss = cj.distill.hinton(logits, soft, labels, temperature=numbers["temperature"],
                                alpha=numbers["alpha"])
-    # No weight, no cost worth a second program.
+    # A weight of 0 costs too little to be worth a second program.
     loss += numbers["l1"] * cj.penalties.l1(params) + numbers["l2"] * cj.penalties.l2(params)
     return loss, (stats, (logits.argmax(-1) == labels).sum())
 
-  def step(i: Any, carry: Any, data: Any, numbers: Any, teacher_variables: Any) -> Any:
-    state, sums = carry
-    at = numbers["start"] + i
-    state = state | _compressed(state, at, numbers, aware, schedule)
-    index, key = data["order"][i - data["offset"]], jax.random.fold_in(data["key"], i)
-    images = augment(key, data["images"][index], options)
-    (loss, (stats, correct)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state["trainable"], state["rest"], state["stats"], images, data["labels"][index],
-        jax.random.fold_in(key, 1), numbers, teacher_variables)
-    updates, adam = ADAM.update(grads, state["adam"])
-    rate = cosine(at, numbers["steps"], numbers["first"], numbers["last"])
-    trainable = jax.tree.map(lambda p, u: p - rate * u, state["trainable"], updates)
-    return (state | {"trainable": trainable, "stats": stats, "adam": adam},
-            {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct})
-
-  @functools.partial(jax.jit, donate_argnums=0)
-  def run(state: Any, data: Any, numbers: Any, teacher_variables: Any, first: Any,
-          last: Any) -> Any:
-    body = functools.partial(step, data=data, numbers=numbers, teacher_variables=teacher_variables)
-    sums = {"loss": jnp.float32(0), "correct": jnp.int32(0)}
-    return jax.lax.fori_loop(first, last, body, (state, sums))
-
-  return run
+  return loss_fn
 
 
 def _forward(model: nn.Module, aware: bool) -> Any:
   """Returns the training pass, on dense arrays or, if `aware`, with rounded inputs too."""
   def apply(params: Any, stats: Any, images: Any, key: Any) -> Any:
-    variables = {"params": params, **({"batch_stats": stats} if stats else {})}
+    variables = {"params": params}
+    if stats:
+      variables["batch_stats"] = stats
     logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"],
                               rngs={"dropout": key})
     return logits, new.get("batch_stats", {})
+
+  def apply_dense(params: Any, *rest: Any) -> Any:
+    return apply(cj.dense(params), *rest)
+
   if aware:
+    # Rounded in floats: to the last bit is not needed here, and takes longer.
     return cj.lift(apply, exact=False)
-  return lambda params, *rest: apply(cj.dense(params), *rest)
+  return apply_dense
 
 
 def _compressed(state: Any, at: Any, numbers: Any, aware: bool,
@@ -103,8 +128,11 @@ def _compressed(state: Any, at: Any, numbers: Any, aware: bool,
     return {}
   params = cj.merge(state["trainable"], state["rest"])
   if schedule:
-    rises = functools.partial(getattr(cj.schedules, schedule), final=numbers["sparsity"],
-                              start=numbers["prune_from"], stop=numbers["prune_to"])
-    params = cj.prune.gradual(params, jnp.asarray(at, jnp.int32), rises, every=numbers["every"])
-  trainable, rest = cj.partition(cj.quantize.refit(params) if aware else params)
+    sparsity_at = functools.partial(getattr(cj.schedules, schedule), final=numbers["sparsity"],
+                                    start=numbers["prune_from"], stop=numbers["prune_to"])
+    params = cj.prune.gradual(params, jnp.asarray(at, jnp.int32), sparsity_at,
+                              every=numbers["every"])
+  if aware:
+    params = cj.quantize.refit(params)
+  trainable, rest = cj.partition(params)
   return {"trainable": trainable, "rest": rest}

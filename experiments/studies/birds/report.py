@@ -11,127 +11,147 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from compress_jax.io import files
 from experiments import models
-from experiments.reporting import page as report_page
-from experiments.reporting import paper_tables, report
-from experiments.reporting.paper_tables import ACCURACY, Column
-from experiments.training.progress import say
+from experiments.reporting import figures, paper_tables, results
+from experiments.reporting.paper_tables import ACCURACY, VALIDATION, Column
 
 Row = Mapping[str, Any]
-VALIDATION = Column("validation accuracy, %", "val_accuracy", "accuracy", scale=100,
-                    spread="val_spread")
 STRATEGIES = {"head": "last layer only, pretrained", "base": "all layers, pretrained",
               "scratch": "all layers, from scratch"}
 LABELS = {"layer": "layer by layer", "global": "globally", "l1": "L1", "l2": "L2"}
+_MARKS = "os^v"
 
 
 def write(rows: Sequence[Row], workdir: Path, config: Any,
           histories: Mapping[str, Sequence[Row]]) -> None:
-  """Writes results.csv, results.json, tables.md, three pictures and report.html.
+  """Writes results.csv, results.json, tables.md, three pictures and report.html; prints tables.
 
   Args:
-    rows: one a stage and seed.
+    rows: one row per stage and seed.
     workdir: where the files go.
     config: the study's configuration.
-    histories: of the students of the first seed, an epoch a row.
+    histories: of the students of the first seed, one row per epoch.
   """
-  made_with = report.keep(rows, workdir, config)
-  means = report.means(rows)
-  text = tables(means, config)
-  files.write(workdir / "tables.md", text)
-  report.curves(histories["squeezenet"], "SqueezeNet, trained on the labels",
-                workdir / "figure3.png")
-  # In training it is of labels and teacher, which is another scale.
-  report.curves(histories["squeezenet-kd"], "SqueezeNet, distilled from ResNet-50",
-                workdir / "figure4.png", ("training (labels and teacher)", "validation (labels)"))
-  pruning(means, config, workdir / "table3.png")
-  report_page.write(rows, means, workdir, config=config.to_dict(), environment=made_with)
-  say(text + f"written: {workdir / 'results.csv'}, results.json, tables.md, figure3.png, "
-      "figure4.png, table3.png, report.html")
+  means = results.means(rows)
+  results.write(rows, workdir, config, texts={"tables.md": tables(means, config)}, pictures={
+      "figure3.png": functools.partial(
+          figures.curves, histories["squeezenet"], "SqueezeNet, trained on the labels"),
+      # The loss in training is of labels and teacher, which is another scale.
+      "figure4.png": functools.partial(
+          figures.curves, histories["squeezenet-kd"], "SqueezeNet, distilled from ResNet-50",
+          losses=("training (labels and teacher)", "validation (labels)")),
+      "table3.png": functools.partial(pruning, means, config)})
 
 
 def tables(means: Sequence[Row], config: Any) -> str:
-  """Returns the paper's tables and ours beside them, as Markdown; differences are ours - theirs."""
-  by_name = {r["combo"]: r for r in means}
-  parts = [("Training the teacher (section III.B)", _strategies(by_name)),
-           ("Table I", _table_1(by_name)), ("Table II", _table_2(by_name, config)),
-           ("Figures 3 and 4", _students(by_name)), ("Table III", _table_3(by_name, config))]
+  """Returns the paper's tables and ours beside them, as Markdown; differences are ours - theirs.
+
+  Args:
+    means: one row per stage, of `results.means`.
+    config: the study's configuration.
+  """
+  ours = results.by_name(means)
+  parts = [("Training the teacher (section III.B)", _strategies(ours)),
+           ("Table I", _table_1(ours)), ("Table II", _table_2(ours, config)),
+           ("Figures 3 and 4", _students(ours)), ("Table III", _table_3(ours, config))]
   return "\n".join(f"### {title}\n\n{text}" for title, text in parts)
 
 
-def _strategies(by_name: Mapping[str, Row]) -> str:
-  theirs = {t["model"]: t for t in paper_tables.paper("birds")["section_3_b"]}
-  if "scratch" in by_name:
-    return paper_tables.markdown([(text, by_name[name], theirs[name])
-                                for name, text in STRATEGIES.items()], [ACCURACY], first="trained")
-  # Without weights the base model is not the paper's.
-  text = paper_tables.markdown([(STRATEGIES["scratch"], by_name["base"], {})], [ACCURACY],
-                             first="trained")
-  return text + ("\nNo config.weights: the two ways that start from ImageNet's weights were "
-                 "not run.\n")
+def _strategies(ours: Mapping[str, Row]) -> str:
+  if "scratch" not in ours:
+    # Without weights the base model is not the paper's.
+    text = paper_tables.markdown([(STRATEGIES["scratch"], ours["base"], {})], [ACCURACY],
+                                 first="trained")
+    return text + ("\nNo config.weights: the two ways that start from ImageNet's weights were "
+                   "not run.\n")
+  theirs = {row["model"]: row for row in paper_tables.paper("birds")["section_3_b"]}
+  pairs = [(text, ours[name], theirs[name]) for name, text in STRATEGIES.items()]
+  return paper_tables.markdown(pairs, [ACCURACY], first="trained")
 
 
-def _table_1(by_name: Mapping[str, Row]) -> str:
-  theirs, slow = paper_tables.paper("birds")["table_1"], by_name["base"]["milliseconds"]
-  ours = {name: {**r, "faster": slow / r["milliseconds"]} for name, r in by_name.items()
-          if name in ("base", "quantized")}
-  pairs = [(t["model"], ours[t["model"]],
-            {**t, "milliseconds": 1000 * t["seconds"],
-             "faster": theirs[0]["seconds"] / t["seconds"]}) for t in theirs]
-  # The paper does not say of how many images its time is.
+def _table_1(ours: Mapping[str, Row]) -> str:
+  paper = paper_tables.paper("birds")["table_1"]
+  slow, papers_slow = ours["base"]["milliseconds"], paper[0]["seconds"]
+  pairs = []
+  for theirs in paper:
+    row = ours[theirs["model"]]
+    pairs.append((theirs["model"], {**row, "faster": slow / row["milliseconds"]},
+                  {**theirs, "milliseconds": 1000 * theirs["seconds"],
+                   "faster": papers_slow / theirs["seconds"]}))
   return paper_tables.markdown(pairs, [
       ACCURACY, Column("file, MB", "artifact_bytes", None, scale=1e-6),
-      Column("ms an image", "milliseconds", "milliseconds", difference=False),
+      # No difference: the paper does not say of how many images its time is.
+      Column("ms per image", "milliseconds", "milliseconds", difference=False),
       Column("times faster", "faster", "faster")])
 
 
-def _table_2(by_name: Mapping[str, Row], config: Any) -> str:
+def _table_2(ours: Mapping[str, Row], config: Any) -> str:
   paper = paper_tables.paper("birds")
   parts = {"base": config.model, "squeezenet": config.squeezenet, "studentnet": config.studentnet}
-  cells = []
-  for t in paper["table_2"]:
-    r, (params, size) = by_name[t["model"]], counted(parts[t["model"]], config, paper["classes"])
-    cells.append([parts[t["model"]].name, f"{r['params']:,.0f}",
-                  f"{r['dense_bytes'] / 2**20:.2f}", f"{params:,}", f"{t['parameters']:,}",
-                  f"{params - t['parameters']:,}", f"{size / 2**20:.2f}",
-                  f"{t['megabytes']:.2f}", f"{size / 2**20 - t['megabytes']:+.2f}"])
-  many = f"parameters, {paper['classes']} classes"
-  return paper_tables.lines([["model", "parameters, this data", "MiB", many,
-                            "paper", "difference", "MiB",
-                    "paper (Mb)", "difference"], *cells])
+  table = [["model", "parameters, this data", "MiB", f"parameters, {paper['classes']} classes",
+            "paper", "difference", "MiB", "paper (Mb)", "difference"]]
+  for theirs in paper["table_2"]:
+    row, part = ours[theirs["model"]], parts[theirs["model"]]
+    params, nbytes = counted(part, config, paper["classes"])
+    mebibytes = nbytes / 2**20
+    table.append([part.name, f"{row['params']:,.0f}", f"{row['dense_bytes'] / 2**20:.2f}",
+                  f"{params:,}", f"{theirs['parameters']:,}", f"{params - theirs['parameters']:,}",
+                  f"{mebibytes:.2f}", f"{theirs['megabytes']:.2f}",
+                  f"{mebibytes - theirs['megabytes']:+.2f}"])
+  return paper_tables.lines(table)
 
 
 def counted(part: Any, config: Any, classes: int) -> tuple[int, int]:
-  """Returns parameters, and bytes with the statistics of norms, of a model of the configuration."""
+  """Counts a model of the configuration, without making it.
+
+  Args:
+    part: the model.
+    config: the study's configuration, says the images' side.
+    classes: length of the logits.
+
+  Returns:
+    The number of parameters, and bytes in float32 with the statistics of batch norms.
+  """
   made = models.create(part.name, num_classes=classes, **part.arguments.to_dict())
   image = jnp.zeros((1, config.data.side, config.data.side, 3))
   shapes = jax.eval_shape(functools.partial(made.init, train=False), jax.random.key(0), image)
-  elements = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
-  return elements(shapes["params"]), 4 * elements(shapes)
+  return _elements(shapes["params"]), 4 * _elements(shapes)
 
 
-def _students(by_name: Mapping[str, Row]) -> str:
-  theirs = paper_tables.paper("birds")["figures_3_and_4"]
-  pairs = [(t["model"], by_name[t["model"]], t) for t in theirs]
+def _elements(tree: Any) -> int:
+  return sum(x.size for x in jax.tree.leaves(tree))
+
+
+def _students(ours: Mapping[str, Row]) -> str:
+  paper = paper_tables.paper("birds")["figures_3_and_4"]
+  pairs = [(theirs["model"], ours[theirs["model"]], theirs) for theirs in paper]
   return paper_tables.markdown(pairs, [VALIDATION, dataclasses.replace(ACCURACY, paper=None)],
-                             first="student")
+                               first="student")
 
 
-def _table_3(by_name: Mapping[str, Row], config: Any) -> str:
-  theirs = {t["iteration"]: t for t in paper_tables.paper("birds")["table_3"]}
-  pairs = [(f"{_named(kind)}, {i}", {**r, "sparsity": _sparsity(r)}, theirs.get(i, {}))
-           for kind in config.prune.grid for i, r in enumerate(_rounds(by_name, kind, config))]
+def _table_3(ours: Mapping[str, Row], config: Any) -> str:
+  theirs = {row["iteration"]: row for row in paper_tables.paper("birds")["table_3"]}
+  pairs = []
+  for kind in config.prune.grid:
+    for number, row in enumerate(_rounds(ours, kind, config)):
+      pairs.append((f"{_named(kind)}, {number}", {**row, "sparsity": _sparsity(row)},
+                    theirs.get(number, {})))
   return paper_tables.markdown(pairs, [Column("global sparsity, %", "sparsity", "sparsity"),
-                                     VALIDATION], first="pruned, penalty, iteration")
+                                       VALIDATION], first="pruned, penalty, iteration")
 
 
-def _rounds(by_name: Mapping[str, Row], kind: str, config: Any) -> list[Row]:
+def _rounds(ours: Mapping[str, Row], kind: str, config: Any) -> list[Row]:
   """Returns the base model and what each round made of it."""
-  return [by_name["base"], *(by_name[f"{kind}-{i}"] for i in range(1, config.prune.rounds + 1))]
+  return [ours["base"], *(ours[f"{kind}-{i}"] for i in range(1, config.prune.rounds + 1))]
 
 
 def _named(kind: str) -> str:
+  """Returns a kind of pruning in words.
+
+  Example:
+    >>> _named("layer-l1")
+    'layer by layer, L1'
+  """
   return ", ".join(LABELS[part] for part in kind.split("-"))
 
 
@@ -144,17 +164,18 @@ def pruning(means: Sequence[Row], config: Any, path: Path) -> None:
   """Draws validation accuracy against global sparsity (Table III).
 
   Args:
-    means: rows.
+    means: one row per stage, of `results.means`.
     config: the study's configuration.
     path: a PNG file.
   """
-  by_name, paper = {r["combo"]: r for r in means}, paper_tables.paper("birds")["table_3"]
-  with report.figure(path) as axes:
-    for i, kind in enumerate(config.prune.grid):
-      rows = _rounds(by_name, kind, config)
-      axes.plot([_sparsity(r) for r in rows], [100 * r["val_accuracy"] for r in rows],
-                "os^v"[i % 4] + "-", ms=5, label=_named(kind), alpha=0.8)
-    axes.plot([t["sparsity"] for t in paper], [t["accuracy"] for t in paper],
+  ours, paper = results.by_name(means), paper_tables.paper("birds")["table_3"]
+  with figures.figure(path) as axes:
+    for kind, mark in zip(config.prune.grid, _MARKS, strict=False):
+      rows = _rounds(ours, kind, config)
+      axes.plot([_sparsity(row) for row in rows], [100 * row["val_accuracy"] for row in rows],
+                mark + "-", ms=5, label=_named(kind), alpha=0.8)
+    # The paper does not say which of the kinds its rounds are.
+    axes.plot([row["sparsity"] for row in paper], [row["accuracy"] for row in paper],
               "x--", color="0.5", label="paper")
     axes.set(xlabel="global sparsity, %", ylabel="validation accuracy, %")
     axes.legend()

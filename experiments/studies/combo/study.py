@@ -13,24 +13,34 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from compress_jax.io import files
-from experiments.reporting import report
 from experiments.studies import base
-from experiments.studies.combo import report as combo_report
+from experiments.studies.combo import report
 from experiments.studies.combo.config import check, check_models, selected
 from experiments.training import techniques
-from experiments.training.progress import Log, say
+from experiments.training.progress import Log
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None,
         results: Path | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it; writes its report. See `base.run`."""
+  """Runs the study, or what is missing of it, and writes its report.
+
+  Args:
+    config: from `configs/combo.py`, or made by `beside`.
+    workdir: where stages go.
+    data_dir: see `builders.builder`.
+    results: where results go; None is the workdir.
+
+  Returns:
+    The rows of results.csv.
+
+  Raises:
+    ValueError: something in the configuration, the data or a file cannot be used.
+  """
   check(config)
   folder = results or workdir
   folder.mkdir(parents=True, exist_ok=True)
   studies, rows = base.run(Combinations, config, workdir, data_dir, folder)
-  report.write(rows, folder, config)
-  figures(studies, rows, folder)
+  report.write(studies, rows, folder, config)
   return rows
 
 
@@ -41,7 +51,8 @@ def beside(config: Any) -> Any:
     config: the other study's; `combine` holds what is not there already.
   """
   shared = ("data", "seed", "seeds", "compute_dtype")
-  made = ConfigDict({**{k: config[k] for k in shared}, "teacher": config.model,
+  # Equal fields give the base model an equal stage, which does not run twice.
+  made = ConfigDict({**{field: config[field] for field in shared}, "teacher": config.model,
                      "study": "experiments.studies.combo.study.run"})
   made.base = config.combine.get("base") or config.base
   made.weights = config.get("weights") or ""
@@ -49,29 +60,16 @@ def beside(config: Any) -> Any:
   return made.lock()
 
 
-def figures(studies: Sequence[Combinations], rows: list[dict[str, Any]], folder: Path) -> None:
-  """Writes tables.md, and Figures 3 to 5 where the configuration asks for them."""
-  config, more = studies[0].config, []
-  if config.get("conventional"):
-    more = [one.row("conventional") for one in studies]
-    alone, taught = (studies[0].result(n).metrics["history"] for n in ("conventional", "kd"))
-    report.curves(alone, "student, trained on the labels", folder / "figure3.png")
-    # In training it is of labels and teacher, which is another scale.
-    report.curves(taught, "student, distilled", folder / "figure4.png",
-                  ("training (labels and teacher)", "validation (labels)"))
-  if config.get("deltas"):
-    names = [f"{start}lrtf-delta{d}" for start in ("", "kd+") for d in config.deltas]
-    combo_report.deltas([one.row(n) for one in studies for n in names], folder / "figure5.png")
-  text = (f"Ours on {config.data.name}, the paper's on CIFAR-10.\n\n"
-          + combo_report.tables([*rows, *more]))
-  files.write(folder / "tables.md", text)
-  say(text)
-
-
 class Combinations(base.Study):
-  """One seed of the study: the tree of stages."""
+  """One seed of the study.
+
+  A stage's name is its techniques in order, joined by "+". Beside those there are
+  "conventional", the student without a teacher, and "lrtf-delta3" and
+  "kd+lrtf-delta3", which are factorized to another rank.
+  """
 
   def __init__(self, config: Any, workdir: Path, builder: Any, *more: Any):
+    """Prepares the study; see `base.Study`. Raises as `check_models` does."""
     check_models(config, builder)
     super().__init__(config, workdir, builder, *more)
 
@@ -82,6 +80,7 @@ class Combinations(base.Study):
   def parent(self, name: str) -> str | None:
     if name in ("base", "conventional"):
       return None
+    # Combinations share their beginnings: "kd+imp+q" starts from "kd+imp".
     return "+".join(name.split("+")[:-1]) or "base"
 
   def spec(self, name: str) -> Mapping[str, Any]:
@@ -91,25 +90,24 @@ class Combinations(base.Study):
     if name == "conventional":
       return {"model": c.student.to_dict(), "recipe": c.kd.train.to_dict()}
     if technique.startswith("lrtf-delta"):
-      return {"model": c[self._model(name)].to_dict()}
+      # The rank is in the stage's name.
+      return {"model": self._model(name).to_dict()}
     return {"technique": technique, "recipe": c[technique].to_dict(),
-            "model": c[self._model(name)].to_dict()}
+            "model": self._model(name).to_dict()}
 
-  def _model(self, name: str) -> str:
-    return "student" if name.startswith("kd") else "teacher"
+  def _model(self, name: str) -> Any:
+    return self.config.student if name.startswith("kd") else self.config.teacher
 
   def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:
     c, technique = self.config, name.split("+")[-1]
-    model = c[self._model(name)]
     if name == "conventional":
       return self.teach(c.student, c.kd, work, log)
-    if technique == "base":
-      return self.teach(model, c.base, work, log, c.get("weights") or "")
+    if name == "base":
+      return self.teach(c.teacher, c.base, work, log, c.get("weights") or "")
     parent = self.trained(self.parent(name))
     if technique == "kd":
-      return techniques.distil(parent, model.name, self.arguments(model), self.data,
-                            self.recipe(c.kd), work, log, temperature=c.kd.temperature,
-                            alpha=c.kd.alpha)
+      return self.distil(parent, c.student, c.kd, work, log, temperature=c.kd.temperature,
+                         alpha=c.kd.alpha)
     if technique == "imp":
       return techniques.prune_iteratively(
           parent, self.data, self.recipe(c.imp), work, log, fraction=c.imp.fraction,
@@ -119,4 +117,4 @@ class Combinations(base.Study):
     if technique == "lrtf":
       return techniques.factorize(parent, rank=c.lrtf.rank, delta=c.lrtf.delta)
     return techniques.quantize(parent, self.data, bits=c.q.bits,
-                            activation_bits=c.q.activation_bits, images=c.q.images)
+                               activation_bits=c.q.activation_bits, images=c.q.images)

@@ -15,35 +15,40 @@ import numpy as np
 import compress_jax as cj
 from experiments import models
 from experiments.datasets import builders
+from experiments.reporting import results
 from experiments.studies import base
-from experiments.studies.grid import report as grid_report
-from experiments.studies.grid import training
+from experiments.studies.grid import comparison, report, training
+from experiments.studies.grid.config import check
 from experiments.training import devices, evaluate, input_pipeline, loop, techniques
 from experiments.training.progress import Log
 
+# What results.csv has of a cell from every study's rows.
+_SHOWN = ("seed", "test_accuracy", "val_accuracy", "params", "nonzero_params", "gzip_bytes",
+          "artifact_bytes", "seconds")
+
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it; writes its tables. See `base.run`."""
+  """Runs the study, or what is missing of it, and writes its report.
+
+  Args:
+    config: from `configs/grid.py`.
+    workdir: where stages and results go.
+    data_dir: see `builders.builder`.
+
+  Returns:
+    The rows of results.csv.
+
+  Raises:
+    ValueError: something in the configuration, the data or a file cannot be used.
+  """
   check(config)
   grids, rows = base.run(Grid, config, workdir, data_dir)
   if config.compare_steps:
-    grid_report.compared(grids[0].compare(config.compare_steps), workdir)
-  grid_report.write(rows, workdir, config)
+    ways = grids[0].compare(config.compare_steps)
+    results.write_csv(ways, workdir / "ways.csv")
+    report.print_ways(ways)
+  report.write(rows, workdir, config)
   return rows
-
-
-def check(config: Any) -> None:
-  """Raises a ValueError that names the first field that cannot be used."""
-  limits = {"base_epochs": (1, 10**4), "prune_epochs": (1, 10**4), "round_epochs": (1, 10**4),
-            "batch_size": (1, 10**6), "steps_per_epoch": (0, 10**9), "learning_rate": (0, 10),
-            "images": (1, 10**9), "compare_steps": (0, 10**6), "seeds": (1, 10**4)}
-  base.check(config, limits)
-  for bits in config.bits:
-    if bits not in training.ROUNDED:
-      raise ValueError(f"config.bits: {bits} may be one of {', '.join(map(str, training.ROUNDED))}")
-  for sparsity in config.sparsities:
-    if not 0 <= sparsity < 1:
-      raise ValueError(f"config.sparsities: {sparsity} may be from 0 to below 1")
 
 
 class Grid(base.Study):
@@ -58,8 +63,11 @@ class Grid(base.Study):
   @property
   def cells(self) -> dict[str, tuple[float, int]]:
     """(sparsity, bits) of every cell."""
-    c = self.config
-    return {f"sparsity{s:g}-bits{b}": (s, b) for s in c.sparsities for b in c.bits}
+    cells = {}
+    for sparsity in self.config.sparsities:
+      for bits in self.config.bits:
+        cells[f"sparsity{sparsity:g}-bits{bits}"] = (sparsity, bits)
+    return cells
 
   @property
   def names(self) -> Sequence[str]:
@@ -82,9 +90,10 @@ class Grid(base.Study):
   def plan(self) -> training.Plan:
     """What the cells' trainings have in common."""
     c, steps = self.config, self._steps
+    # An epoch of few steps prunes at least three times.
+    every = min(100, max(1, steps // 3))
     return training.Plan(prune_steps=c.prune_epochs * steps, round_steps=c.round_epochs * steps,
-                      learning_rate=c.learning_rate, every=min(100, max(1, steps // 3)),
-                      seed=self.seed)
+                         learning_rate=c.learning_rate, every=every, seed=self.seed)
 
   @property
   def _steps(self) -> int:
@@ -96,9 +105,8 @@ class Grid(base.Study):
     base = self.result("base").metrics
     delta = 100 * (row["test_accuracy"] - base["test_accuracy"])
     reduction = base["gzip_bytes"] / row["gzip_bytes"]
-    shown = ("seed", "test_accuracy", "val_accuracy", "params", "nonzero_params", "gzip_bytes",
-             "artifact_bytes", "seconds")
-    return {"sparsity": sparsity, "bits": bits, **{k: row[k] for k in shown},
+    shown = {field: row[field] for field in _SHOWN}
+    return {"sparsity": sparsity, "bits": bits, **shown,
             "delta_accuracy": delta, "reduction": reduction,
             "quality": float(cj.metrics.quality(sparsity, bits, delta, reduction)),
             "saved": row["reduction"], "artifact": row["artifact"]}
@@ -108,6 +116,7 @@ class Grid(base.Study):
       return self._teach(log)
     sparsity, bits = self.cells[name]
     if self.config.vmap:
+      # Whichever cell comes first trains all of them.
       state, history = self._side_by_side
       state = jax.tree.map(lambda x: x[self.names.index(name)], state)
     else:
@@ -142,20 +151,23 @@ class Grid(base.Study):
 
   def _trained(self, plan: training.Plan, params: Any, numbers: Any, log: Log,
                compiled: Any) -> tuple[Any, list[dict[str, float]]]:
-    """Returns the state after a plan's steps, an epoch a call, and the history."""
+    """Returns the state after a plan's steps, one call per epoch, and the history."""
     history: list[dict[str, float]] = []
     state, run = training.start(params), compiled(self.model, plan)
     if compiled is training.together:
+      # All cells start from the same model.
       state = jax.tree.map(lambda x: jnp.stack([x] * len(self.cells)), state)
     on = devices.mesh(self.config.batch_size)
-    state, held = devices.everywhere(state, on), input_pipeline.Held(self.data.train, on).data
+    state = devices.everywhere(state, on)
+    images = input_pipeline.InMemory(self.data.train, on).data
     for epoch, first in enumerate(range(0, plan.steps, self._steps)):
       last = min(first + self._steps, plan.steps)
       if not _changes(plan, numbers, first, last):
         continue
-      data = {**held, "order": devices.spread(self._order(epoch), on, 1)}
+      data = {**images, "order": devices.spread(self._order(epoch), on, 1)}
       state, sums = run(state, numbers, data, first, last)
       count = (last - first) * self.config.batch_size
+      # Means over cells too, where they train side by side.
       history.append({"loss": float(np.mean(sums["loss"])) / (last - first),
                       "accuracy": float(np.mean(sums["correct"])) / count})
       log.say(f"step {last}/{plan.steps}  loss {history[-1]['loss']:.4f}  "
@@ -164,35 +176,41 @@ class Grid(base.Study):
 
   def _order(self, epoch: int) -> np.ndarray:
     return input_pipeline.order(len(self.data.train), self._steps, self.config.batch_size,
-                      [self.seed, epoch])
+                                [self.seed, epoch])
 
   def _rounded(self, params: Any, bits: int) -> techniques.Trained:
     """Returns a cell's model, ready to deploy; 8 bits run in integers."""
-    c, variables = self.config.model, {"params": training.ROUNDED[bits](params)}
-    trained = techniques.Trained(name=c.name, arguments=self.arguments(c), variables=variables,
-                              num_classes=self.data.num_classes)
+    c, rounded = self.config.model, training.ROUNDED[bits](params)
+    trained = techniques.Trained(name=c.name, arguments=self.arguments(c),
+                                 variables={"params": rounded}, num_classes=self.data.num_classes)
     if bits == 8:
-      trained = techniques.calibrated(trained, variables["params"], self.data, activation_bits=8,
-                                   images=self.config.images)
+      trained = techniques.calibrated(trained, rounded, self.data, activation_bits=8,
+                                      images=self.config.images)
     return dataclasses.replace(trained, variables=cj.freeze(trained.variables))
 
   def compare(self, steps: int) -> list[dict[str, Any]]:
     """Trains every cell for some steps looped, side by side and by itself.
 
+    Args:
+      steps: of each cell, at most an epoch; half of them pruned and half rounded.
+
     Returns:
-      A row a way: programs compiled, seconds, and by how much its weights and
-      accuracies differ from the looped ones.
+      One row per way, as `comparison.compare` makes them.
     """
-    data = {**input_pipeline.Held(self.data.train, None).data, "order": jnp.asarray(self._order(0))}
-    accuracy = lambda p: evaluate.accuracy(self.model, {"params": p}, self.data.validation)
-    return grid_report.ways(self.model, self.base_params, list(self.cells.values()),
-                            self._numbers(), data, min(steps, self._steps), accuracy)
+    steps = min(steps, self._steps)
+    plan = training.Plan(prune_steps=steps // 2, round_steps=steps - steps // 2, every=10)
+    images = input_pipeline.InMemory(self.data.train, None).data
+    task = comparison.Task(
+        model=self.model, params=self.base_params, cells=list(self.cells.values()),
+        numbers=self._numbers(), data={**images, "order": jnp.asarray(self._order(0))}, plan=plan)
+    return comparison.compare(task, self._validation_accuracy)
+
+  def _validation_accuracy(self, params: Any) -> float:
+    return evaluate.accuracy(self.model, {"params": params}, self.data.validation)
 
 
 def _changes(plan: training.Plan, numbers: Any, first: int, last: int) -> bool:
-  """Returns whether any cell changes in these steps."""
+  """Returns whether any cell changes in these steps; if none does, they need not run."""
   pruning = first < plan.prune_steps and np.any(np.asarray(numbers["sparsity"]) > 0)
   rounding = last > plan.prune_steps and np.any(np.asarray(numbers["bits"]) < 32)
   return bool(pruning or rounding)
-
-

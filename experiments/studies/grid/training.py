@@ -21,7 +21,14 @@ from experiments.training.step import ADAM
 
 # By layer, as the toolkit that the paper used does.
 prune = functools.partial(cj.prune.magnitude, scope="layer")
-ROUNDED = {32: lambda params: params,
+
+
+def _as_they_are(params: Any) -> Any:
+  return params
+
+
+# By the bits of a cell: what rounds its parameters.
+ROUNDED = {32: _as_they_are,
            16: functools.partial(cj.quantize.cast, to="float16"),
            8: functools.partial(cj.quantize.affine, bits=8)}
 
@@ -55,19 +62,35 @@ class Plan:
 
 
 def start(params: Any) -> dict[str, Any]:
-  """Returns the state of training at its first step: dense parameters with masks, and Adam's."""
+  """Returns the state of training at its first step.
+
+  Args:
+    params: dense parameters.
+
+  Returns:
+    {"params", "adam"}: the parameters with masks that mask nothing, and Adam's state.
+  """
   # Copies, because the compiled steps take their state's memory over.
   masked = jax.tree.map(lambda x: jnp.array(x, copy=True), prune(params, 0.0))
   return {"params": masked, "adam": ADAM.init(cj.partition(masked)[0])}
 
 
 def weights(params: Any, bits: Any) -> Any:
-  """Returns the dense arrays that a cell of these bits computes with; bits may be traced."""
-  made = {b: cj.dense(rounded(params)) for b, rounded in ROUNDED.items()}
-  pick = lambda full, half, eight: jnp.where(bits == 8, eight, jnp.where(bits == 16, half, full))
+  """Returns the dense arrays that a cell computes with.
+
+  Args:
+    params: the cell's parameters, with masks.
+    bits: 32, 16 or 8; may be traced.
+  """
+  def pick(full: jax.Array, half: jax.Array, eight: jax.Array) -> jax.Array:
+    return jnp.where(bits == 8, eight, jnp.where(bits == 16, half, full))
+
+  # All three are computed: bits are traced, so that one program serves all cells.
+  made = {width: cj.dense(rounded(params)) for width, rounded in ROUNDED.items()}
   return jax.tree.map(pick, made[32], made[16], made[8])
 
 
+# Cached, because `jax.jit` compiles again for every new function.
 @functools.lru_cache(maxsize=8)
 def program(model: nn.Module, plan: Plan) -> Any:
   """Returns the function that trains a cell for some steps, not compiled.
@@ -99,7 +122,7 @@ def program(model: nn.Module, plan: Plan) -> Any:
     updates, adam = ADAM.update(grads, state["adam"])
     # A cell that is not pruned, or not rounded, stays as it is.
     works = jnp.where(rounding, cell["bits"] < 32, cell["sparsity"] > 0)
-    rate = plan.learning_rate * works
+    rate = jnp.where(works, plan.learning_rate, 0.0)
     trainable = jax.tree.map(lambda p, u: p - rate * u, trainable, updates)
     return ({"params": cj.merge(trainable, rest), "adam": adam},
             {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct})
@@ -114,13 +137,21 @@ def program(model: nn.Module, plan: Plan) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def looped(model: nn.Module, plan: Plan) -> Any:
-  """Returns `program`, compiled once for all cells."""
+  """Returns `program`, compiled once for all cells.
+
+  Args:
+    model: a zoo model without batch norm.
+    plan: what cells have in common.
+  """
   return jax.jit(program(model, plan), donate_argnums=0)
 
 
 @functools.lru_cache(maxsize=8)
 def together(model: nn.Module, plan: Plan) -> Any:
-  """Returns `program`, compiled for cells side by side; state and cell have one more axis."""
+  """Returns `program`, compiled for cells side by side.
+
+  Arguments as there; the state and the cell of the function have one more axis in front.
+  """
   return jax.jit(jax.vmap(program(model, plan), (0, 0, None, None, None)), donate_argnums=0)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from compress_jax.io import files
 from compress_jax.search import Choice, Table
-from experiments.reporting import page as report_page
-from experiments.reporting import report
-from experiments.studies.suggest import figures as suggest_figures
-from experiments.training.progress import say
+from experiments.reporting import paper_tables, results
+from experiments.studies.suggest import figures
+from experiments.studies.suggest.config import given
 
 Row = Mapping[str, Any]
 
@@ -21,33 +21,28 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
   """Writes results.csv, results.json, plans, pictures and report.html, and prints the plans.
 
   Args:
-    studies: `suggest.Suggest`, one a seed.
-    rows: of all seeds.
+    studies: `Suggest`, one per seed.
+    rows: of all seeds, one row per deployed model.
     folder: where the files go.
     config: the study's configuration.
   """
-  made_with = report.keep(rows, folder, config)
-  for one in studies:
-    own = [r for r in rows if r["seed"] == one.seed]
-    name = f"-seed{one.seed}" * (len(studies) > 1)
-    found, tables = one.result("search").metrics, {
-        kind: one.table(kind) for kind in ("accuracy", "bytes")}
-    layers = plan_rows(one.plan(one.chosen), tables["accuracy"], tables["bytes"])
-    text = plan_text(own, layers, found, config)
-    files.write(folder / f"plan{name}.md", text)
-    files.write_json(folder / f"plan{name}.json", {
-        "chosen": [r for r in own if r["chosen"]], "layers": layers})
-    suggest_figures.front(own, found, config, folder / f"front{name}.png")
-    suggest_figures.sensitivity(tables["accuracy"], folder / f"sensitivity{name}.png")
-    say(text)
-  report_page.write(rows, report.means(rows), folder, config=config.to_dict(),
-                    environment=made_with)
-  say(f"written: {folder}: results.csv, results.json, plan.md, plan.json, front.png, "
-      "sensitivity.png, report.html")
+  texts, pictures = {}, {}
+  for study in studies:
+    own = [row for row in rows if row["seed"] == study.seed]
+    # One seed is the usual case, and needs no number in its files' names.
+    ending = f"-seed{study.seed}" if len(studies) > 1 else ""
+    found, accuracy = study.result("search").metrics, study.table("accuracy")
+    layers = plan_rows(study.plan(study.chosen), accuracy, study.table("bytes"))
+    texts[f"plan{ending}.md"] = plan_text(own, layers, found, config)
+    files.write_json(folder / f"plan{ending}.json", {
+        "chosen": [row for row in own if row["chosen"]], "layers": layers})
+    pictures[f"front{ending}.png"] = functools.partial(figures.front, own, found, config)
+    pictures[f"sensitivity{ending}.png"] = functools.partial(figures.sensitivity, accuracy)
+  results.write(rows, folder, config, texts=texts, pictures=pictures)
 
 
 def plan_rows(plan: Mapping[str, Choice], accuracy: Table, nbytes: Table) -> list[dict[str, Any]]:
-  """Returns a row a layer: what is done to it, what that takes and costs alone, and why.
+  """Returns one row per layer: what is done to it, what that takes and costs alone, and why.
 
   Args:
     plan: {path: choice}.
@@ -57,7 +52,7 @@ def plan_rows(plan: Mapping[str, Choice], accuracy: Table, nbytes: Table) -> lis
   out = []
   for path, choice in plan.items():
     size = nbytes.scores[path]
-    lost = {c: accuracy.base - a for c, a in accuracy.scores[path].items()}
+    lost = {other: accuracy.base - score for other, score in accuracy.scores[path].items()}
     out.append({"layer": path, **dataclasses.asdict(choice), "bytes": size[choice],
                 "dense_bytes": size[Choice()], "alone_costs": lost[choice],
                 "why": _why(choice, size, lost)})
@@ -66,48 +61,69 @@ def plan_rows(plan: Mapping[str, Choice], accuracy: Table, nbytes: Table) -> lis
 
 def _why(choice: Choice, size: Mapping[Choice, float], lost: Mapping[Choice, float]) -> str:
   """Returns a sentence: what is given up by it, and by the gentlest choice that is smaller."""
-  saved = 1 - size[choice] / size[Choice()]
-  first = (f"saves {100 * saved:.0f} % of the layer for {100 * lost[choice]:.2f} points"
-           if choice != Choice() else "left as it is")
-  smaller = [c for c in size if size[c] < 0.9 * size[choice]]
+  first = "left as it is"
+  if choice != Choice():
+    saved = 1 - size[choice] / size[Choice()]
+    first = f"saves {100 * saved:.0f} % of the layer for {100 * lost[choice]:.2f} points"
+  # A choice that is only a little smaller says nothing about why not less.
+  smaller = [other for other in size if size[other] < 0.9 * size[choice]]
   if not smaller:
     return f"{first}; nothing is much smaller"
-  other = min(smaller, key=lambda c: (lost[c], size[c]))
-  return (f"{first}; the gentlest that is at least a tenth smaller, {other}, would cost "
-          f"{100 * lost[other]:.2f}")
+  gentlest = min(smaller, key=lambda other: (lost[other], size[other]))
+  return (f"{first}; the gentlest that is at least a tenth smaller, {gentlest}, would cost "
+          f"{100 * lost[gentlest]:.2f}")
 
 
 def plan_text(rows: Sequence[Row], layers: Sequence[Row], found: Row, config: Any) -> str:
-  """Returns plan.md: what was asked for, what was found, the layers, what it is compared with."""
-  chosen = next(r for r in rows if r["chosen"])
-  base = next(r for r in rows if r["combo"] == "base")
-  asked = ", ".join(f"{k} = {config[k]:g}" for k in ("max_bytes", "max_latency_ms",
-                                                    "max_accuracy_drop") if config[k] is not None)
-  verdict = ("Within all limits." if not chosen["misses"] else
-             f"NOTHING FOUND IS WITHIN THE LIMITS. The nearest misses {chosen['misses']}.")
+  """Returns plan.md: what was asked for, what was found, the layers, what it is compared with.
+
+  Args:
+    rows: one seed's, one row per deployed model.
+    layers: of `plan_rows`.
+    found: the search stage's metrics.
+    config: the study's configuration.
+  """
+  chosen = next(row for row in rows if row["chosen"])
+  base = next(row for row in rows if row["combo"] == "base")
+  asked = ", ".join(f"{field} = {value:g}" for field, value in given(config).items())
+  verdict = "Within all limits."
+  if chosen["misses"]:
+    verdict = f"NOTHING FOUND IS WITHIN THE LIMITS. The nearest misses {chosen['misses']}."
   lost = 100 * (base["val_accuracy"] - chosen["val_accuracy"])
-  lines = [
-      f"# Suggested for {asked}", "", verdict,
-      f"{chosen['artifact_bytes']:,} bytes ({100 * chosen['reduction']:.1f} % saved), "
+  parts = [
+      f"# Suggested for {asked}\n",
+      f"{verdict}\n{chosen['artifact_bytes']:,} bytes ({100 * chosen['reduction']:.1f} % saved), "
       f"{lost:.2f} points of validation accuracy below the base model, "
-      f"{chosen['milliseconds']:.3f} ms a batch of {config.batch}.",
+      f"{chosen['milliseconds']:.3f} ms per batch of {config.batch}.\n"
       f"Chosen among {len(found['points'])} plans by validation accuracy; a single seed "
-      f"({chosen['seed']}); test accuracy only reported.", "",
-      "| layer | rank | sparsity | bits | bytes | dense | why (each layer alone, validation) |",
-      "|---|---|---|---|---|---|---|"]
-  lines += [f"| {r['layer']} | {r['rank'] or '–'} | {r['sparsity']:g} | {r['bits'] or 'float'} | "
-            f"{r['bytes']:,} | {r['dense_bytes']:,} | {r['why']} |" for r in layers]
-  return "\n".join([*lines, "", *deployed(rows)]) + "\n"
+      f"({chosen['seed']}); test accuracy only reported.\n",
+      _layers(layers), deployed(rows)]
+  return "\n".join(parts)
 
 
-def deployed(rows: Sequence[Row]) -> list[str]:
-  """Returns the table of what was deployed, as lines."""
-  lines = ["| deployed | layers | before fine-tuning, % | validation, % | test, % | bytes | "
-           "saved, % | ms | misses |", "|---|---|---|---|---|---|---|---|---|"]
-  for r in rows:
-    name = f"**{r['combo']}**" if r["chosen"] else r["combo"]
-    lines.append(f"| {name} | {r['what'] or '–'} | "
-                 f"{100 * r['before_finetuning']:.2f} | {100 * r['val_accuracy']:.2f} | "
-                 f"{100 * r['test_accuracy']:.2f} | {r['artifact_bytes']:,} | "
-                 f"{100 * r['reduction']:.1f} | {r['milliseconds']:.3f} | {r['misses'] or '–'} |")
-  return lines
+def _layers(layers: Sequence[Row]) -> str:
+  table = [["layer", "rank", "sparsity", "bits", "bytes", "dense",
+            "why (each layer alone, validation)"]]
+  for row in layers:
+    # Neither a rank nor bits are ever 0: None is what has none.
+    table.append([row["layer"], str(row["rank"] or "–"), f"{row['sparsity']:g}",
+                  str(row["bits"] or "float"), f"{row['bytes']:,}", f"{row['dense_bytes']:,}",
+                  row["why"]])
+  return paper_tables.lines(table)
+
+
+def deployed(rows: Sequence[Row]) -> str:
+  """Returns the table of what was deployed, as Markdown; the chosen one is bold.
+
+  Args:
+    rows: one seed's, one row per deployed model.
+  """
+  table = [["deployed", "layers", "before fine-tuning, %", "validation, %", "test, %", "bytes",
+            "saved, %", "ms", "misses"]]
+  for row in rows:
+    name = f"**{row['combo']}**" if row["chosen"] else row["combo"]
+    table.append([name, row["what"] or "–", f"{100 * row['before_finetuning']:.2f}",
+                  f"{100 * row['val_accuracy']:.2f}", f"{100 * row['test_accuracy']:.2f}",
+                  f"{row['artifact_bytes']:,}", f"{100 * row['reduction']:.1f}",
+                  f"{row['milliseconds']:.3f}", row["misses"] or "–"])
+  return paper_tables.lines(table)

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 import compress_jax as cj
-from experiments.datasets.builders import Data, Split
+from experiments.datasets.splits import Data, Split
 from experiments.training import evaluate, techniques
 
-_ROUNDS = 5
+_ROUNDS = 5  # of timing, of which the quietest counts
 _dense = jax.jit(cj.dense)  # leaf by leaf: a plan of known leaves compiles nothing
 
 
@@ -26,7 +26,7 @@ class Scorer:
     data: latencies are of its test images.
     metadata: of the artifact whose bytes count.
     calls: timed calls of a latency.
-    batch: images a call.
+    batch: images per call.
   """
 
   trained: techniques.Trained
@@ -38,7 +38,11 @@ class Scorer:
   _timed: dict[Any, float] = dataclasses.field(default_factory=dict)
 
   def scores(self, params: Any) -> dict[str, float]:
-    """Returns "accuracy", and the mean "log_likelihood" of the labels."""
+    """Returns "accuracy", 0 to 1, and the mean "log_likelihood" of the labels, in nats.
+
+    Args:
+      params: compressed parameters of the model.
+    """
     plain = jax.tree.map(_dense, params, is_leaf=cj.is_leaf)
     logits = evaluate.logits(self.trained.model, {"params": plain}, self.split)
     labels = self.split.labels
@@ -47,15 +51,15 @@ class Scorer:
             "log_likelihood": float(chances.mean())}
 
   def accuracy(self, params: Any) -> float:
-    """Returns the fraction of the images that are right."""
+    """Returns the fraction of the images that are right; see `scores`."""
     return self.scores(params)["accuracy"]
 
   def size(self, params: Any) -> int:
-    """Returns the bytes of the file that deploys the parameters."""
+    """Returns the bytes of the file that deploys compressed parameters."""
     return len(cj.artifact.encode({"params": cj.freeze(params)}, **self.metadata))
 
   def milliseconds(self, params: Any) -> float:
-    """Returns the median time of the deployed program.
+    """Returns the median time of the deployed program, in milliseconds.
 
     Timed once for all parameters that run the same kernels: kinds, ranks and integer
     widths decide it; zeros and unused bits are multiplied like any other value.
@@ -69,10 +73,11 @@ class Scorer:
 
 
 def milliseconds(trained: techniques.Trained, data: Data, *, calls: int, batch: int) -> float:
-  """Returns the median time of the quietest of some rounds; see `techniques.milliseconds`.
+  """Returns the median time of the quietest of some rounds, in milliseconds.
 
-  What else runs on a machine makes whole rounds slower, which would pass for the plan's.
+  Arguments are those of `techniques.milliseconds`.
   """
+  # What else runs on a machine makes whole rounds slower, which would pass for the plan's.
   return min(techniques.milliseconds(trained, data, calls=calls, batch=batch)
              for _ in range(_ROUNDS))
 
@@ -86,5 +91,12 @@ def _kernel(x: Any) -> Any:
 
 
 def part(split: Split, images: int) -> Split:
-  """Returns the first images of a split; 0 is all."""
-  return split.take(np.arange(images)) if 0 < images < len(split) else split
+  """Returns the first images of a split.
+
+  Args:
+    split: the images.
+    images: so many; 0 is all.
+  """
+  if 0 < images < len(split):
+    return split.take(np.arange(images))
+  return split

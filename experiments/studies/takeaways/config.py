@@ -1,47 +1,84 @@
-"""What the fields of the takeaways study may be, and the rounds that they stand for."""
+"""What the fields of the takeaways study's configuration may be, and the rounds they stand for."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from experiments.studies import base
+from experiments.studies import checks
 
 _LIMITS = {
     "distil.temperature": (1e-3, 1e3), "distil.alpha": (0, 1), "pruning.fraction": (0.001, 0.999),
-    "static.bits": (2, 16), "static.activation_bits": (2, 16), "static.images": (1, 10**9),
-    "qat.bits": (2, 16), "qat.activation_bits": (2, 16), "qat.images": (1, 10**9),
-    "calls": (1, 10**9), "seeds": (1, 10**4)}
+    "static.bits": (2, 16), "static.activation_bits": (2, 16), "static.images": (1, checks.MANY),
+    "qat.bits": (2, 16), "qat.activation_bits": (2, 16), "qat.images": (1, checks.MANY),
+    "calls": (1, checks.MANY), **checks.SEEDS}
 
 
 def check(config: Any) -> None:
   """Raises a ValueError that names the first field that cannot be used."""
-  base.check(config, _LIMITS)
+  checks.numbers(config, _LIMITS)
+  _check_rounds(config)
+  if "combined" not in config.students:
+    raise ValueError(f"config.students={', '.join(config.students)}: must have 'combined'")
+  for name in config.ensemble:
+    checks.choice("ensemble", name, config.students)
+
+
+def _check_rounds(config: Any) -> None:
   rounds = list(config.pruning.rounds)
   if not rounds or rounds != sorted(set(rounds)) or rounds[0] < 1:
-    raise ValueError(f"config.pruning.rounds={tuple(rounds)}: may be rising whole numbers from 1")
-  if (at_77 := pruned(config, 0.77)) not in [f"pruned{n:02d}" for n in rounds]:
-    raise ValueError(f"config.pruning.rounds={tuple(rounds)}: may not lack {int(at_77[6:])}, the "
-                     "round nearest to 77 %")
-  if "combined" not in config.students:
-    raise ValueError(f"config.students={', '.join(config.students)}: may not lack 'combined'")
-  for name in config.ensemble:
-    if name not in config.students:
-      raise ValueError(f"config.ensemble: {name!r} may be one of {', '.join(config.students)}")
+    raise ValueError(f"config.pruning.rounds={tuple(rounds)}: must be rising whole numbers from 1")
+  # Table III starts from the model that is pruned by 77 %.
+  needed = nearest_round(config, 0.77)
+  if needed not in rounds:
+    raise ValueError(f"config.pruning.rounds={tuple(rounds)}: must have {needed}, the round "
+                     "nearest to 77 %")
 
 
 def sparsity(config: Any, number: int) -> float:
-  """Returns the fraction of the weights that is pruned after a round, from 1."""
+  """Returns the fraction of the weights that is pruned after a round.
+
+  Args:
+    config: the study's configuration.
+    number: the round's, from 1; 0 is before the first.
+  """
   return 1 - (1 - config.pruning.fraction) ** number
 
 
+def nearest_round(config: Any, rate: float) -> int:
+  """Returns the round, from 1, that comes nearest to a compression rate.
+
+  Args:
+    config: the study's configuration.
+    rate: fraction of the weights that is pruned, below 1.
+  """
+  rounds = math.log(1 - rate) / math.log(1 - config.pruning.fraction)
+  return max(1, round(rounds))
+
+
+def stage_of_round(number: int) -> str:
+  """Returns the name of a round's stage.
+
+  Args:
+    number: the round's, from 1.
+
+  Example:
+    >>> stage_of_round(9)
+    'pruned09'
+  """
+  return f"pruned{number:02d}"
+
+
 def pruned(config: Any, rate: float) -> str:
-  """Returns the stage of the round that comes nearest to a compression rate, below 1.
+  """Returns the stage of the round that comes nearest to a compression rate.
+
+  Args:
+    config: the study's configuration.
+    rate: fraction of the weights that is pruned, below 1.
 
   Example:
     >>> from ml_collections import ConfigDict
     >>> [pruned(ConfigDict({"pruning": {"fraction": 0.15}}), rate) for rate in (0.77, 0.93)]
     ['pruned09', 'pruned16']
   """
-  rounds = math.log(1 - rate) / math.log(1 - config.pruning.fraction)
-  return f"pruned{max(1, round(rounds)):02d}"
+  return stage_of_round(nearest_round(config, rate))

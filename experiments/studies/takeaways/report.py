@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,19 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax.io import files
-from experiments.reporting import page as report_page
-from experiments.reporting import paper_tables, report
+from experiments.reporting import figures, paper_tables, results
 from experiments.reporting.paper_tables import ACCURACY, Column
-from experiments.studies.takeaways.config import pruned, sparsity
-from experiments.training.progress import say
+from experiments.studies.takeaways.config import pruned, sparsity, stage_of_round
 
 Row = Mapping[str, Any]
 
 FILE = Column("file, MB", "artifact_bytes", "megabytes", scale=1e-6)
 NONZERO = Column("non-zero, MB", "nonzero_bytes", "megabytes", scale=1e-6)
+# Beside the paper's column, which counts non-zero weights alone.
 OUR_FILE = dataclasses.replace(FILE, paper=None)
-TIME = Column("ms an image", "milliseconds", "milliseconds")
+TIME = Column("ms per image", "milliseconds", "milliseconds")
 THOUSANDS = Column("parameters, K", "nonzero_params", "thousands", ".1f", scale=1e-3)
 MILLIONS = Column("parameters, M", "nonzero_params", "millions", scale=1e-6)
 TIMES = Column("times smaller", "times", "compression", ".1f")
@@ -45,48 +44,51 @@ TABLES = (
 
 
 def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
-  """Writes results.csv, results.json, tables.md, figure6.png, figure10.png and report.html.
+  """Writes results.csv, results.json, tables.md, two pictures and report.html; prints tables.
 
   Args:
-    rows: one a stage and seed.
+    rows: one row per stage and seed.
     workdir: where the files go.
     config: the study's configuration.
   """
-  made_with = report.keep(rows, workdir, config)
-  means = report.means(rows)
-  text = tables(means, config)
-  files.write(workdir / "tables.md", text)
-  figure6(means, config, workdir / "figure6.png")
-  figure10(means, workdir / "figure10.png")
-  report_page.write(rows, means, workdir, config=config.to_dict(), environment=made_with)
-  say(text + f"written: {workdir / 'results.csv'}, results.json, tables.md, figure6.png, "
-      "figure10.png, report.html")
+  means = results.means(rows)
+  results.write(rows, workdir, config, texts={"tables.md": tables(means, config)},
+                pictures={"figure6.png": functools.partial(figure6, means, config),
+                          "figure10.png": functools.partial(figure10, means)})
 
 
 def tables(means: Sequence[Row], config: Any) -> str:
   """Returns the paper's tables as Markdown, ours beside the paper's numbers.
 
   Args:
-    means: a row a stage, of `report.means`.
+    means: one row per stage, of `results.means`.
     config: the study's configuration.
   """
-  paper = paper_tables.paper("takeaways")
-  base = next(r["milliseconds"] for r in means if r["combo"] == "base")
-  ours = {r["combo"]: {**r, "latency": r["milliseconds"] / base,
-                       "times": 1 / (1 - r["reduction"])} for r in means}
+  paper, ours = paper_tables.paper("takeaways"), _with_ratios(means)
   seeds = means[0]["seeds"]
-  out = [f"{f'Mean of {seeds} seeds' if seeds > 1 else 'A single seed'}; "
-         f"{len(config.pruning.rounds)} rounds of pruning."]
+  shown = f"Mean of {seeds} seeds" if seeds > 1 else "A single seed"
+  parts = [f"{shown}; {len(config.pruning.rounds)} rounds of pruning."]
   for key, title, columns in TABLES:
     rows = _found(paper[key], ours, config)
-    text = table_2(rows, ours, config) if key == "table II" else _table(rows, columns)
-    out += [f"### {title}", text]
-  return "\n\n".join(part.rstrip() for part in out) + "\n"
+    parts.append(f"### {title}")
+    parts.append(table_2(rows, ours, config) if key == "table II" else _table(rows, columns))
+  return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _with_ratios(means: Sequence[Row]) -> dict[str, Row]:
+  """Returns rows by name, with what they are beside the base model's."""
+  base = results.by_name(means)["base"]["milliseconds"]
+  ours = {}
+  for row in means:
+    ours[row["combo"]] = {**row, "latency": row["milliseconds"] / base,
+                          "times": 1 / (1 - row["reduction"])}
+  return ours
 
 
 def _found(theirs: Sequence[Row], ours: Mapping[str, Row], config: Any) -> list[tuple[Row, Row]]:
   """Returns the paper's rows with ours; rates and students that were not made are left out."""
   names = [(row, stage(row["stage"], config)) for row in theirs]
+  # A rate may be that of a round which was jumped over.
   return [(row, ours[name]) for row, name in names if name in ours]
 
 
@@ -115,57 +117,94 @@ def table_2(rows: Sequence[tuple[Row, Row]], ours: Mapping[str, Row], config: An
     ours: all rows.
     config: the study's configuration.
   """
-  pruning = [f"pruned{n:02d}" for n in config.pruning.rounds]
-  families = (["static"], ["qat"], pruning, [n for n in config.students if n in ours])
-  heading = ["technique", "trainings", "paper", "seconds after the base's", "files, MB", "paper"]
-  body = []
+  pruning = [stage_of_round(number) for number in config.pruning.rounds]
+  students = [name for name in config.students if name in ours]
+  families = (["static"], ["qat"], pruning, students)
+  table = [["technique", "trainings", "paper", "seconds after the base's", "files, MB", "paper"]]
   for theirs, row in rows:
     name = row["combo"]
-    family = next(f for f in families if name in f)
-    sizes = sorted(ours[n]["artifact_bytes"] / 1e6 for n in family)
-    trainings = pruning.index(name) + 1 if name in pruning else int(name != "static")
-    span = f"{len(sizes)}, {sizes[0]:.2f} to {sizes[-1]:.2f}" if sizes[1:] else f"{sizes[0]:.2f}"
-    body.append([theirs["model"], str(trainings), theirs["retraining"],
-                 f"{row['seconds'] - ours['base']['seconds']:.0f}", span, theirs["decrement"]])
-  return paper_tables.lines([heading, *body])
+    family = next(names for names in families if name in names)
+    table.append([theirs["model"], str(_trainings(name, pruning)), theirs["retraining"],
+                  f"{row['seconds'] - ours['base']['seconds']:.0f}",
+                  _span([ours[other]["artifact_bytes"] / 1e6 for other in family]),
+                  theirs["decrement"]])
+  return paper_tables.lines(table)
+
+
+def _trainings(name: str, pruning: Sequence[str]) -> int:
+  """Returns how many trainings a stage takes after the base model's."""
+  # Every round of pruning before it is one.
+  if name in pruning:
+    return pruning.index(name) + 1
+  return 0 if name == "static" else 1
+
+
+def _span(sizes: Sequence[float]) -> str:
+  """Returns how many sizes there are, and from which to which.
+
+  Example:
+    >>> _span([2.0]), _span([2.0, 1.0])
+    ('2.00', '2, 1.00 to 2.00')
+  """
+  if len(sizes) == 1:
+    return f"{sizes[0]:.2f}"
+  return f"{len(sizes)}, {min(sizes):.2f} to {max(sizes):.2f}"
 
 
 def figure6(means: Sequence[Row], config: Any, path: Path) -> None:
-  """Draws accuracy against the compression rate of pruning, ours and the paper's."""
-  ours = {r["combo"]: r for r in means}
-  rounds = [0, *config.pruning.rounds]
-  chosen = [ours["base" if n == 0 else f"pruned{n:02d}"] for n in rounds]
-  theirs = [(float(row["stage"].partition("@")[2] or 0), row["accuracy"])
-            for row in paper_tables.paper("takeaways")["table I"]]
-  with report.figure(path) as axes:
-    axes.errorbar([100 * sparsity(config, n) for n in rounds],
-                  [100 * r["test_accuracy"] for r in chosen], _errors(chosen), fmt="o-",
+  """Draws accuracy against the compression rate of pruning, ours and the paper's.
+
+  Args:
+    means: one row per stage, of `results.means`.
+    config: the study's configuration.
+    path: a PNG file.
+  """
+  by_name = results.by_name(means)
+  numbers = [0, *config.pruning.rounds]
+  ours = [by_name["base"], *(by_name[stage_of_round(n)] for n in config.pruning.rounds)]
+  paper = paper_tables.paper("takeaways")["table I"]
+  # A stage of the paper's is "pruned@0.77"; the one without a rate is the base model.
+  rates = [float(row["stage"].partition("@")[2] or 0) for row in paper]
+  with figures.figure(path) as axes:
+    axes.errorbar([100 * sparsity(config, n) for n in numbers],
+                  [100 * row["test_accuracy"] for row in ours], _errors(ours), fmt="o-",
                   capsize=3, label="ours")
-    axes.plot([100 * rate for rate, _ in theirs], [y for _, y in theirs], "s--", label="paper")
+    axes.plot([100 * rate for rate in rates], [row["accuracy"] for row in paper], "s--",
+              label="paper")
     axes.set(xlabel="compression rate, % of the weights pruned", ylabel="test accuracy, %",
              ylim=(0, 100))
     axes.legend(loc="best")
 
 
 def figure10(means: Sequence[Row], path: Path) -> None:
-  """Draws the accuracies of the ensemble, its members and the baseline student as bars."""
-  ours = {r["combo"]: r for r in means}
+  """Draws the accuracies of the ensemble, its members and the baseline student as bars.
+
+  Args:
+    means: one row per stage, of `results.means`.
+    path: a PNG file.
+  """
+  by_name = results.by_name(means)
   paper = [row for row in paper_tables.paper("takeaways")["takeaway 11"]
-           if row["stage"] in ours]
-  chosen, x = [ours[row["stage"]] for row in paper], np.arange(len(paper))
-  with report.figure(path) as axes:
-    sets = (("ours", [100 * r["test_accuracy"] for r in chosen], _errors(chosen)),
-            ("paper", [row["accuracy"] for row in paper], None))
-    for i, (label, heights, errors) in enumerate(sets):
-      bars = axes.bar(x + 0.4 * i - 0.2, heights, 0.38, yerr=errors, capsize=3, label=label,
-                      zorder=3)
-      axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
-    axes.set_xticks(x, [row["model"] for row in paper])
+           if row["stage"] in by_name]
+  ours = [by_name[row["stage"]] for row in paper]
+  places = np.arange(len(paper))
+  with figures.figure(path) as axes:
+    _bars(axes, places - 0.2, [100 * row["test_accuracy"] for row in ours], "ours", _errors(ours))
+    _bars(axes, places + 0.2, [row["accuracy"] for row in paper], "paper", None)
+    axes.set_xticks(places, [row["model"] for row in paper])
     axes.set(ylabel="test accuracy, %", ylim=(0, 100))
     axes.grid(visible=False, axis="x")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
 
 
+def _bars(axes: Any, places: np.ndarray, heights: Sequence[float], label: str,
+          errors: Sequence[float] | None) -> None:
+  bars = axes.bar(places, heights, 0.38, yerr=errors, capsize=3, label=label, zorder=3)
+  axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
+
+
 def _errors(rows: Sequence[Row]) -> list[float] | None:
   """Returns deviations over seeds in percent, or None for a single seed."""
-  return None if rows[0]["spread"] is None else [100 * r["spread"] for r in rows]
+  if rows[0]["spread"] is None:
+    return None
+  return [100 * row["spread"] for row in rows]

@@ -13,17 +13,29 @@ import jax.numpy as jnp
 
 import compress_jax as cj
 from experiments.studies import base
-from experiments.studies.takeaways import report as takeaways_report
-from experiments.studies.takeaways.config import check, pruned, sparsity
+from experiments.studies.takeaways import report
+from experiments.studies.takeaways.config import check, pruned, sparsity, stage_of_round
 from experiments.training import techniques
 from experiments.training.progress import Log
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
-  """Runs the study, or what is missing of it; writes its tables. See `base.run`."""
+  """Runs the study, or what is missing of it, and writes its report.
+
+  Args:
+    config: from `configs/takeaways.py`.
+    workdir: where stages and results go.
+    data_dir: see `builders.builder`.
+
+  Returns:
+    The rows of results.csv.
+
+  Raises:
+    ValueError: something in the configuration, the data or a file cannot be used.
+  """
   check(config)
   _, rows = base.run(Takeaways, config, workdir, data_dir)
-  takeaways_report.write(rows, workdir, config)
+  report.write(rows, workdir, config)
   return rows
 
 
@@ -38,8 +50,9 @@ class Takeaways(base.Study):
   def names(self) -> Sequence[str]:
     """The models of all tables, each once."""
     c, at_77 = self.config, pruned(self.config, 0.77)
+    rounds = [stage_of_round(number) for number in c.pruning.rounds]
     designs = [name for name in c.students if name != "combined"]
-    return ["base", "static", "qat", *(f"pruned{n:02d}" for n in c.pruning.rounds), *designs,
+    return ["base", "static", "qat", *rounds, *designs,
             "ensemble", "kd", f"kd+{at_77}", "kd+qat", f"{at_77}+qat", f"kd+{at_77}+qat"]
 
   def parent(self, name: str) -> str | None:
@@ -49,9 +62,11 @@ class Takeaways(base.Study):
       return self.config.ensemble[0]
     *before, last = name.split("+")
     if last.startswith("pruned"):
+      # A round starts from the one before, the first from the model that is pruned.
       rounds = list(self.config.pruning.rounds)
-      earlier = rounds[:rounds.index(_round(last))]
-      before += [f"pruned{n:02d}" for n in earlier[-1:]]
+      place = rounds.index(_round(last))
+      if place > 0:
+        before.append(stage_of_round(rounds[place - 1]))
     return "+".join(before) or "base"
 
   def spec(self, name: str) -> Mapping[str, Any]:
@@ -80,23 +95,24 @@ class Takeaways(base.Study):
     if last == "static":
       return techniques.quantize(parent, self.data, **c.static.to_dict())
     if last == "qat":
-      part = {k: v for k, v in c.qat.to_dict().items() if k != "train"}
-      return techniques.quantize_aware(parent, self.data, self.recipe(c.qat), work, log, **part)
+      return techniques.quantize_aware(parent, self.data, self.recipe(c.qat), work, log,
+                                       bits=c.qat.bits, activation_bits=c.qat.activation_bits,
+                                       images=c.qat.images)
     if last.startswith("pruned"):
       parent = masked(parent, sparsity(c, _round(last)), c.pruning.where)
       return techniques.finetune(parent, self.data, self.recipe(c.pruning), work, log)
-    student = self._student(last)
-    return techniques.distil(parent, student.name, self.arguments(student), self.data,
-                          self.recipe(c.distil), work, log, temperature=c.distil.temperature,
-                          alpha=c.distil.alpha)
+    return self.distil(parent, self._student(last), c.distil, work, log,
+                       temperature=c.distil.temperature, alpha=c.distil.alpha)
 
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
     """Times one image through the deployed model."""
     return {"milliseconds": techniques.milliseconds(trained, self.data, calls=self.config.calls)}
 
   def row(self, name: str) -> dict[str, Any]:
+    """Returns a stage's row; an ensemble's seconds are those of all its members."""
     row = super().row(name)
-    if name == "ensemble":  # its lineage has the first member only
+    if name == "ensemble":
+      # Its lineage has the first member only.
       rest = sum(self.result(m).metrics["seconds"] for m in self.config.ensemble[1:])
       row["seconds"] = round(row["seconds"] + rest, 1)
     return row
@@ -114,21 +130,28 @@ def masked(parent: techniques.Trained, rate: float, where: str) -> techniques.Tr
     rate: fraction of each layer's weights that is zero afterwards, 0 to 1.
     where: regular expression on the paths of what is pruned.
   """
-  params = _prune(parent.variables["params"], jnp.float32(rate), where)
-  return dataclasses.replace(parent, variables={**parent.variables, "params": params})
+  return parent.with_params(_prune(parent.params, jnp.float32(rate), where))
 
 
+# Compiled, with the rate traced: one program serves all rounds.
 @functools.partial(jax.jit, static_argnums=2)
 def _prune(params: Any, rate: jax.Array, where: str) -> Any:
   return cj.prune.magnitude(params, rate, scope="layer", where=where)
 
 
 def ensemble(members: Sequence[techniques.Trained]) -> techniques.Trained:
-  """Returns students as one model, whose probabilities are the mean of theirs (takeaway 11)."""
-  kinds = members[0].variables
-  variables = {kind: {f"member{i}": m.variables[kind] for i, m in enumerate(members)}
-               for kind in kinds}
-  arguments = {"members": [{k: v for k, v in m.arguments.items() if k != "dtype"}
-                           for m in members], "dtype": members[0].arguments["dtype"]}
+  """Returns students as one model, whose probabilities are the mean of theirs.
+
+  Args:
+    members: models of `experiments.models.students`, all of one dtype.
+
+  Source: takeaway 11 of "An analysis of compression methods".
+  """
+  variables = {}
+  for kind in members[0].variables:
+    variables[kind] = {f"member{i}": member.variables[kind] for i, member in enumerate(members)}
+  designs = [{field: value for field, value in member.arguments.items() if field != "dtype"}
+             for member in members]
+  arguments = {"members": designs, "dtype": members[0].arguments["dtype"]}
   return dataclasses.replace(members[0], name="ensemble", arguments=arguments,
                              variables=variables)

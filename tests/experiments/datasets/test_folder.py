@@ -13,10 +13,11 @@ from PIL import Image
 from tensorflow_datasets.core.folder_dataset import image_folder
 
 from experiments import models
-from experiments.datasets import builders, folder
+from experiments.datasets import builders, folder, splits
 from experiments.training import evaluate, input_pipeline, loop
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
+from experiments.training.recipe import Recipe
 from tests import pictures
 
 SIDE, CLASSES = 16, 3
@@ -69,17 +70,17 @@ def test_images_are_pillows_whatever_thread_is_first(root, monkeypatch):
 
 def fit(path, of):
   model = models.create("convnet", num_classes=CLASSES, widths=(4, 4, 4), hidden=(8, 8))
-  recipe = loop.Recipe(epochs=3, batch_size=4, steps_per_epoch=7, learning_rate=5e-3,
-                        augment=Augment(crop=1, flip=True))
+  recipe = Recipe(epochs=3, batch_size=4, steps_per_epoch=7, learning_rate=5e-3,
+                  augment=Augment(crop=1, flip=True))
   return loop.fit(model, loop.initial(model, of.train.shape, 0), of, recipe,
-                   directory=path / "work", log=Log("t", path / "log.txt"))
+                  directory=path / "work", log=Log("t", path / "log.txt"))
 
 
 @pytest.mark.slow
 def test_streamed_training_gives_the_same_weights_and_holds_few_images(root, tmp_path, monkeypatch):
   streamed = load(root)
-  held = builders.Data(num_classes=CLASSES, **{
-      name: builders.Split(images=s.read(slice(None)), labels=s.labels)
+  held = splits.Data(num_classes=CLASSES, **{
+      name: splits.Split(images=s.read(slice(None)), labels=s.labels)
       for name, s in (("train", streamed.train), ("validation", streamed.validation),
                       ("test", streamed.test))})
   monkeypatch.setattr(evaluate, "BATCH", 6)
@@ -118,7 +119,7 @@ def test_the_folders_own_validation_split_or_a_part_of_training(copy):
   assert (len(parts[0].train), len(parts[0].validation)) == (18, 6)
   held = [set(p.validation.paths) for p in parts]
   assert held[0] == held[1] != held[2] and not held[0] & set(parts[0].train.paths)
-  with pytest.raises(ValueError, match=r"data.validation=0.01: may be"):
+  with pytest.raises(ValueError, match=r"data.validation=0.01: must be"):
     load(copy, validation=0.01)
 
 
@@ -145,7 +146,7 @@ BROKEN = {
     "no folder": (lambda at: at / "nothing", r"data_dir='.*nothing': is no directory"),
     "no test": (lambda at: shutil.rmtree(at / "test"), r"no images in test/<class>"),
     "no classes": (lambda at: (shutil.rmtree(at / "train"), (at / "train").mkdir()),
-                   r"no images in train/<class>; they may end in .jpg, .jpeg, .png"),
+                   r"no images in train/<class>; they must end in .jpg, .jpeg, .png"),
     "strange class": (lambda at: (at / "test/class000").rename(at / "test/dodo"),
                       r"test/dodo is a class that train/ has no images of")}
 

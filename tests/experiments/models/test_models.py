@@ -139,8 +139,8 @@ def test_pools_are_those_of_windows(side):
 
 
 @pytest.mark.parametrize("name,arguments,message", [
-    ("resnet", {}, "model 'resnet': may be one of alexnet, cnn, convnet, densenet, .*resnet18"),
-    ("densenet", {"width": 3}, "argument 'width' may be one of.*depth")])
+    ("resnet", {}, "model 'resnet': must be one of alexnet, cnn, convnet, densenet, .*resnet18"),
+    ("densenet", {"width": 3}, "argument 'width' must be one of.*depth")])
 def test_bad_input_is_named(name, arguments, message):
   with pytest.raises(ValueError, match=message):
     models.create(name, num_classes=10, **arguments)
@@ -148,5 +148,5 @@ def test_bad_input_is_named(name, arguments, message):
 
 def test_a_resnets_unknown_parts_are_named():
   model = models.create("resnet18", num_classes=10, block="wide")
-  with pytest.raises(ValueError, match="block='wide': may be one of basic, bottleneck"):
+  with pytest.raises(ValueError, match="block='wide': must be one of basic, bottleneck"):
     model.init(jax.random.key(0), jnp.ones((1, 8, 8, 3)))

@@ -267,7 +267,7 @@ def test_wrong_tensors_are_named(tmp_path):
   with pytest.raises(ValueError, match=r"missing: features.3.squeeze.weight; unexpected: "
                      r"features.9.weight; of another shape: features.0.bias \(as ours \(3,\)"):
     pretrained.load(path, create("squeezenet"), head_key=jax.random.key(0))
-  with pytest.raises(ValueError, match="model=CNN: may be a ResNet or SqueezeNet"):
+  with pytest.raises(ValueError, match="model=CNN: must be a ResNet or SqueezeNet"):
     pretrained.load(path, models.create("cnn", num_classes=2))
 
 
@@ -301,7 +301,7 @@ def test_other_functions_in_a_pickle_are_refused_and_not_run(module, name, refus
       pickle.loads(archive.read("model/data.pkl"))
     assert marker.exists()
     marker.unlink()
-  with pytest.raises(ValueError, match=f"{refused} in its pickle: may be what state dicts"):
+  with pytest.raises(ValueError, match=f"{refused} in its pickle: must be what state dicts"):
     torch_file.read(path)
   assert not marker.exists()
 
@@ -316,7 +316,7 @@ FLOATS = np.zeros(4, np.float32).tobytes()
     ({"w": Tensor(Storage("FloatStorage", "0", 5), (4,), (1,))}, "4 elements where 5"),
     ({"w": Tensor(Storage("FloatStorage", "9", 4), (4,), (1,))}, "damaged .*data/9"),
     ({"w": 3}, "'w' is a int; a state dict has tensors"),
-    ([1], "holds a list; may be a state dict")])
+    ([1], "holds a list; must be a state dict")])
 def test_what_is_no_state_dict_is_refused(tree, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     torch_file.read(write(tmp_path / "w.pth", tree, [FLOATS]))

@@ -1,4 +1,4 @@
-"""The report: seeds, the front, the page and its links, and machines without git."""
+"""The report's page and its links."""
 
 import re
 import urllib.parse
@@ -7,7 +7,7 @@ import numpy as np
 
 import compress_jax as cj
 from experiments.reporting import page as report_page
-from experiments.reporting import report
+from experiments.reporting import results
 from tests.inspect import browser
 
 
@@ -19,25 +19,6 @@ def row(combo, seed, accuracy, reduction):
 
 ROWS = [row("base", 0, 0.9, 0.1), row("q", 0, 0.8, 0.7), row("base", 1, 0.7, 0.1),
         row("q", 1, 0.8, 0.7)]
-
-
-def test_means_and_sample_deviation_over_seeds():
-  base, q = report.means(ROWS)
-  assert base["test_accuracy"] == np.mean([0.9, 0.7]) and base["seeds"] == 2
-  assert np.isclose(base["spread"], np.std([0.9, 0.7], ddof=1)) and q["spread"] == 0
-  assert report.means(ROWS[:1])[0]["spread"] is None
-
-
-def test_no_git_is_no_error(monkeypatch):
-  monkeypatch.setenv("PATH", "/nowhere")
-  assert report.environment()["commit"] is None
-
-
-def test_the_table_and_picture_are_made(tmp_path, capsys):
-  report.table(ROWS)
-  assert "mean ± standard deviation over 2 seeds" in capsys.readouterr().out
-  report.pareto(ROWS, tmp_path / "p.png")
-  assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
 
 
 def finished(tmp_path, seeds=(0,)):
@@ -61,7 +42,7 @@ def finished(tmp_path, seeds=(0,)):
 
 
 def write_page(rows, workdir):
-  report_page.write(rows, report.means(rows), workdir, config={"imp": {"fraction": 0.2}},
+  report_page.write(rows, results.means(rows), workdir, config={"imp": {"fraction": 0.2}},
                     environment={"jax": "9.9", "devices": ["<cpu>"]})
   return (workdir / "report.html").read_text()
 

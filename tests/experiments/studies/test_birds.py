@@ -14,10 +14,7 @@ from experiments import models
 from experiments.datasets import builders
 from experiments.models import pretrained
 from experiments.reporting import paper_tables
-from experiments.studies.birds import report as birds_report
-from experiments.studies.birds import study as birds
-from experiments.studies.combo import config as combo_config
-from experiments.studies.combo import study as combo
+from experiments.studies import birds, combo
 from experiments.training import evaluate, loop
 from tests import pictures
 
@@ -69,7 +66,7 @@ def params(done, name):
 @pytest.mark.slow
 def test_every_model_of_the_tables_is_there_and_is_what_it_says(done):
   rows = done[1]
-  assert list(rows) == ["base", "head", "scratch", "quantized", *birds.STUDENTS,
+  assert list(rows) == ["base", "head", "scratch", "quantized", *birds.study.STUDENTS,
                         "layer-l2-1", "layer-l2-2"]
   assert rows["quantized"]["artifact_bytes"] < 0.6 * rows["base"]["artifact_bytes"]
   kernels = lambda name: [np.asarray(x) for x in jax.tree.leaves(params(done, name)) if x.ndim > 1]
@@ -103,15 +100,15 @@ def test_tables_and_pictures_stand_beside_the_papers(done):
   assert json.loads((done[0] / "results.json").read_text())["environment"]["jax"]
   without = [{**r, "spread": None, "val_spread": None} for n, r in done[1].items()
              if n not in ("head", "scratch")]
-  assert "| all layers, from scratch |" in birds_report.tables(without, config())
-  assert "were not run" in birds_report.tables(without, config())
+  assert "| all layers, from scratch |" in birds.report.tables(without, config())
+  assert "were not run" in birds.report.tables(without, config())
 
 
 def test_the_full_models_have_the_papers_parameters():
   made = config("full")
   for theirs in paper_tables.paper("birds")["table_2"]:
     part = made.model if theirs["model"] == "base" else made[theirs["model"]]
-    params, size = birds_report.counted(part, made, paper_tables.paper("birds")["classes"])
+    params, size = birds.report.counted(part, made, paper_tables.paper("birds")["classes"])
     assert params == theirs["parameters"]
     assert abs(size / 2**20 - theirs["megabytes"]) < 0.01
 
@@ -122,8 +119,8 @@ def test_the_combinations_share_the_teacher_and_weights_change_it(root, weights,
   for made in (config(), config(weights=str(weights[0]))):
     ours = birds.Birds(made, tmp_path, builder, 0)
     combined = combo.beside(made)
-    combo_config.check(combined)
-    combo_config.check_models(combined, builder)
+    combo.config.check(combined)
+    combo.config.check_models(combined, builder)
     theirs = combo.Combinations(combined, tmp_path, builder, 0)
     assert ours.stage("base").digest == theirs.stage("base").digest
     ids.append(ours.stage("base").digest)
@@ -131,10 +128,10 @@ def test_the_combinations_share_the_teacher_and_weights_change_it(root, weights,
 
 
 def test_rounds_follow_each_other_and_differ_by_scope_and_penalty(root, tmp_path):
-  made = config(prune={"grid": birds.GRID, "rounds": 4})
+  made = config(prune={"grid": birds.config.GRID, "rounds": 4})
   study = birds.Birds(made, tmp_path, builders.builder("folder", str(root), 32), 0)
   assert study.names[-4:] == [f"global-l2-{i}" for i in range(1, 5)]
-  for kind in birds.GRID:
+  for kind in birds.config.GRID:
     assert [s.name for s in study.stage(f"{kind}-3").lineage()] == [
         "base", f"{kind}-1", f"{kind}-2", f"{kind}-3"]
     spec, (scope, penalty) = study.spec(f"{kind}-3"), kind.split("-")
@@ -143,16 +140,16 @@ def test_rounds_follow_each_other_and_differ_by_scope_and_penalty(root, tmp_path
 
 
 def test_an_unknown_layer_to_train_is_named(root, tmp_path):
-  with pytest.raises(ValueError, match=r"only='body': may be one of .*head"):
+  with pytest.raises(ValueError, match=r"only='body': must be one of .*head"):
     loop.start_state(loop.initial(teacher(), (32, 32, 3), 7), "body")
 
 
 @pytest.mark.parametrize("changes,message", [
-    ({"alpha": 2.0}, r"config.alpha=2.0: may be from 0 to 1"),
-    ({"prune": {"grid": ("layer",)}}, r"config.prune.grid: 'layer' may be one of layer-l1"),
-    ({"prune": {"fraction": 1.0}}, r"config.prune.fraction=1.0: may be from"),
-    ({"data": {"side": 8}}, r"config.data.side=8: may be from 32"),
+    ({"alpha": 2.0}, r"config.alpha=2.0: must be from 0 to 1"),
+    ({"prune": {"grid": ("layer",)}}, r"config.prune.grid='layer': must be one of layer-l1"),
+    ({"prune": {"fraction": 1.0}}, r"config.prune.fraction=1.0: must be from"),
+    ({"data": {"side": 8}}, r"config.data.side=8: must be from 32"),
     ({"weights": "nowhere.pth"}, r"config.weights='nowhere.pth': no such file")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
-    birds.check(config(**changes))
+    birds.config.check(config(**changes))

@@ -9,7 +9,7 @@ import pytest
 
 import compress_jax as cj
 from experiments.reporting import paper_tables
-from experiments.studies.grid import study as grid
+from experiments.studies import grid
 
 pytestmark = pytest.mark.slow
 
@@ -78,9 +78,9 @@ def test_paper_tables_are_complete():
 
 
 @pytest.mark.parametrize("changes,message", [
-    ({"bits": (4,)}, "config.bits: 4 may be one of 32, 16, 8"),
-    ({"sparsities": (1.0,)}, "config.sparsities: 1.0 may be from 0 to below 1"),
-    ({"base_epochs": 0}, "config.base_epochs=0: may be from 1")])
+    ({"bits": (4,)}, "config.bits=4: must be one of 32, 16, 8"),
+    ({"sparsities": (1.0,)}, "config.sparsities: 1.0 must be from 0 to below 1"),
+    ({"base_epochs": 0}, "config.base_epochs=0: must be from 1")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
-    grid.check(config(**changes))
+    grid.config.check(config(**changes))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import compress_jax as cj
-from experiments.studies.suggest import baselines
-from experiments.studies.suggest import study as suggest
+from experiments.studies import suggest
+from experiments.studies.suggest.baselines import UniformPlan, matched
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def test_the_chosen_file_is_within_the_limit_and_is_the_plan(done):
     leaf = leaves[layer["layer"]]
     assert getattr(leaf, "bits", None) == layer["bits"]
     assert np.mean(np.asarray(cj.dense(leaf)) == 0) >= layer["sparsity"] - 0.02
-  others = [r for r in rows if not r["misses"] and r["combo"] not in suggest.SCOPES]
+  others = [r for r in rows if not r["misses"] and r["combo"] not in suggest.study.SCOPES]
   assert chosen["val_accuracy"] == max(r["val_accuracy"] for r in others)
 
 
@@ -85,24 +85,25 @@ def test_one_sparsity_for_all_fits_and_is_no_smaller_than_need_be():
   rng = np.random.default_rng(0)
   params = {k: rng.normal(size=(40, 30)).astype(np.float32) for k in ("a", "b")}
   size = lambda p: len(cj.artifact.encode(p))
-  found = baselines.matched(params, ["a", "b"], "layer", (4, 2), lambda p: -size(p), size, 800)
-  assert sorted(same.bits for same in found) == [2, 4]
-  for same in found:
-    assert size(same.apply(params, ["a", "b"])) <= 800
-    if same.sparsity:
-      less = baselines.Same(scope="layer", sparsity=same.sparsity - 0.03, bits=same.bits)
+  found = matched(params, ["a", "b"], "layer", (4, 2), lambda p: -size(p), size, 800)
+  assert sorted(plan.bits for plan in found) == [2, 4]
+  for plan in found:
+    assert size(plan.apply(params, ["a", "b"])) <= 800
+    if plan.sparsity:
+      less = UniformPlan(scope="layer", sparsity=plan.sparsity - 0.03, bits=plan.bits)
       assert size(less.apply(params, ["a", "b"])) > 0.98 * 800
 
 
 @pytest.mark.parametrize("changes,message", [
     ({}, "config.max_bytes, config.max_latency_ms, config.max_accuracy_drop: give at least one"),
-    ({"max_accuracy_drop": 2.0}, "config.max_accuracy_drop=2.0: may be from 0 to 1"),
-    ({"max_bytes": 0}, "config.max_bytes=0: may be from"),
-    ({"max_bytes": 1, "calls": 0}, "config.calls=0: may be from 1"),
-    ({"max_bytes": 1, "search": {"by": "loss"}}, "config.search.by='loss': may be accuracy or")])
+    ({"max_accuracy_drop": 2.0}, "config.max_accuracy_drop=2.0: must be from 0 to 1"),
+    ({"max_bytes": 0}, "config.max_bytes=0: must be from"),
+    ({"max_bytes": 1, "calls": 0}, "config.calls=0: must be from 1"),
+    ({"max_bytes": 1, "search": {"by": "loss"}},
+     "config.search.by='loss': must be one of accuracy")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
-    suggest.check(config(**changes))
+    suggest.config.check(config(**changes))
 
 
 def _builder():

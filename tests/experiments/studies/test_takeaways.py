@@ -11,9 +11,7 @@ import compress_jax as cj
 from experiments import models
 from experiments.datasets import builders
 from experiments.models.students import STUDENTS
-from experiments.studies.takeaways import config as takeaways_config
-from experiments.studies.takeaways import report as takeaways_report
-from experiments.studies.takeaways import study as takeaways
+from experiments.studies import takeaways
 
 pytestmark = pytest.mark.slow
 
@@ -84,14 +82,14 @@ def test_rounds_start_from_the_round_before(done):
   lineage = [s.name for s in one.stage("kd+pruned03+qat").lineage()]
   assert lineage == ["base", "kd", "kd+pruned01", "kd+pruned02", "kd+pruned03", "kd+pruned03+qat"]
   rates = [0.15, 0.48, 0.77, 0.83, 0.90, 0.93, 0.96, 0.97, 0.98]
-  assert [takeaways_config.pruned(one.config, r) for r in rates] == [
+  assert [takeaways.config.pruned(one.config, r) for r in rates] == [
       f"pruned{n:02d}" for n in (1, 4, 9, 11, 14, 16, 20, 22, 24)]
 
 
 def test_tables_and_pictures_stand_beside_the_papers(done):
   workdir, rows = done
   text = (workdir / "tables.md").read_text()
-  for key, title, _ in takeaways_report.TABLES:
+  for key, title, _ in takeaways.report.TABLES:
     assert f"### {title}" in text, key
   ours = 100 * rows["pruned09"]["test_accuracy"]
   assert f"| Prune 77% | {ours:.2f} | 92.20 | {ours - 92.2:+.2f} |" in text
@@ -133,12 +131,12 @@ def test_all_designs_of_the_paper_are_there():
 
 
 @pytest.mark.parametrize("changes,message", [
-    ({"calls": 0}, "config.calls=0: may be from 1"),
-    ({"ensemble": ("model9",)}, "config.ensemble: 'model9' may be one of baseline, combined"),
-    ({"pruning": {"rounds": (9, 4)}}, r"config.pruning.rounds=\(9, 4\): may be rising"),
-    ({"pruning": {"rounds": (4, 20)}}, r"rounds=\(4, 20\): may not lack 9, the round nearest"),
-    ({"pruning": {"fraction": 1.0}}, "config.pruning.fraction=1.0: may be from"),
-    ({"distil": {"alpha": 2.0}}, "config.distil.alpha=2.0: may be from 0 to 1")])
+    ({"calls": 0}, "config.calls=0: must be from 1"),
+    ({"ensemble": ("model9",)}, "config.ensemble='model9': must be one of baseline, combined"),
+    ({"pruning": {"rounds": (9, 4)}}, r"config.pruning.rounds=\(9, 4\): must be rising"),
+    ({"pruning": {"rounds": (4, 20)}}, r"rounds=\(4, 20\): must have 9, the round nearest"),
+    ({"pruning": {"fraction": 1.0}}, "config.pruning.fraction=1.0: must be from"),
+    ({"distil": {"alpha": 2.0}}, "config.distil.alpha=2.0: must be from 0 to 1")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
-    takeaways_config.check(config(**changes))
+    takeaways.config.check(config(**changes))

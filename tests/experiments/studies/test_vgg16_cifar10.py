@@ -8,8 +8,8 @@ import pytest
 
 import compress_jax as cj
 from experiments import models
-from experiments.studies.combo import study as combo
-from experiments.studies.vgg16_cifar10 import study as vgg16
+from experiments.studies import combo
+from experiments.studies import vgg16_cifar10 as vgg16
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def done(tmp_path_factory):
 
 def test_every_model_of_the_tables_is_there_and_is_what_it_says(done):
   workdir, rows = done
-  assert list(rows) == [*vgg16.PARENTS, "ratio0.5", "ratio0.9"]
+  assert list(rows) == [*vgg16.study.PARENTS, "ratio0.5", "ratio0.9"]
   kernels = lambda row: [x for path, x in cj.entries(cj.dense(cj.artifact.load(
       workdir / row["artifact"])[0]["params"]))[0] if path.endswith("kernel")]
   for name in ("pruned", "finetuned"):
@@ -72,9 +72,9 @@ def test_the_student_has_the_size_that_the_paper_gives():
 
 
 @pytest.mark.parametrize("changes,message", [
-    ({"ratios": (1.0,)}, "config.ratios: 1.0 may be from 0 to below 1"),
-    ({"alpha": 2.0}, "config.alpha=2.0: may be from 0 to 1"),
-    ({"calls": 0}, "config.calls=0: may be from 1")])
+    ({"ratios": (1.0,)}, "config.ratios: 1.0 must be from 0 to below 1"),
+    ({"alpha": 2.0}, "config.alpha=2.0: must be from 0 to 1"),
+    ({"calls": 0}, "config.calls=0: must be from 1")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
-    vgg16.check(config(**changes))
+    vgg16.config.check(config(**changes))

@@ -6,8 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.training import devices, input_pipeline
-from tests.experiments.training.test_loop import toy
+from experiments.training import devices
 
 PROGRAM = """
 import sys, jax
@@ -17,15 +16,16 @@ import compress_jax as cj
 from experiments.training import evaluate, loop
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
+from experiments.training.recipe import Recipe
 from tests.experiments.training.test_loop import MODEL, toy
 
 folder, data = pathlib.Path(sys.argv[2]), toy()
-recipe = loop.Recipe(epochs=2, batch_size=8, learning_rate=5e-3, l2=1e-4,
-                      augment=Augment(crop=1, flip=True))
+recipe = Recipe(epochs=2, batch_size=8, learning_rate=5e-3, l2=1e-4,
+                augment=Augment(crop=1, flip=True))
 start = loop.initial(MODEL, data.train.shape, 0)
 start["params"] = cj.prune.magnitude(start["params"], 0.5)
 fit = loop.fit(MODEL, start, data, recipe, directory=folder / "work",
-                log=Log("t", folder / "log.txt"))
+               log=Log("t", folder / "log.txt"))
 trainer = loop._Trainer(MODEL, data, recipe, None)
 devices = {len(x.sharding.device_set) for x in jax.tree.leaves(
     next(trainer.feed.calls(trainer._order(0)))[2]) if isinstance(x, jax.Array)}
@@ -51,38 +51,6 @@ def test_four_devices_train_what_one_does(tmp_path):
   assert len(outs[0].files) == len(outs[1].files) > 10
   for name in outs[0].files:
     np.testing.assert_allclose(outs[0][name], outs[1][name], rtol=2e-3, atol=2e-3)
-
-
-class Disk:
-  """A split of which only what is asked for is in memory."""
-
-  def __init__(self, split):
-    self._split, self.labels, self.shape, self.asked = split, split.labels, split.shape, []
-
-  def __len__(self):
-    return len(self.labels)
-
-  def read(self, index):
-    self.asked.append(np.size(index))
-    return self._split.images[index]
-
-
-def test_a_streamed_split_gives_the_steps_the_same_images(monkeypatch):
-  data, order = toy(), input_pipeline.order(64, 7, 8, [0])
-  monkeypatch.setattr(input_pipeline, "PIECE_BYTES", 3 * 8 * 64)  # three steps a call
-  disk = Disk(data.train)
-  streamed = input_pipeline.of(disk, None, 8)
-  seen = {}
-  for first, last, piece in streamed.calls(order):
-    for step in range(first, last):
-      row = piece["order"][step - piece["offset"]]
-      seen[step] = piece["images"][row], piece["labels"][row]
-  assert sorted(seen) == list(range(7)) and max(disk.asked) == 24
-  (_, _, held), = input_pipeline.of(data.train, None, 8).calls(order)
-  for step, (images, labels) in seen.items():
-    row = held["order"][step - held["offset"]]
-    np.testing.assert_array_equal(images, held["images"][row])
-    np.testing.assert_array_equal(labels, held["labels"][row])
 
 
 def test_a_batch_that_no_two_devices_divide_uses_one():

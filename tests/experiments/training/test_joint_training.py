@@ -11,11 +11,12 @@ from experiments.training import loop, techniques
 from experiments.training import step as step_lib
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
+from experiments.training.recipe import Joint, Recipe, Teacher
 from tests.experiments.training.test_loop import toy
 
 pytestmark = pytest.mark.slow
 NAME, ARGUMENTS = "convnet", {"widths": (4, 4, 4), "hidden": (8, 8)}
-RECIPE = loop.Recipe(epochs=10, batch_size=8, learning_rate=5e-3, augment=Augment(crop=1))
+RECIPE = Recipe(epochs=10, batch_size=8, learning_rate=5e-3, augment=Augment(crop=1))
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +27,12 @@ def teacher(tmp_path_factory):
 
 @pytest.mark.parametrize("sparsity,bits", [(0.8, 4), (0.5, 8)])
 def test_one_training_prunes_quantizes_and_distils(sparsity, bits, teacher, tmp_path):
-  recipe = dataclasses.replace(RECIPE, epochs=20, joint=loop.Joint(sparsity=sparsity, bits=bits,
-                                                                    every=4))
+  recipe = dataclasses.replace(RECIPE, epochs=20, joint=Joint(sparsity=sparsity, bits=bits,
+                                                               every=4))
   assert recipe.first_kept == 13
   student, details = techniques.joint(teacher, NAME, ARGUMENTS, toy(), recipe, tmp_path,
-                                   Log("joint", tmp_path / "log.txt"), temperature=3.0, alpha=0.5,
-                                   images=32)
+                                      Log("joint", tmp_path / "log.txt"), temperature=3.0,
+                                      alpha=0.5, images=32)
   total, nonzero = cj.count(student.variables["params"])
   kernels = sum(x.size for _, x in cj.entries(student.variables["params"])[0] if cj.is_leaf(x))
   assert total - nonzero >= round(sparsity * kernels)
@@ -39,18 +40,18 @@ def test_one_training_prunes_quantizes_and_distils(sparsity, bits, teacher, tmp_
              for _, x in cj.entries(student.variables["params"])[0] if cj.is_leaf(x))
   assert details["predictions_differ"] == 0
   assert student.accuracy(toy().test) > 0.8
-  # The other cell of the grid used the same program.
+  # The other cell of the grid used the same program. Private: JAX has no public count of them.
   program = step_lib.steps_program(student.model, teacher.model, recipe.augment, True, "cubic")
   assert program._cache_size() == 1
 
 
 def test_the_state_keeps_its_shape_from_step_to_step(teacher):
-  recipe = dataclasses.replace(RECIPE, joint=loop.Joint(sparsity=0.5, bits=4))
+  recipe = dataclasses.replace(RECIPE, joint=Joint(sparsity=0.5, bits=4))
   variables = loop.initial(teacher.model, toy().train.shape, 0)
   params = cj.quantize.dynamic(cj.quantize.affine(cj.prune.magnitude(variables["params"], 0.0), 4))
   state = loop.start_state({**variables, "params": params})
-  guide = loop.Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
-                        temperature=3.0, alpha=0.5)
+  guide = Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
+                  temperature=3.0, alpha=0.5)
   describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
   before, structure = describe(state), jax.tree.structure(state)
   trainer = loop._Trainer(teacher.model, toy(), recipe, guide)

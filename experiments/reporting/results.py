@@ -1,0 +1,179 @@
+"""What a study leaves behind: results.csv, results.json, tables, pictures and a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import compress_jax as cj
+from compress_jax.io import files
+from experiments.reporting import page
+from experiments.training.progress import say
+
+Row = Mapping[str, Any]
+
+
+def write(rows: Sequence[Row], workdir: Path, config: Any, *, texts: Mapping[str, str],
+          pictures: Mapping[str, Callable[[Path], None]],
+          page_rows: Sequence[Row] | None = None) -> None:
+  """Writes the files that every study leaves behind, and prints its texts.
+
+  Args:
+    rows: of results.csv, one row per stage and seed; see the README for the columns.
+    workdir: where the files go.
+    config: the study's configuration, kept in results.json.
+    texts: {file name: Markdown}, usually of "tables.md" alone.
+    pictures: {file name: function that draws it into a path}.
+    page_rows: the rows of report.html where they differ from those of results.csv.
+  """
+  write_csv(rows, workdir / "results.csv")
+  made_with = environment()
+  seeds = sorted({row["seed"] for row in rows})
+  files.write_json(workdir / "results.json", {
+      "results": list(rows), "config": config.to_dict(), "environment": made_with,
+      "seeds": seeds})
+  for name, text in texts.items():
+    files.write(workdir / name, text)
+  for name, draw in pictures.items():
+    draw(workdir / name)
+  shown = page_rows or rows
+  page.write(shown, means(shown), workdir, config=config.to_dict(), environment=made_with)
+  for text in texts.values():
+    say(text)
+  written = ["results.csv", "results.json", *texts, *pictures, "report.html"]
+  say(f"written to {workdir}: {', '.join(written)}")
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+  """Writes a CSV file, all or nothing.
+
+  Args:
+    rows: all with the keys of the first, which name the columns.
+    path: the file.
+  """
+  text = io.StringIO(newline="")
+  writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+  writer.writeheader()
+  writer.writerows(rows)
+  files.write(path, text.getvalue())
+
+
+def environment() -> dict[str, Any]:
+  """Returns what results are made with: versions, commit, devices, cores and command."""
+  return {"python": platform.python_version(), "jax": jax.__version__,
+          "compress_jax": cj.__version__, "commit": _commit(), "platform": platform.platform(),
+          "devices": [str(d.device_kind) for d in jax.devices()], "cores": os.cpu_count(),
+          "command": " ".join(sys.argv)}
+
+
+def _commit() -> str | None:
+  """Returns the commit of the checkout, or None where there is none, or no git."""
+  try:
+    # Of this file's checkout, wherever the study was started.
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
+                          cwd=Path(__file__).parent, check=False)
+  except OSError:
+    return None
+  return done.stdout.strip() or None
+
+
+def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
+  """Returns one row per combination: the mean of each number over seeds.
+
+  Args:
+    rows: one row per combination and seed.
+
+  Returns:
+    The means, with "seeds" and the standard deviations of the test and validation
+    accuracies, "spread" and "val_spread", which are None for a single seed.
+  """
+  out = []
+  for combo in dict.fromkeys(row["combo"] for row in rows):
+    same = [row for row in rows if row["combo"] == combo]
+    mean: dict[str, Any] = {}
+    # Names, files and remarks have no mean.
+    for field, value in same[0].items():
+      if isinstance(value, int | float):
+        mean[field] = float(np.mean([row[field] for row in same]))
+    out.append({**mean, "combo": combo, "spread": _deviation(same, "test_accuracy"),
+                "val_spread": _deviation(same, "val_accuracy"), "seeds": len(same)})
+  return out
+
+
+def _deviation(rows: Sequence[Row], field: str) -> float | None:
+  if len(rows) < 2:
+    return None
+  # Of a sample (n - 1): the seeds are a few of many.
+  return float(np.std([row[field] for row in rows], ddof=1))
+
+
+def by_name(rows: Sequence[Row]) -> dict[str, Row]:
+  """Returns rows by the name of their combination.
+
+  Args:
+    rows: of `means`: one row per combination.
+  """
+  return {row["combo"]: row for row in rows}
+
+
+def print_sizes(rows: Sequence[Row]) -> None:
+  """Prints the accuracies and sizes of all combinations as a table in the terminal.
+
+  Args:
+    rows: of results.csv.
+  """
+  heading = ["combo", "test accuracy", "validation", "parameters", "non-zero", "nonzero kB",
+             "gzip kB", "artifact kB", "reduction"]
+  shown = means(rows)
+  print_table(seeds_text(shown[0]["seeds"]), heading, [_size_cells(row) for row in shown])
+
+
+def _size_cells(row: Row) -> list[str]:
+  spread = "" if row["spread"] is None else f" ± {100 * row['spread']:.2f}"
+  return [row["combo"], f"{100 * row['test_accuracy']:.2f}{spread} %",
+          f"{100 * row['val_accuracy']:.2f} %", f"{row['params']:,.0f}",
+          f"{row['nonzero_params']:,.0f}", f"{row['nonzero_bytes'] / 1000:,.1f}",
+          f"{row['gzip_bytes'] / 1000:,.1f}", f"{row['artifact_bytes'] / 1000:,.1f}",
+          f"{100 * row['reduction']:.2f} %"]
+
+
+def seeds_text(seeds: int) -> str:
+  """Returns what a table of results says about its seeds.
+
+  Args:
+    seeds: number of seeds.
+
+  Example:
+    >>> seeds_text(3), seeds_text(1)
+    ('mean ± standard deviation over 3 seeds', 'a single seed')
+  """
+  return f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "a single seed"
+
+
+def print_table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+  """Prints a table in the terminal, its first column to the left and the others to the right.
+
+  Args:
+    title: above it.
+    heading: of the columns.
+    rows: the cells of each row.
+  """
+  table = Table(title=title)
+  for i, column in enumerate(heading):
+    table.add_column(column, justify="right" if i else "left")
+  for row in rows:
+    table.add_row(*row)
+  # A file or pipe has no width; 80 columns would break these tables' lines.
+  Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,0 +1,96 @@
+"""A model at some stage of a study."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import compress_jax as cj
+from experiments import models
+from experiments.datasets.splits import Data
+from experiments.training import evaluate, loop
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+  """A model at some stage.
+
+  Attributes:
+    name: in the zoo.
+    arguments: of `models.create`, JSON-able, without num_classes.
+    num_classes: length of the logits.
+    variables: {"params", maybe "batch_stats"}; params may hold leaves.
+    lifted: whether it runs by `cj.lift`'s rules (in integers).
+  """
+
+  name: str
+  arguments: Mapping[str, Any]
+  num_classes: int
+  variables: Any
+  lifted: bool = False
+
+  @property
+  def model(self) -> Any:
+    """The zoo model."""
+    return models.create(self.name, num_classes=self.num_classes, **self.arguments)
+
+  @property
+  def params(self) -> Any:
+    """Its parameters, which may hold leaves."""
+    return self.variables["params"]
+
+  def with_params(self, params: Any) -> Trained:
+    """Returns the model with other parameters; its batch statistics stay.
+
+    Args:
+      params: with or without leaves.
+    """
+    return dataclasses.replace(self, variables={**self.variables, "params": params})
+
+  def accuracy(self, split: Any) -> float:
+    """Returns its accuracy on a split, 0 to 1.
+
+    Args:
+      split: the images and labels; see `splits.Split`.
+    """
+    return evaluate.accuracy(self.model, self.variables, split, self.lifted)
+
+
+# A model, and what its stage keeps in metrics.json.
+Outcome = tuple[Trained, dict[str, Any]]
+
+
+def fresh(name: str, arguments: Mapping[str, Any], data: Data, seed: int) -> Trained:
+  """Returns a freshly initialised zoo model for a data set.
+
+  Args:
+    name: in the zoo.
+    arguments: of `models.create`.
+    data: says the images' shape and the number of classes.
+    seed: of the initial values.
+  """
+  made = Trained(name=name, arguments=arguments, num_classes=data.num_classes, variables=None)
+  return dataclasses.replace(made, variables=loop.initial(made.model, data.train.shape, seed))
+
+
+def milliseconds(trained: Trained, data: Data, *, calls: int, batch: int = 1) -> float:
+  """Returns the median time of a call of a deployed model, in milliseconds.
+
+  Args:
+    trained: the model; it runs as it would be deployed.
+    data: the images come from its test split.
+    calls: timed calls.
+    batch: images per call.
+  """
+  # One program for all calls; freezing and making dense are not timed.
+  program = evaluate.logits_program(trained.model, trained.lifted)
+  variables = cj.freeze(trained.variables)
+  if not trained.lifted:
+    variables = cj.dense(variables)
+  images = jnp.asarray(data.test.read(np.arange(batch)))
+  times = cj.metrics.latency(program, variables, images, batches=[batch], calls=calls)
+  return 1e3 * times[batch].median
