@@ -23,7 +23,7 @@ from compress_jax.leaves import (
     node,
     static,
 )
-from compress_jax.lift.interpreter import capture, lift
+from compress_jax.lift.interpreter import capture, lift, used_in_products
 from compress_jax.lift.registry import Captured, NoRule, register_product
 from compress_jax.metrics.size import Size, count, size
 from compress_jax.prune import penalties, schedules
@@ -38,4 +38,5 @@ __all__ = [
     "checkpoint", "count", "dense", "distill", "entries", "export", "factorize", "fold", "freeze",
     "is_leaf", "kernels", "lift", "merge", "metrics", "node", "partition", "penalties", "prune",
     "quantize", "register_product", "schedules", "search", "size", "stages", "static", "transform",
+    "used_in_products",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -66,12 +66,42 @@ def is_float(x: Any) -> bool:
   return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
 
 
+# Last parts of paths that name no weight, however many dimensions they have: attention's biases
+# are (heads, features), Equinox's convolutions' (channels, 1, 1), and a stack of layers has one
+# axis more.
+_NO_WEIGHT = re.compile(r"(.*_)?(bias|biases)(_.*)?|scale|gamma|beta")
+# Collections of Flax beside "params", and what norms of other libraries count along.
+_STATISTICS = {"batch_stats", "running_mean", "running_var", "num_batches_tracked"}
+
+
+def is_weight(path: str, x: Any) -> bool:
+  """Tells by name and shape whether a leaf is a weight that transforms take by default.
+
+  Where a model does not keep to these names, `cj.used_in_products` asks the model.
+
+  Args:
+    path: of the leaf.
+    x: an array or leaf.
+
+  Returns:
+    Whether it has two or more dimensions and is called neither bias, scale, gamma nor beta.
+
+  Example:
+    >>> heads = jnp.ones((4, 8))
+    >>> is_weight("attention/query/kernel", heads), is_weight("attention/query/bias", heads)
+    (True, False)
+  """
+  name = path.rpartition("/")[2]
+  return x.ndim >= 2 and _NO_WEIGHT.fullmatch(name) is None
+
+
 def matcher(where: Where) -> Callable[[str, Any], bool]:
   """Returns the predicate on (path, leaf) that a `where=` argument stands for.
 
   Args:
     where: a regular expression searched for in the path, a predicate on the
-      path, or None for every leaf with two or more dimensions.
+      path, or None for every weight: what has two or more dimensions and no name of
+      a bias or of a norm's parameters (`is_weight`).
 
   Returns:
     A function of (path, leaf).
@@ -80,7 +110,7 @@ def matcher(where: Where) -> Callable[[str, Any], bool]:
     ValueError: `where` is something else, empty, or no regular expression.
   """
   if where is None:
-    return lambda path, x: x.ndim >= 2
+    return is_weight
   if callable(where):
     return lambda path, x: bool(where(path))
   if where == "":
@@ -235,15 +265,23 @@ def freeze(params: Any) -> Any:
   return jax.tree.map(freeze_of, params, is_leaf=is_leaf)
 
 
-def partition(params: Any) -> tuple[Any, Any]:
+def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
   """Splits a tree into what the optimizer sees and the rest.
 
   Args:
     params: a parameter tree of arrays and leaves.
+    trainable: regular expression or predicate on the path: of which leaves the fields
+      that they name in `trains` do. None is all that are no statistics: of a Linen
+      model's variables what lies in "params"; elsewhere nothing called after a running
+      mean or variance, nor the `mean` and `var` that stand beside each other.
 
   Returns:
     (trainable, rest): trees of the same shape with None in the other's places.
     Floating-point arrays train; of a leaf, the fields that it names in `trains`.
+    Integers, PRNG keys and what is no array never do.
+
+  Raises:
+    ValueError: `trainable` matches nothing that could train.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -251,11 +289,53 @@ def partition(params: Any) -> tuple[Any, Any]:
     >>> trainable, rest = cj.partition(cj.prune.magnitude({"w": jnp.eye(2)}, 0.5))
     >>> [x.dtype.name for x in jax.tree.leaves(trainable)]
     ['float32']
+    >>> norm = {"mean": jnp.zeros(2), "var": jnp.ones(2), "scale": jnp.ones(2)}
+    >>> cj.partition(norm)[0]
+    {'mean': None, 'scale': Array([1., 1.], dtype=float32), 'var': None}
   """
-  flags = trains(params)
-  trainable = jax.tree.map(lambda x, t: x if t else None, params, flags)
+  flat, structure = entries(params)
+  if trainable is None:
+    fixed = statistics([path for path, _ in flat])
+    marked = [trains(x, path not in fixed) for path, x in flat]
+  else:
+    match = matcher(trainable)
+    marked = [trains(x, match(path, x)) for path, x in flat]
+    if not any(jax.tree.leaves(marked)):
+      raise ValueError(f"trainable={trainable!r} matches nothing that can train; must match one "
+                       f"of: {', '.join(path for path, _ in flat[:8])}")
+  flags = jax.tree_util.tree_unflatten(structure, marked)
+  chosen = jax.tree.map(lambda x, t: x if t else None, params, flags)
   rest = jax.tree.map(lambda x, t: None if t else x, params, flags)
-  return trainable, rest
+  return chosen, rest
+
+
+def statistics(paths: Sequence[str]) -> set[str]:
+  """Finds what a model keeps beside its parameters: running means, variances and the like.
+
+  Args:
+    paths: of all leaves of a tree.
+
+  Returns:
+    Those of statistics.
+
+  Example:
+    >>> sorted(statistics(["params/w", "batch_stats/norm/mean", "batch_stats/norm/var"]))
+    ['batch_stats/norm/mean', 'batch_stats/norm/var']
+  """
+  known = set(paths)
+  # Linen: what trains is in the collection "params"; others are for the model itself.
+  linen = any(path.startswith("params/") for path in paths)
+  return {path for path in paths
+          if linen and not path.startswith("params/") or _is_statistic(path, known)}
+
+
+def _is_statistic(path: str, known: set[str]) -> bool:
+  parent, _, name = path.rpartition("/")
+  if name in ("mean", "var"):
+    # NNX's norms keep both beside their scale; a parameter called so stands alone.
+    pair = {f"{parent}/mean".lstrip("/"), f"{parent}/var".lstrip("/")}
+    return pair <= known
+  return not _STATISTICS.isdisjoint(path.split("/"))
 
 
 def merge(trainable: Any, rest: Any) -> Any:

@@ -54,7 +54,7 @@ class FakeQuant(Rounded):
   def steps(self) -> Array:
     """Returns `q - zero_point` as integer-valued float32; see `grid.quantize_to_grid`."""
     return grid.quantize_to_grid(either.dense_of(self.value), self.step_size(), self.zero_point,
-                                 self.bits)
+                                 self.bits, self.learned)
 
   def step_size(self) -> Array:
     """Returns `scale`; where it is learned, with LSQ's factor on its gradient."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -38,18 +39,22 @@ def limits(bits: Array | int, symmetric: bool) -> tuple[Array, Array]:
   return (1 - half if symmetric else -half), half - 1
 
 
-@jax.custom_jvp
-def round_clip(x: Array, low: Array, high: Array) -> Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def round_clip(x: Array, low: Array, high: Array, clip_first: bool = False) -> Array:
   """Rounds half to even and clips, with the straight-through gradient.
 
   Args:
     x: float array.
     low: smallest result.
     high: largest result.
+    clip_first: whether what lies outside of the limits counts as clipped, as in LSQ
+      (Esser et al. 2020, equation 3). If not, what would be rounded to a limit counts
+      as rounded, as in PyTorch's learnable fake quantization: for grids that were fitted
+      to the weights, whose largest may lie a rounding error outside.
 
   Returns:
-    Integer-valued floats. The gradient is 1 where rounding alone stayed within
-    the limits, both included, and 0 elsewhere (Bengio et al. 2013).
+    Integer-valued floats. The gradient is 1 where x was rounded and 0 where it was
+    clipped (Bengio et al. 2013).
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -60,14 +65,17 @@ def round_clip(x: Array, low: Array, high: Array) -> Array:
 
 
 @round_clip.defjvp
-def _round_clip_jvp(primals, tangents):
+def _round_clip_jvp(clip_first, primals, tangents):
   x, low, high = primals
   rounded = jnp.round(x)
   out = jnp.clip(rounded, low, high)
+  if clip_first:
+    below, above = x <= low, x >= high
+  else:
+    below, above = rounded < low, rounded > high
   # Where it was clipped the limit is the result, so its tangent is the limit's.
-  inside = (rounded >= low) & (rounded <= high)
-  limit = jnp.where(rounded < low, tangents[1], tangents[2])
-  return out, jnp.where(inside, tangents[0], limit)
+  limit = jnp.where(below, tangents[1], tangents[2])
+  return out, jnp.where(below | above, limit, tangents[0])
 
 
 @jax.custom_vjp
@@ -110,7 +118,8 @@ def spread(s: Array, shape: tuple[int, ...]) -> Array:
   return s
 
 
-def quantize_to_grid(x: Array, scale: Array, zero_point: Array | None, bits: Array | int) -> Array:
+def quantize_to_grid(x: Array, scale: Array, zero_point: Array | None, bits: Array | int,
+                     learned: bool = False) -> Array:
   """Returns x in units of `scale` from zero, rounded to the grid.
 
   Args:
@@ -118,6 +127,7 @@ def quantize_to_grid(x: Array, scale: Array, zero_point: Array | None, bits: Arr
     scale: float array: the grid's step, for single elements or groups (`spread`).
     zero_point: integers like `scale`, the code of 0.0; None is a symmetric grid.
     bits: int32 scalar, 2 to 16; may be traced.
+    learned: whether `scale` trains, by LSQ's rule of what is clipped; see `round_clip`.
 
   Returns:
     `q - zero_point` as integer-valued float32, with the straight-through
@@ -132,7 +142,7 @@ def quantize_to_grid(x: Array, scale: Array, zero_point: Array | None, bits: Arr
   if zero_point is not None:
     zero = spread(zero_point.astype(jnp.float32), x.shape)
     low, high = low - zero, high - zero
-  return round_clip(x.astype(jnp.float32) / spread(scale, x.shape), low, high)
+  return round_clip(x.astype(jnp.float32) / spread(scale, x.shape), low, high, learned)
 
 
 def codes(steps: Array, zero_point: Array | None, dtype: jnp.dtype) -> Array:

@@ -77,7 +77,8 @@ class StaticGrid(base.Node):
       features = x.size / max(1, x.shape[0] if x.ndim else 1)
       largest = grid.limits(self.bits, self.zero_point is None)[1]
       scale = grid.scale_gradient(scale, jax.lax.rsqrt(features * largest))
-    return grid.quantize_to_grid(x, scale, self.zero_point, self.bits) * scale
+    steps = grid.quantize_to_grid(x, scale, self.zero_point, self.bits, self.learned)
+    return steps * scale
 
   def validate(self) -> None:
     super().validate()

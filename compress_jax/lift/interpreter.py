@@ -28,8 +28,9 @@ def lift(fn: Callable[..., Any], densify: bool = False,
 
   Args:
     fn: any JAX function.
-    densify: whether a primitive without a rule runs on the dense array. If not,
-      it raises: nothing is densified unasked.
+    densify: whether a primitive without a rule runs on the dense array (the input of
+      a product rounded as the weight's grid says). If not, it raises: nothing is
+      densified unasked.
     exact: whether products of `FakeQuant` leaves add up to the last bit what the
       integers will, which takes several products where sums are long. False
       takes one product of rounded floats: the way to train.
@@ -87,6 +88,62 @@ def capture(fn: Callable[..., Any], where: tree.Where = None,
     out = interpret(interpreter, fn, args, kwargs, watched)
     return out, interpreter.records
   return captured
+
+
+def used_in_products(fn: Callable[..., Any], params: Any, *args: Any) -> Callable[[str], bool]:
+  """Asks a model which of its parameters products use as weights; nothing is computed.
+
+  For `where=` of a transform, where the default, which goes by names and dimensions, takes
+  what is no weight or misses what is one.
+
+  Args:
+    fn: the model, called as `fn(params, *args)`.
+    params: a parameter tree.
+    *args: as for `fn`: arrays or `jax.ShapeDtypeStruct`s.
+
+  Returns:
+    A predicate on paths.
+
+  Raises:
+    NoRule: see `lift`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> params = {"shift": jnp.ones((1, 2)), "w": jnp.eye(2)}
+    >>> apply = lambda params, x: x @ params["w"] + params["shift"]
+    >>> where = cj.used_in_products(apply, params, jnp.ones((1, 2)))
+    >>> where("w"), where("shift")
+    (True, False)
+  """
+  return frozenset(records(fn, params, *args)).__contains__
+
+
+def records(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, list[Captured]]:
+  """Returns what `capture` would see of all weights, as shapes; nothing is computed.
+
+  Args:
+    fn: the model, called as `fn(params, *args)`.
+    params: a parameter tree; what in it is no array stays as it is.
+    *args: arrays or `jax.ShapeDtypeStruct`s.
+
+  Returns:
+    {path: [Captured]} of `jax.ShapeDtypeStruct`s.
+
+  Raises:
+    NoRule: see `lift`.
+  """
+  flat, structure = jax.tree.flatten((params, args))
+  arrays = [i for i, x in enumerate(flat) if hasattr(x, "dtype")]
+
+  def run(given: list[Any]) -> dict[str, list[Captured]]:
+    values = list(flat)
+    for i, x in zip(arrays, given, strict=True):
+      values[i] = x
+    params, args = jax.tree.unflatten(structure, values)
+    return capture(fn, where=tree.everything)(params, *args)[1]
+
+  return jax.eval_shape(run, [flat[i] for i in arrays])
 
 
 def interpret(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwargs: Any,

@@ -7,14 +7,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from compress_jax import tree
 from compress_jax.leaves import dense_of, input_grid_of
 from compress_jax.leaves.base import bits_of
 from compress_jax.leaves.either import weight_bits_of
-from compress_jax.lift.interpreter import capture
+from compress_jax.lift.interpreter import records
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,8 +57,7 @@ def operations(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, Ope
     >>> operations(lambda p, x: x @ p["w"], params, jnp.ones((2, 3)))["w"]
     Operations(multiply_adds=24, nonzero_multiply_adds=12, bit_operations=12288)
   """
-  watched = capture(fn, where=tree.everything)
-  _, seen = jax.eval_shape(watched, params, *args)
+  seen = records(fn, params, *args)
   parts, _ = tree.select_parts(params, tree.everything)
   weights = dict(tree.entries(params)[0]) | dict(parts)
   # Uses without terms are those of a whole whose parts are counted.

@@ -47,7 +47,8 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
   """
   if not 0 < fraction < 1:
     raise ValueError(f"fraction={fraction}: must be above 0, below 1")
-  left = 1 - _pruned(params)
+  # What this pruning ranks, it puts masks over: also where none is yet.
+  left = 1 - _pruned(prune(params, 0.0))
   for number in range(1, rounds + 1):
     # Each round leaves (1 - fraction) of what the one before left.
     sparsity = 1 - left * (1 - fraction) ** number

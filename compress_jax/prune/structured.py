@@ -40,8 +40,8 @@ def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64,
     score: "l1", "l2" or "max", of a block's weights.
     scope: "global" ranks the blocks of all selected leaves together, "layer" those
       of each leaf by themselves.
-    where: regular expression or predicate on the path; by default every leaf
-      with two or more dimensions.
+    where: regular expression or predicate on the path; by default every weight
+      of two or more dimensions (`tree.is_weight`).
 
   Returns:
     The tree with `Masked` leaves; matrices and kernels that mix channels freeze to

@@ -22,8 +22,8 @@ def cast(params: Any, to: str, *, axis: Axis = -1, where: tree.Where = None) -> 
     axis: of the 8-bit formats only, which are scaled to use their whole range:
       the axis or axes along which every index has its own scale; None is one
       scale per tensor.
-    where: regular expression or predicate on the path; by default every leaf
-      with two or more dimensions. A low-rank leaf has its factors rounded.
+    where: regular expression or predicate on the path; by default every weight
+      of two or more dimensions (`tree.is_weight`). A low-rank leaf has its factors rounded.
 
   Returns:
     The tree with `FakeFloat` leaves; masks survive. A grid on the weights is

@@ -23,8 +23,8 @@ def cluster(params: Any, clusters: int, *, iterations: int = 25, where: tree.Whe
     params: a parameter tree.
     clusters: shared values of each leaf, 2 to 256.
     iterations: of Lloyd's algorithm.
-    where: regular expression or predicate on the path; by default every leaf
-      with two or more dimensions. A low-rank leaf has its factors clustered.
+    where: regular expression or predicate on the path; by default every weight
+      of two or more dimensions (`tree.is_weight`). A low-rank leaf has its factors clustered.
 
   Returns:
     The tree with `Clustered` leaves.

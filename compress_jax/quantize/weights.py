@@ -36,8 +36,8 @@ def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool =
     symmetric: whether 0.0 is the grid's middle; if not, a zero point moves it.
     group: consecutive inputs (along axis -2, the input channels of a Flax kernel)
       that have a scale of their own; must divide that axis. None is no groups.
-    where: regular expression or predicate on the path; by default every leaf
-      with two or more dimensions. A low-rank leaf has its factors quantized.
+    where: regular expression or predicate on the path; by default every weight
+      of two or more dimensions (`tree.is_weight`). A low-rank leaf has its factors quantized.
 
   Returns:
     The tree with `FakeQuant` leaves; masks survive, pruned weights stay 0.
@@ -66,7 +66,8 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
 
   A step starts at 2 mean|w| / sqrt(largest integer) of the weights that are not
   pruned; its gradient is scaled by
-  1 / sqrt(weights it serves * largest integer).
+  1 / sqrt(weights it serves * largest integer). What is clipped is decided before
+  rounding, as in the paper; PyTorch's learnable fake quantization decides after it.
 
   Args:
     params: a parameter tree.

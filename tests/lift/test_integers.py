@@ -75,6 +75,7 @@ def test_training_arithmetic_has_the_exact_ones_gradient():
   w, x = jax.random.normal(jax.random.key(0), (5, 4)), jax.random.normal(jax.random.key(1), (3, 5))
   apply = lambda p, x: jnp.tanh(x @ p["w"])
   p = cj.quantize.calibrate(apply, cj.quantize.learned({"w": w}, 4), [x], learned=True)
+  x = 1.3 * x  # some of it is clipped, and none lies on the edge
   trainable, rest = cj.partition(p)
   assert len(jax.tree.leaves(trainable)) == 3  # weights, their step, the input's step
   exact, fast = (jax.grad(lambda t, e=e: cj.lift(apply, exact=e)(cj.merge(t, rest), x).sum())(
@@ -85,8 +86,9 @@ def test_training_arithmetic_has_the_exact_ones_gradient():
   leaf = p["w"]
   scale, zero = float(leaf.input.scale), int(leaf.input.zero_point)
   ratio = np.asarray(x, np.float64) / scale
-  rounded = np.clip(np.rint(ratio), -8 * 16 - zero, 127 - zero)
-  inside = rounded == np.rint(ratio)
+  low, high = -8 * 16 - zero, 127 - zero
+  rounded = np.clip(np.rint(ratio), low, high)
+  inside = (ratio > low) & (ratio < high)
   out = jnp.tanh(leaf.input.fake_quantize(x) @ leaf.dense())
   upstream = np.asarray((1 - out**2) @ leaf.dense().T)
   expected = (upstream * np.where(inside, rounded - ratio, rounded)).sum()
@@ -124,3 +126,19 @@ def test_nothing_is_densified_on_the_fast_path(name, linen):
             if cj.is_leaf(leaf)}
   assert dense_floats(cj.lift(apply), deployed, x, shapes) == 0
   assert dense_floats(lambda p, x: apply(cj.dense(p), x), deployed, x, shapes) > 0
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_densified_product_still_rounds_its_input(symmetric):
+  w, x = (jax.random.normal(jax.random.key(i), (8, 8)) for i in (0, 1))
+  apply = lambda p, x: x @ p
+  grid = cj.quantize.calibrate(apply, cj.quantize.affine(w, 8), [x], bits=4,
+                               symmetric=symmetric).input
+  # One scale for every input: no single rescale can follow, so integers have no rule.
+  p = cj.quantize.affine(w, 8, axis=0).with_input_grid(grid)
+  with pytest.raises(cj.NoRule, match="varies along the summed axis"):
+    cj.lift(apply)(p, x)
+  rounded = p.input.fake_quantize(x) @ p.dense()
+  for tree in (p, cj.freeze(p)):
+    np.testing.assert_allclose(cj.lift(apply, densify=True)(tree, x), rounded, rtol=1e-5, atol=1e-5)
+  assert np.abs(rounded - x @ p.dense()).max() > 0.01

@@ -95,3 +95,11 @@ def test_a_tree_without_masks_is_told_to_get_them_first():
     cj.prune.gradual(INITIAL, 0, lambda step: 0.5)
   with pytest.raises(ValueError, match="fraction=1: must be above 0, below 1"):
     next(cj.prune.iterative(INITIAL, lambda p, i: p, fraction=1, rounds=1))
+
+
+def test_a_tree_that_is_partly_masked_loses_the_fraction_of_all_that_is_left():
+  w = jnp.asarray(np.random.default_rng(0).normal(size=(10, 10)), jnp.float32)
+  params = {"a": cj.prune.magnitude({"w": w}, 0.5)["w"], "b": w + 0.1}
+  left = [int(cj.count(p)[1]) for _, p in cj.prune.iterative(params, lambda p, i: p, fraction=0.5,
+                                                             rounds=2)]
+  assert left == [75, 38]  # 150 before

@@ -99,3 +99,19 @@ def test_a_stacked_leaf_says_vmap():
   with pytest.raises(ValueError, match=r"bits has shape \(3,\): a stacked leaf; use jax.vmap"):
     cj.dense(stacked)
   assert jax.vmap(cj.dense)(stacked)["w"].shape == (3, 3, 3)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8, 16])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("w", [[2e38, -2e38], [1e38, 0.6e38], [-1e38, 0.0], [1e-30, -1e-30]])
+def test_the_largest_and_smallest_weights_come_back_within_half_a_step(w, bits, symmetric):
+  w = np.array(w, np.float32)[:, None]
+  if bits == 2 and np.abs(w).max() > 1.3e38:
+    with pytest.raises(ValueError, match=r"w: holds weights of up to 2e\+38; at 2 bits they must be"):
+      cj.quantize.affine({"w": jnp.asarray(w)}, bits, symmetric=symmetric)
+    return
+  leaf = cj.quantize.affine({"w": jnp.asarray(w)}, bits, symmetric=symmetric)["w"]
+  step = np.float64(leaf.scale[0, 0])
+  for found in (leaf.dense(), leaf.freeze().dense()):
+    assert np.isfinite(found).all()
+    assert (np.abs(np.float64(found) - w) <= (0.501 + (not symmetric)) * step).all()

@@ -64,6 +64,20 @@ def test_learned_steps_have_lsqs_start_and_gradient():
   np.testing.assert_allclose(float(grad.sum()), expected / np.sqrt(4 * 127), rtol=1e-4, atol=1e-6)
 
 
+def test_lsq_decides_what_is_clipped_before_rounding():
+  # At 2 bits the largest code is 1: 1.2 and 1.4 steps are clipped, though they round to it.
+  v = jnp.array([[0.3], [1.2], [1.4], [-1.3], [-0.6], [2.5]])
+  leaf = cj.quantize.learned({"w": v}, 2)["w"].replace(scale=jnp.ones((1, 1)))
+  trainable, rest = cj.partition(leaf)
+  grads = jax.grad(lambda t: cj.merge(t, rest).dense().sum())(trainable)
+  ratio = np.asarray(v)
+  # Esser et al. 2020, equations 3 and 5.
+  inside = np.abs(ratio) < 1
+  expected = np.where(inside, np.rint(ratio) - ratio, np.sign(ratio)).sum() / np.sqrt(6 * 1)
+  np.testing.assert_allclose(float(grads.scale.sum()), expected, rtol=1e-5)
+  np.testing.assert_array_equal(grads.value, inside.astype(np.float32))
+
+
 @pytest.mark.parametrize("clusters", [1, 257])
 def test_bad_input_names_the_argument(clusters):
   with pytest.raises(ValueError, match=f"clusters={clusters}: must be from 2 to 256"):

@@ -1,0 +1,136 @@
+"""Selection by default, and what the optimizer sees, on the trees of real models."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+import compress_jax as cj
+
+
+class Normed(nn.Module):
+  """A batch norm between two layers."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.Conv(4, (3, 3))(x)
+    x = nn.BatchNorm(use_running_average=True)(x)
+    return nn.Dense(3)(x.mean((1, 2)))
+
+
+class NormedNnx(nnx.Module):
+  """The same in NNX."""
+
+  def __init__(self, rngs):
+    self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+    self.norm = nnx.BatchNorm(4, use_running_average=True, rngs=rngs)
+    self.dense = nnx.Linear(4, 3, rngs=rngs)
+
+  def __call__(self, x):
+    return self.dense(self.norm(self.conv(x)).mean((1, 2)))
+
+
+IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 6, 3)), jnp.float32)
+
+
+def linen():
+  model = Normed()
+  return model.init(jax.random.key(0), IMAGES), model.apply
+
+
+def flax_nnx():
+  graph, state = nnx.split(NormedNnx(nnx.Rngs(0)))
+
+  def apply(params, x):
+    new = jax.tree.map(lambda v: v, state)
+    nnx.replace_by_pure_dict(new, params)
+    return nnx.merge(graph, new)(x)
+
+  return nnx.to_pure_dict(state), apply
+
+
+@pytest.mark.parametrize("make", [linen, flax_nnx])
+def test_statistics_do_not_move_when_the_whole_tree_is_trained(make):
+  params, apply = make()
+  trainable, rest = cj.partition(params)
+  optimizer = optax.adam(0.1)
+  state = optimizer.init(trainable)
+
+  @jax.jit
+  def step(trainable, state):
+    loss = lambda t: (apply(cj.merge(t, rest), IMAGES)**2).mean()
+    updates, state = optimizer.update(jax.grad(loss)(trainable), state)
+    return optax.apply_updates(trainable, updates), state
+
+  for _ in range(5):
+    trainable, state = step(trainable, state)
+  after, before = (dict(cj.entries(p)[0]) for p in (cj.merge(trainable, rest), params))
+  names = {path: (np.asarray(after[path]) != np.asarray(before[path])).any() for path in before}
+  moved = {path for path, m in names.items() if m}
+  assert moved == {path for path in names if not path.endswith(("mean", "var"))}
+  assert len(names) - len(moved) == 2
+
+
+def test_integers_keys_and_functions_never_train():
+  tree = {"w": jnp.ones(2), "count": jnp.int32(3), "key": jax.random.key(0),
+          "raw": jax.random.PRNGKey(0), "fn": jax.nn.relu, "name": "x"}
+  trainable, rest = cj.partition(tree)
+  assert [path for path, x in cj.entries(trainable)[0]] == ["w"]
+  assert cj.merge(trainable, rest)["fn"] is jax.nn.relu
+
+
+def test_what_trains_can_be_said():
+  params, _ = linen()
+  head = cj.partition(params, trainable="Dense_0")[0]
+  assert {path for path, _ in cj.entries(head)[0]} == {"params/Dense_0/kernel",
+                                                       "params/Dense_0/bias"}
+  moving = cj.partition(params, trainable="batch_stats.*mean")[0]
+  assert [path for path, _ in cj.entries(moving)[0]] == ["batch_stats/BatchNorm_0/mean"]
+  with pytest.raises(ValueError, match="trainable='nothing' matches nothing that can train"):
+    cj.partition(params, trainable="nothing")
+  alone = {"mean": jnp.ones(2), "w": jnp.ones(2)}
+  assert cj.partition(alone)[0]["mean"] is not None
+
+
+def pruned(params, where=None):
+  found = cj.prune.magnitude(params, 0.5, where=where)
+  return {path for path, x in cj.entries(found)[0] if cj.is_leaf(x)}
+
+
+def test_biases_of_more_than_one_dimension_are_left_alone():
+  attention = nn.MultiHeadDotProductAttention(num_heads=2, qkv_features=8)
+  x = jnp.ones((1, 4, 8))
+  names = pruned(attention.init(jax.random.key(0), x, x))
+  assert names == {f"params/{part}/kernel" for part in ("query", "key", "value", "out")}
+  conv = eqx.filter(eqx.nn.Conv2d(3, 16, 3, key=jax.random.key(0)), eqx.is_array)
+  assert pruned(conv) == {"weight"}
+
+
+def test_a_stack_of_layers_keeps_its_biases_and_norms():
+  class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+      return nn.Dense(8)(nn.LayerNorm()(x)), None
+
+  stack = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
+  params = stack().init(jax.random.key(0), jnp.ones((2, 8)), None)
+  assert pruned(params) == {"params/Dense_0/kernel"}
+
+
+def test_a_model_with_names_of_its_own_is_asked():
+  stacked = jax.vmap(lambda key: eqx.nn.LayerNorm(8))(jax.random.split(jax.random.key(0), 3))
+  params = {"norms": eqx.filter(stacked, eqx.is_array),
+            "matrix": jnp.eye(8), "table": jnp.ones((5, 8))}
+
+  def apply(params, x):
+    for i in range(3):
+      x = x * params["norms"].weight[i] + params["table"][i]
+    return x @ params["matrix"]
+
+  assert "norms/weight" in pruned(params)
+  where = cj.used_in_products(apply, params, jnp.ones((2, 8)))
+  assert pruned(params, where) == {"matrix"}
