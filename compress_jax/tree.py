@@ -326,7 +326,7 @@ def statistics(paths: Sequence[str]) -> set[str]:
   # Linen: what trains is in the collection "params"; others are for the model itself.
   linen = any(path.startswith("params/") for path in paths)
   return {path for path in paths
-          if linen and not path.startswith("params/") or _is_statistic(path, known)}
+          if (linen and not path.startswith("params/")) or _is_statistic(path, known)}
 
 
 def _is_statistic(path: str, known: set[str]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from compress_jax.extras import need
 from compress_jax.leaves import BlockSparse, Clustered, Float, Leaf, Quantized, dense_of
-from compress_jax.leaves.base import transposed
+from compress_jax.leaves.axes import transposed
 from compress_jax.leaves.grid import spread
 
 # (tensors that are stored, nodes)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn
 import jax
 import jax.numpy as jnp
 
+from compress_jax.leaves import axes
 from compress_jax.leaves.nodes import (
   Node,
   Payload,
@@ -21,7 +22,7 @@ from compress_jax.leaves.nodes import (
 Array = jax.Array
 
 __all__ = ["Array", "Leaf", "Node", "Payload", "UnsupportedError", "bits_of", "is_leaf", "is_node",
-           "node", "payload_of", "pieces", "stacked", "static", "transposed"]
+           "node", "payload_of", "static"]
 
 
 class UnsupportedError(ValueError):
@@ -187,7 +188,7 @@ class Leaf(Node):
     Returns:
       The leaf.
     """
-    return self.replace(**{name: transposed(value, order)
+    return self.replace(**{name: axes.transposed(value, order)
                            for name, value in self._laid_out("be transposed").items()})
 
   def stacked(self, length: int) -> Leaf:
@@ -203,7 +204,65 @@ class Leaf(Node):
     rest = {k: v for k, v in self.fields().items() if k not in own}
     # What is not laid out like the weight (bits, a codebook) is the same in every slice.
     shared = jax.tree.map(lambda a: jnp.broadcast_to(a, (length, *a.shape)), rest)
-    return self.replace(**shared, **{name: stacked(x, length) for name, x in own.items()})
+    return self.replace(**shared, **{name: axes.stacked(x, length) for name, x in own.items()})
+
+  def taken(self, rows: Array) -> Leaf:
+    """Returns the leaf of some rows, as an embedding looks them up.
+
+    Args:
+      rows: int array, (n,), indices of the first axis; what is out of range is clipped.
+
+    Returns:
+      The leaf of n rows.
+    """
+    fields = self._laid_out("be looked up by rows").items()
+    return self.replace(**{name: axes.taken(x, rows, self.shape[0]) for name, x in fields})
+
+  def reversed(self, dims: tuple[int, ...]) -> Leaf:
+    """Returns the leaf with some axes the other way round, as transposed convolutions need it.
+
+    Args:
+      dims: the axes.
+
+    Returns:
+      The leaf.
+    """
+    fields = self._laid_out("be reversed").items()
+    return self.replace(**{name: axes.reversed_(x, dims) for name, x in fields})
+
+  def sliced(self, start: tuple[int, ...], stop: tuple[int, ...],
+             step: tuple[int, ...]) -> Leaf:
+    """Returns the leaf of a part of the weight.
+
+    Args:
+      start: the first index of every axis.
+      stop: behind the last index of every axis.
+      step: from one index to the next of every axis.
+
+    Returns:
+      The leaf.
+
+    Raises:
+      UnsupportedError: an axis that is shared by groups is cut.
+    """
+    fields, taken = {}, [slice(*bounds) for bounds in zip(start, stop, step, strict=True)]
+    for name, x in self._laid_out("be sliced").items():
+      if not axes.sliceable(x, taken, self.shape):
+        self._cannot("be sliced", "the cut axis is quantized in groups")
+      fields[name] = axes.sliced(x, taken)
+    return self.replace(**fields)
+
+  def squeezed(self, dims: tuple[int, ...]) -> Leaf:
+    """Returns the leaf without some axes of one index.
+
+    Args:
+      dims: the axes.
+
+    Returns:
+      The leaf.
+    """
+    fields = self._laid_out("lose axes").items()
+    return self.replace(**{name: axes.squeezed(x, dims) for name, x in fields})
 
   def pieces(self, axis: int, count: int) -> dict[str, Any]:
     """Cuts an axis into pieces, for `jax.vmap` to run over.
@@ -215,13 +274,24 @@ class Leaf(Node):
     Returns:
       {field: the pieces, stacked in front}; other fields are the same for all pieces.
     """
-    return {name: pieces(x, axis, count)
+    return {name: axes.pieces(x, axis, count)
             for name, x in self._laid_out("be cut into groups").items()}
 
   def _laid_out(self, what: str) -> dict[str, Any]:
     if not self.laid_out:
       self._cannot(what, "it does not say which of its fields are laid out like the weight")
     return {name: getattr(self, name) for name in self.laid_out}
+
+  def __jax_array__(self) -> NoReturn:
+    """Refuses to be used as an array: what the leaf stands for is computed only on request."""
+    raise TypeError(
+        f"a {type(self).__name__} leaf is used as an array: call the model as "
+        "apply(cj.dense(params), ...), or as cj.lift(apply)(params, ...); what an optimizer "
+        "sees is cj.partition(params)[0]")
+
+  def __array__(self, *_: Any, **__: Any) -> NoReturn:
+    """Refuses numpy as `__jax_array__` refuses JAX."""
+    self.__jax_array__()
 
   def _cannot(self, what: str, remedy: str) -> NoReturn:
     raise UnsupportedError(f"a {type(self).__name__} cannot {what}; {remedy}")
@@ -249,58 +319,3 @@ def is_leaf(x: Any) -> bool:
     False
   """
   return isinstance(x, Leaf)
-
-
-def transposed(x: Any, order: tuple[int, ...]) -> Any:
-  """Returns an array, leaf or None with its axes in another order; a scalar stays.
-
-  Args:
-    x: a field that is laid out like a weight.
-    order: which axis comes at each place.
-
-  Returns:
-    The same, laid out so.
-  """
-  if is_leaf(x):
-    return x.transposed(order)
-  return x if x is None or x.ndim == 0 else jnp.transpose(x, order)
-
-
-def stacked(x: Any, length: int) -> Any:
-  """Returns a field that is laid out like a weight with a leading axis as long as a loop.
-
-  Args:
-    x: an array, leaf or None.
-    length: of the loop.
-
-  Returns:
-    The same; what all slices share is repeated.
-  """
-  if is_leaf(x):
-    return x.stacked(length)
-  if x is None or x.ndim == 0:
-    return None if x is None else jnp.broadcast_to(x, (length,))
-  if 1 < x.shape[0] < length:  # one entry for each group of slices
-    return jnp.repeat(x, length // x.shape[0], 0)
-  return jnp.broadcast_to(x, (length, *x.shape[1:]))
-
-
-def pieces(x: Any, axis: int, count: int) -> Any:
-  """Cuts an axis of a field that is laid out like a weight into pieces.
-
-  Args:
-    x: an array, leaf or None.
-    axis: of the weight.
-    count: how many pieces.
-
-  Returns:
-    The same with the pieces stacked in front; where the axis is 1, it goes into each.
-  """
-  if is_leaf(x):
-    return x.replace(**x.pieces(axis, count))
-  if x is None:
-    return None
-  if x.ndim == 0 or x.shape[axis] == 1:
-    return jnp.broadcast_to(x, (count, *x.shape))
-  shape = (*x.shape[:axis], count, x.shape[axis] // count, *x.shape[axis + 1:])
-  return jnp.moveaxis(x.reshape(shape), axis, 0)

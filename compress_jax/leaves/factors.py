@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from compress_jax.leaves.base import Array, Leaf, stacked
+from compress_jax.leaves import axes
+from compress_jax.leaves.base import Array, Leaf
 from compress_jax.leaves.either import dense_of, freeze_of, scaled
 
 
@@ -30,7 +31,7 @@ class Factors(Leaf):
     return self.replace(**{last: scaled(getattr(self, last), factor)})
 
   def stacked(self, length: int) -> Leaf:
-    return self.replace(**{name: stacked(getattr(self, name), length) for name in self.parts})
+    return self.replace(**{name: axes.stacked(getattr(self, name), length) for name in self.parts})
 
   def _check_meet(self, left: str, axis: int, right: str, other: int) -> None:
     """Raises a ValueError unless an axis of one part is as long as one of another."""

@@ -108,6 +108,12 @@ class FakeQuant(Rounded):
     scale, zero_point = grid.affine(low, high, self.bits, self.zero_point is None)
     return self.replace(scale=scale, zero_point=zero_point)
 
+  def taken(self, rows: Array) -> Leaf:
+    if self.learned:
+      # LSQ's factor counts all the weights that a step serves.
+      self._cannot("be looked up by rows while its step trains", "use cj.dense(params)")
+    return super().taken(rows)
+
   @property
   def takes_input_grid(self) -> bool:
     return True

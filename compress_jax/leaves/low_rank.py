@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from compress_jax.leaves import base
+from compress_jax.leaves import axes, base
 from compress_jax.leaves.base import Array, Leaf
 from compress_jax.leaves.factors import Factors
 
@@ -49,7 +49,10 @@ class LowRank(Factors):
   def transposed(self, order: tuple[int, ...]) -> LowRank:
     if tuple(order) != (1, 0):
       self._cannot("be transposed", "only a matrix of factors can be transposed")
-    return LowRank(base.transposed(self.v, order), base.transposed(self.u, order))
+    return LowRank(axes.transposed(self.v, order), axes.transposed(self.u, order))
+
+  def taken(self, rows: Array) -> LowRank:
+    return self.replace(u=axes.taken(self.u, rows, self.shape[0]))
 
   def validate(self) -> None:
     super().validate()

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from compress_jax.leaves import FakeQuant, Quantized, StaticGrid, input_grid_of
-from compress_jax.leaves.base import Array, pieces
+from compress_jax.leaves.axes import pieces
+from compress_jax.leaves.base import Array
 from compress_jax.leaves.grid import codes, spread
 from compress_jax.lift.contraction import Contraction
 from compress_jax.lift.registry import NoRule, Ref

@@ -12,7 +12,7 @@ from jax import lax
 from jax.extend.core import primitives
 
 from compress_jax.leaves import UnsupportedError
-from compress_jax.leaves.base import stacked
+from compress_jax.leaves.axes import stacked
 from compress_jax.lift.contraction import Conv, Dot
 from compress_jax.lift.registry import NoRule, Ref, bind, register
 from compress_jax.lift.rules.products import operands

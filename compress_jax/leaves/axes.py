@@ -1,0 +1,158 @@
+"""What is done to the axes of a field that is laid out like a weight: array, leaf or None.
+
+Along each axis such a field is as long as the weight, or 1, or has one entry for each group of
+indices. A leaf inside does the same to its own fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from compress_jax.leaves.nodes import is_node
+
+
+def transposed(x: Any, order: tuple[int, ...]) -> Any:
+  """Returns an array, leaf or None with its axes in another order; a scalar stays.
+
+  Args:
+    x: a field that is laid out like a weight.
+    order: which axis comes at each place.
+
+  Returns:
+    The same, laid out so.
+  """
+  if is_node(x):
+    return x.transposed(order)
+  return x if x is None or x.ndim == 0 else jnp.transpose(x, order)
+
+
+def stacked(x: Any, length: int) -> Any:
+  """Returns a field that is laid out like a weight with a leading axis as long as a loop.
+
+  Args:
+    x: an array, leaf or None.
+    length: of the loop.
+
+  Returns:
+    The same; what all slices share is repeated.
+  """
+  if is_node(x):
+    return x.stacked(length)
+  if x is None or x.ndim == 0:
+    return None if x is None else jnp.broadcast_to(x, (length,))
+  if 1 < x.shape[0] < length:  # one entry for each group of slices
+    return jnp.repeat(x, length // x.shape[0], 0)
+  return jnp.broadcast_to(x, (length, *x.shape[1:]))
+
+
+def pieces(x: Any, axis: int, count: int) -> Any:
+  """Cuts an axis of a field that is laid out like a weight into pieces.
+
+  Args:
+    x: an array, leaf or None.
+    axis: of the weight.
+    count: how many pieces.
+
+  Returns:
+    The same with the pieces stacked in front; where the axis is 1, it goes into each.
+  """
+  if is_node(x):
+    return x.replace(**x.pieces(axis, count))
+  if x is None:
+    return None
+  if x.ndim == 0 or x.shape[axis] == 1:
+    return jnp.broadcast_to(x, (count, *x.shape))
+  shape = (*x.shape[:axis], count, x.shape[axis] // count, *x.shape[axis + 1:])
+  return jnp.moveaxis(x.reshape(shape), axis, 0)
+
+
+def taken(x: Any, rows: jax.Array, count: int) -> Any:
+  """Returns the part of a field that belongs to some rows of the weight.
+
+  Args:
+    x: an array, leaf or None.
+    rows: int array, (n,).
+    count: rows of the weight.
+
+  Returns:
+    The same for n rows.
+  """
+  if is_node(x):
+    return x.taken(rows)
+  if x is None or x.ndim == 0 or x.shape[0] == 1:
+    return x
+  # Where groups of rows share an entry, a row has its group's.
+  return jnp.take(x, rows // (count // x.shape[0]), axis=0, mode="clip")
+
+
+def reversed_(x: Any, dims: Sequence[int]) -> Any:
+  """Returns a field with some axes the other way round.
+
+  Args:
+    x: an array, leaf or None.
+    dims: the axes.
+
+  Returns:
+    The same, reversed.
+  """
+  if is_node(x):
+    return x.reversed(dims)
+  return x if x is None or x.ndim == 0 else jnp.flip(x, dims)
+
+
+def sliceable(x: Any, taken: Sequence[slice], shape: tuple[int, ...]) -> bool:
+  """Tells whether a part of a field belongs to a part of the weight.
+
+  Args:
+    x: an array, leaf or None.
+    taken: of every axis of the weight.
+    shape: of the weight.
+
+  Returns:
+    False where an axis is cut along which groups of indices share an entry.
+  """
+  if is_node(x) or x is None or x.ndim == 0:
+    return True
+  for one, count, size in zip(taken, x.shape, shape, strict=True):
+    whole = len(range(size)[one]) == size
+    if count not in (1, size) and not whole:
+      return False
+  return True
+
+
+def sliced(x: Any, taken: Sequence[slice]) -> Any:
+  """Returns the part of a field that belongs to a part of the weight.
+
+  Args:
+    x: an array, leaf or None.
+    taken: of every axis of the weight.
+
+  Returns:
+    The same, cut.
+  """
+  if is_node(x):
+    return x.sliced(*zip(*((one.start, one.stop, one.step) for one in taken), strict=True))
+  if x is None or x.ndim == 0:
+    return x
+  # An axis of 1 is shared by all that is left.
+  return x[tuple(one if size > 1 else slice(None)
+                 for one, size in zip(taken, x.shape, strict=True))]
+
+
+def squeezed(x: Any, dims: Sequence[int]) -> Any:
+  """Returns a field without some axes, of which the weight has one index each.
+
+  Args:
+    x: an array, leaf or None.
+    dims: the axes.
+
+  Returns:
+    The same with fewer axes.
+  """
+  if is_node(x):
+    return x.squeezed(dims)
+  return x if x is None or x.ndim == 0 else jnp.squeeze(x, dims)

@@ -1,0 +1,121 @@
+"""The rule of `concatenate`: weights that are joined for one product stay what they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import primitives
+
+from compress_jax.leaves import Leaf, dense_of, is_leaf
+from compress_jax.leaves.base import Array
+from compress_jax.lift.contraction import Contraction
+from compress_jax.lift.registry import NoRule, Ref, register, register_product
+from compress_jax.lift.surrogate import with_gradient_of
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Joined(Leaf):
+  """Weights side by side, while a program runs (the gates of a recurrent cell, say).
+
+  Attributes:
+    weights: arrays and leaves.
+    paths: of each; "" of an array that the program computed.
+    axis: along which they are joined.
+  """
+
+  weights: tuple[Any, ...]
+  paths: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+  axis: int = dataclasses.field(metadata={"static": True})
+
+  @property
+  def shape(self):
+    shape = list(self.weights[0].shape)
+    shape[self.axis] = sum(w.shape[self.axis] for w in self.weights)
+    return tuple(shape)
+
+  @property
+  def dtype(self):
+    return jnp.dtype(self.weights[0].dtype)
+
+  def dense(self) -> Array:
+    return jnp.concatenate([dense_of(w).astype(self.dtype) for w in self.weights], self.axis)
+
+
+@register_product(Joined, by_parts=True)
+def one_by_one(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
+  """Applies each of the joined weights by its own rule.
+
+  Args:
+    interpreter: the running interpreter; it records each.
+    op: the contraction.
+    x: the other operand.
+    w: the joined weights.
+
+  Returns:
+    The results side by side, or their sum where the joined axis is summed over.
+
+  Raises:
+    NoRule: one of the weights has none.
+  """
+  joined, bare = w.leaf, dataclasses.replace(op, outer=None)
+  if joined.axis in op.contracted():
+    value = _summed(interpreter, bare, x, w)
+  else:
+    outs = [_applied(interpreter, bare, x, w, i) for i in range(len(joined.weights))]
+    value = jnp.concatenate(outs, op.output_axes(outs[0].ndim)[joined.axis])
+  if op.outer is None:
+    return value
+  return with_gradient_of(lax.stop_gradient(value), op(x, w.dense()))
+
+
+def _summed(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
+  """Gives each weight the part of x that it meets."""
+  joined, at = w.leaf, op.x_axis(w.leaf.axis)
+  if at is None:
+    raise NoRule(op.primitive.name, w.path, "weights are joined along a window or in groups")
+  total, start = 0, 0
+  for i, weight in enumerate(joined.weights):
+    stop = start + weight.shape[joined.axis]
+    total = total + _applied(interpreter, op, lax.slice_in_dim(x, start, stop, axis=at), w, i)
+    start = stop
+  return total
+
+
+def _applied(interpreter: Any, op: Contraction, x: Array, w: Ref, number: int) -> Array:
+  weight = w.leaf.weights[number]
+  if not is_leaf(weight):
+    return op(x, weight.astype(w.dtype)).astype(op.dtype)
+  return interpreter.product(op, x, Ref(weight, w.leaf.paths[number], w.dtype))
+
+
+def _concatenate(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
+  refs = [x for x in inputs if isinstance(x, Ref)]
+  if not any(x.compressed for x in refs):
+    raise NoRule(equation.primitive.name, refs[0].path, "watched arrays are joined as arrays")
+  # What is no compressed weight is joined as the array that it is.
+  weights = tuple(x.leaf if isinstance(x, Ref) and x.compressed else dense_array(x)
+                  for x in inputs)
+  paths = tuple(x.path if isinstance(x, Ref) else "" for x in inputs)
+  leaf = Joined(weights, paths, equation.params["dimension"])
+  name = " + ".join(path for path in paths if path)
+  return [Ref(leaf, name, equation.outvars[0].aval.dtype)]
+
+
+def dense_array(x: Any) -> Array:
+  """Returns a watched array, or an array, as the program has it.
+
+  Args:
+    x: array or `Ref`.
+
+  Returns:
+    The array.
+  """
+  return x.dense() if isinstance(x, Ref) else x
+
+
+register(primitives.concatenate_p, None)(_concatenate)

@@ -1,0 +1,90 @@
+"""Rules of primitives that only rearrange a weight: it stays compressed, laid out anew."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import primitives
+
+from compress_jax.leaves import UnsupportedError, axes
+from compress_jax.leaves.base import Array
+from compress_jax.lift.registry import NoRule, Ref, register
+
+
+def _rearranged(equation: Any, x: Ref, change: Callable[[], Any]) -> list[Any]:
+  """Returns the reference to the changed leaf, or says why there is none."""
+  try:
+    return [dataclasses.replace(x, leaf=change())]
+  except UnsupportedError as error:
+    raise NoRule(equation.primitive.name, x.path, str(error)) from None
+
+
+def _transpose(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
+  order = equation.params["permutation"]
+  return _rearranged(equation, x, lambda: axes.transposed(x.leaf, order))
+
+
+def _reverse(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
+  dims = equation.params["dimensions"]
+  return _rearranged(equation, x, lambda: axes.reversed_(x.leaf, dims))
+
+
+def _slice(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
+  p = equation.params
+  steps = p["strides"] or (1,) * x.leaf.ndim
+  taken = [slice(*bounds) for bounds in zip(p["start_indices"], p["limit_indices"], steps,
+                                            strict=True)]
+  return _rearranged(equation, x, lambda: axes.sliced(x.leaf, taken))
+
+
+def _squeeze(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
+  dims = equation.params["dimensions"]
+  return _rearranged(equation, x, lambda: axes.squeezed(x.leaf, dims))
+
+
+register(primitives.transpose_p, None)(_transpose)
+register(primitives.rev_p, None)(_reverse)
+register(primitives.slice_p, None)(_slice)
+register(primitives.squeeze_p, None)(_squeeze)
+
+
+def _gather(interpreter: Any, equation: Any, x: Any, indices: Any) -> list[Any]:
+  """Looks rows up, as embeddings do: only those are made dense."""
+  if not isinstance(x, Ref) or isinstance(indices, Ref):
+    raise NoRule(equation.primitive.name, indices.path, "a weight cannot be an index")
+  p, shape = equation.params, tuple(x.leaf.shape)
+  if not _looks_up_rows(p, shape, indices.ndim):
+    raise NoRule(equation.primitive.name, x.path, "only whole rows can be looked up")
+  rows = indices[..., 0]
+  try:
+    found = axes.taken(x.leaf, rows.reshape(-1), shape[0])
+  except UnsupportedError as error:
+    raise NoRule(equation.primitive.name, x.path, str(error)) from None
+  out = Ref(found, x.path, x.dtype).dense().reshape(*rows.shape, *shape[1:])
+  return [_filled(out, rows, shape[0], p)]
+
+
+def _looks_up_rows(params: Any, shape: tuple[int, ...], ndim: int) -> bool:
+  """Tells whether a gather is `weight[rows]`."""
+  numbers = params["dimension_numbers"]
+  whole_rows = tuple(params["slice_sizes"]) == (1, *shape[1:])
+  first_axis = (tuple(numbers.collapsed_slice_dims), tuple(numbers.start_index_map)) == ((0,), (0,))
+  behind = tuple(range(ndim - 1, ndim - 1 + len(shape) - 1))
+  return (whole_rows and first_axis and tuple(numbers.offset_dims) == behind
+          and not numbers.operand_batching_dims)
+
+
+def _filled(out: Array, rows: Array, count: int, params: Any) -> Array:
+  """Puts the fill value where a row is out of range, if the program asks for it."""
+  if lax.GatherScatterMode.from_any(params["mode"]) != lax.GatherScatterMode.FILL_OR_DROP:
+    return out
+  inside = ((rows >= 0) & (rows < count)).reshape(*rows.shape, *(1,) * (out.ndim - rows.ndim))
+  fill = params["fill_value"]
+  return jnp.where(inside, out, jnp.nan if fill is None else fill)
+
+
+register(primitives.gather_p, None)(_gather)

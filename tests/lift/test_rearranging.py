@@ -1,0 +1,150 @@
+"""What real models do with weights beside multiplying: look up, join, reverse, slice, tie."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import compress_jax as cj
+
+LEAVES = {
+    "masked": lambda p: cj.prune.magnitude(p, 0.5),
+    "int8": lambda p: cj.quantize.affine(p, 8),
+    "int4_rows": lambda p: cj.quantize.affine(p, 4, axis=0, symmetric=False),
+    "int8_group": lambda p: cj.quantize.affine(cj.prune.magnitude(p, 0.3), 8, group=2),
+    "float8": lambda p: cj.quantize.cast(p, "float8_e4m3fn"),
+    "clustered": lambda p: cj.quantize.cluster(cj.prune.magnitude(p, 0.5), 5),
+    "svd": lambda p: cj.factorize.svd(p, rank=3),
+}
+TABLE = {"embedding": jax.random.normal(jax.random.key(0), (10, 8))}
+
+
+def close(a, b):
+  np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+@pytest.mark.parametrize("lookup", [
+    lambda p, i: p["embedding"][i], lambda p, i: jnp.take(p["embedding"], i, axis=0),
+    lambda p, i: jnp.take(p["embedding"], i, axis=0, mode="fill", fill_value=7.0),
+    lambda p, i: jnp.take(p["embedding"], i, axis=0, mode="clip")], ids=range(4))
+def test_rows_are_looked_up(name, lookup):
+  p = LEAVES[name](TABLE)
+  index = jnp.array([[3, 0, 9], [3, -1, 12]])
+  for tree in (p, cj.freeze(p)):
+    found = jax.jit(cj.lift(lookup))(tree, index)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(lookup(cj.dense(tree), index)))
+    close(np.nan_to_num(found), np.nan_to_num(lookup(cj.dense(tree), index)))
+
+
+def test_a_lookup_makes_no_more_than_its_rows_dense():
+  p = cj.freeze(cj.quantize.affine({"embedding": jnp.ones((4096, 8))}, 8))
+  text = jax.jit(cj.lift(lambda p, i: p["embedding"][i])).lower(p, jnp.arange(3)).compile().as_text()
+  assert "f32[4096,8]" not in text and "s8[4096,8]" in text
+
+
+def test_gradients_reach_the_rows_that_were_looked_up():
+  p = cj.quantize.affine(TABLE, 8)
+  trainable, rest = cj.partition(p)
+  loss = lambda t: (cj.lift(lambda p, i: p["embedding"][i])(cj.merge(t, rest), index)**2).sum()
+  index = jnp.array([1, 1, 4])
+  grads = jax.grad(loss)(trainable)["embedding"].value
+  assert np.flatnonzero(np.abs(grads).sum(1)).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("name", ["masked", "int4_rows", "float8", "clustered"])
+def test_an_embedding_is_the_output_layer_too(name):
+  def apply(params, ids):
+    x = params["embedding"][ids]
+    return jnp.tanh(x) @ params["embedding"].T
+
+  p, ids = LEAVES[name](TABLE), jnp.array([1, 2, 3])
+  for tree in (p, cj.freeze(p)):
+    close(cj.lift(apply)(tree, ids), apply(cj.dense(tree), ids))
+  p = cj.quantize.calibrate(apply, cj.quantize.affine(TABLE, 8, axis=0), [ids])
+  np.testing.assert_array_equal(*(jax.jit(cj.lift(apply))(t, ids) for t in (p, cj.freeze(p))))
+
+
+@pytest.mark.parametrize("name", ["masked", "int8", "svd", "blocks"])
+def test_gates_of_a_recurrent_cell_are_joined_for_one_product(name):
+  cell = nn.OptimizedLSTMCell(8)
+  x = jax.random.normal(jax.random.key(1), (2, 6))
+  carry = cell.initialize_carry(jax.random.key(0), x.shape)
+  carry = jax.tree.map(lambda c: c + 0.3, carry)
+  params = cell.init(jax.random.key(0), carry, x)
+  make = LEAVES | {"blocks": lambda p: cj.prune.block(p, 0.5, block=(2, 2))}
+  p = make[name](params)
+  for tree in (p, cj.freeze(p)):
+    for a, b in zip(jax.tree.leaves(jax.jit(cj.lift(cell.apply))(tree, carry, x)),
+                    jax.tree.leaves(cell.apply(cj.dense(tree), carry, x)), strict=True):
+      close(a, b)
+  _, seen = cj.capture(cell.apply)(p, carry, x)
+  kernels = {path for path, x in cj.entries(p)[0] if cj.is_leaf(x)}
+  assert kernels == {path for path in seen if path in kernels}
+  operations = cj.metrics.operations(cell.apply, p, carry, x)
+  assert len(operations) >= 8
+
+
+def test_joined_gates_run_in_integers_to_the_bit():
+  cell = nn.OptimizedLSTMCell(8)
+  x = jax.random.normal(jax.random.key(1), (2, 6))
+  carry = jax.tree.map(lambda c: c + 0.3, cell.initialize_carry(jax.random.key(0), x.shape))
+  params = cell.init(jax.random.key(0), carry, x)
+  apply = lambda p, x: cell.apply(p, carry, x)[1]
+  p = cj.quantize.calibrate(apply, cj.quantize.affine(params, 8), [x])
+  fake, deployed = (jax.jit(cj.lift(apply))(t, x) for t in (p, cj.freeze(p)))
+  np.testing.assert_array_equal(fake, deployed)
+  assert 0 < np.abs(fake - apply(cj.dense(p), x)).max() < 0.05
+
+
+def test_weights_joined_along_what_is_summed():
+  a, b = (jax.random.normal(jax.random.key(i), (3 + i, 4)) for i in (0, 1))
+  apply = lambda p, x: x @ jnp.concatenate([p["a"], p["b"]])
+  p, x = cj.quantize.affine({"a": a, "b": b}, 8), jnp.ones((2, 7))
+  close(cj.lift(apply)(p, x), apply(cj.dense(p), x))
+  half = {"a": p["a"], "b": b}  # only one of them is compressed
+  close(cj.lift(apply)(half, x), apply(cj.dense(half), x))
+
+
+@pytest.mark.parametrize("name", ["masked", "int8", "int8_group", "float8", "clustered"])
+def test_transposed_convolutions_reverse_their_kernel(name):
+  def apply(params, x):
+    return jax.lax.conv_transpose(x, params["kernel"], (2, 2), "SAME", transpose_kernel=False) + (
+        jax.lax.conv_general_dilated(x, jnp.flip(params["kernel"], (0, 1)), (1, 1), "SAME",
+                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))).mean()
+
+  params = {"kernel": jax.random.normal(jax.random.key(0), (3, 3, 4, 5))}
+  p, x = LEAVES[name](params), jax.random.normal(jax.random.key(1), (2, 5, 5, 4))
+  close(cj.lift(apply)(p, x), apply(cj.dense(p), x))
+
+
+@pytest.mark.parametrize("name", ["masked", "int8", "float8", "clustered"])
+def test_slices_of_a_weight_stay_compressed(name):
+  stack = {"w": jax.random.normal(jax.random.key(0), (3, 6, 8))}
+
+  def apply(params, x):
+    for i in range(3):
+      x = jnp.tanh(x @ params["w"][i, :, 1:7])
+    return x
+
+  p, x = LEAVES[name](stack), jnp.ones((2, 6)) / 3
+  for tree in (p, cj.freeze(p)):
+    close(cj.lift(apply)(tree, x), apply(cj.dense(tree), x))
+
+
+def test_a_cut_through_groups_is_refused():
+  p = cj.quantize.affine({"w": jnp.ones((8, 4))}, 8, group=4)
+  apply = lambda p, x: x @ p["w"][:6]
+  with pytest.raises(cj.NoRule, match="slice on w: .*the cut axis is quantized in groups"):
+    cj.lift(apply)(p, jnp.ones((1, 6)))
+  close(cj.lift(apply, densify=True)(p, jnp.ones((1, 6))), apply(cj.dense(p), jnp.ones((1, 6))))
+
+
+@pytest.mark.parametrize("use", [
+    lambda p: jnp.ones((1, 10)) @ p["embedding"], lambda p: jnp.asarray(p["embedding"]),
+    lambda p: jnp.sum(p["embedding"]), lambda p: np.asarray(p["embedding"]).sum(),
+    lambda p: jax.nn.relu(p["embedding"])])
+def test_a_leaf_that_is_used_as_an_array_says_what_to_do(use):
+  with pytest.raises(TypeError, match=r"Masked leaf is used as an array.*cj.dense\(params\)"):
+    use(cj.prune.magnitude(TABLE, 0.5))
