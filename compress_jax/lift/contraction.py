@@ -81,6 +81,24 @@ class Contraction:
     """Returns the weight's axes that are summed over."""
     raise NotImplementedError
 
+  def free(self) -> tuple[int, ...]:
+    """Returns the weight's axes that come out: those of the outputs, and of batches."""
+    return tuple(a for a in range(self.ndim) if a not in self.contracted())
+
+  def varying_scale(self, path: str) -> NoRule:
+    """Returns the error for a scale that varies along a summed axis.
+
+    Args:
+      path: of the weight.
+
+    Returns:
+      The error, which says along which axes a scale may vary.
+    """
+    axes = self.free()
+    axis = axes[0] if len(axes) == 1 else axes
+    return NoRule(self.primitive.name, path, "its scale varies along the summed axis; quantize it "
+                  f"with axis={axis} (cj.quantize.channel_axes finds the axes of a whole model)")
+
   def per_output(self, s: Array, path: str, ndim: int) -> Array:
     """Lays an array over the weight's axes out as the result's axes.
 
@@ -99,7 +117,7 @@ class Contraction:
       return s
     summed, places = self.contracted(), self.output_axes(ndim)
     if any(s.shape[a] != 1 for a in summed):
-      raise NoRule(self.primitive.name, path, "its scale varies along the summed axis")
+      raise self.varying_scale(path)
     shape = [1] * ndim
     for axis, out in places.items():
       shape[out] = s.shape[axis]

@@ -133,6 +133,27 @@ def records(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, list[C
   Raises:
     NoRule: see `lift`.
   """
+  return traced(Interpreter(densify=False, watching=True), fn, params, args,
+                {path for path, x in tree.entries(params)[0] if tree.is_float(x)})
+
+
+def traced(interpreter: Interpreter, fn: Callable[..., Any], params: Any, args: Any,
+           watched: Collection[str]) -> dict[str, list[Captured]]:
+  """Interprets a program on shapes only.
+
+  Args:
+    interpreter: runs it.
+    fn: the model, called as `fn(params, *args)`.
+    params: a parameter tree; what in it is no array stays as it is.
+    args: arrays or `jax.ShapeDtypeStruct`s.
+    watched: paths of the plain arrays that are recorded too.
+
+  Returns:
+    The interpreter's records, as shapes.
+
+  Raises:
+    NoRule: see `lift`.
+  """
   flat, structure = jax.tree.flatten((params, args))
   arrays = [i for i, x in enumerate(flat) if hasattr(x, "dtype")]
 
@@ -141,7 +162,8 @@ def records(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, list[C
     for i, x in zip(arrays, given, strict=True):
       values[i] = x
     params, args = jax.tree.unflatten(structure, values)
-    return capture(fn, where=tree.everything)(params, *args)[1]
+    interpret(interpreter, fn, (params, *args), {}, watched)
+    return interpreter.records
 
   return jax.eval_shape(run, [flat[i] for i in arrays])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from compress_jax.leaves import (
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.either import unrounded_of
 
-Axis = int | tuple[int, ...] | None
+Axis = int | tuple[int, ...] | None | Callable[[str], int | tuple[int, ...] | None]
 
 
 def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool = True,
@@ -31,8 +32,9 @@ def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool =
     params: a parameter tree.
     bits: 2 to 16; may be traced.
     axis: the axis or axes along which every index has its own scale; the default
-      is the last, the output channels of a Flax kernel. None is one scale per
-      tensor.
+      is the last, the output channels of a Flax kernel (Equinox and PyTorch keep
+      theirs in the first). None is one scale per tensor. Also a function of the path,
+      as `quantize.channel_axes` finds it.
     symmetric: whether 0.0 is the grid's middle; if not, a zero point moves it.
     group: consecutive inputs (along axis -2, the input channels of a Flax kernel)
       that have a scale of their own; must divide that axis. None is no groups.
@@ -188,6 +190,8 @@ def scale_shape(path: str, shape: tuple[int, ...], axis: Axis,
       does not divide it.
   """
   ndim = len(shape)
+  if callable(axis):
+    axis = axis(path)
   if axis is None:
     kept = ()
   else:

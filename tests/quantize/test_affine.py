@@ -107,7 +107,7 @@ def test_a_stacked_leaf_says_vmap():
 def test_the_largest_and_smallest_weights_come_back_within_half_a_step(w, bits, symmetric):
   w = np.array(w, np.float32)[:, None]
   if bits == 2 and np.abs(w).max() > 1.3e38:
-    with pytest.raises(ValueError, match=r"w: holds weights of up to 2e\+38; at 2 bits they must be"):
+    with pytest.raises(ValueError, match=r"w: holds weights of up to 2e\+38; at 2 bits they must"):
       cj.quantize.affine({"w": jnp.asarray(w)}, bits, symmetric=symmetric)
     return
   leaf = cj.quantize.affine({"w": jnp.asarray(w)}, bits, symmetric=symmetric)["w"]

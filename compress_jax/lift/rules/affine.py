@@ -92,7 +92,7 @@ def _on_x(op: Contraction, x: Array, scale: Array, w: Ref) -> Array:
   full, laid = spread(scale, w.leaf.shape), [1] * x.ndim
   axes = {a: op.x_axis(a) for a in range(full.ndim) if full.shape[a] != 1}
   if None in axes.values():
-    raise NoRule(op.primitive.name, w.path, "its scale varies along the summed axis")
+    raise op.varying_scale(w.path)
   for a, at in axes.items():
     laid[at] = full.shape[a]
   order = sorted(range(full.ndim), key=lambda a: (a not in axes, axes.get(a, 0)))
@@ -105,7 +105,7 @@ def _grouped(op: Contraction, x: Array, w: Ref) -> Array:
   (axis, *others) = _summed_with_scales(op, leaf)
   count, at = leaf.scale.shape[axis], op.x_axis(axis)
   if others or at is None or count == leaf.shape[axis]:
-    raise NoRule(op.primitive.name, w.path, "its scale varies along the summed axis")
+    raise op.varying_scale(w.path)
   rule = _plain_group if input_grid_of(leaf) is None else _integer_product
 
   def one(part: Array, fields: dict[str, Any]) -> Array:

@@ -87,7 +87,7 @@ def _applied(op: Contraction, x: Array, w: Ref, zero: Array) -> Array:
   ((axis,), (x_axis,)) = op.contracted(), op.x_axes()
   x = jnp.moveaxis(x, x_axis, -1)
   if axis == 1 and jnp.issubdtype(x.dtype, jnp.integer):
-    raise NoRule(op.primitive.name, w.path, "its scale varies along the summed axis")
+    raise op.varying_scale(w.path)
   out = matmul(x, w.leaf if axis == 0 else _turned(w))
   return jnp.moveaxis(out, -1, 0) if op.on_left else out
 
