@@ -19,6 +19,7 @@ from compress_jax.leaves import (
     StaticGrid,
     Tucker2,
     UnsupportedError,
+    Wrapper,
     is_leaf,
     node,
     static,
@@ -34,7 +35,7 @@ from compress_jax.version import __version__
 __all__ = [
     "Activation", "BlockSparse", "Captured", "Clustered", "Dynamic", "FakeFloat", "FakeQuant",
     "Float", "Leaf", "LowRank", "Masked", "NoRule", "Payload", "Quantized", "Size", "Spatial",
-    "StaticGrid", "Tucker2", "UnsupportedError", "__version__", "artifact", "capture",
+    "StaticGrid", "Tucker2", "UnsupportedError", "Wrapper", "__version__", "artifact", "capture",
     "checkpoint", "count", "dense", "distill", "entries", "export", "factorize", "fold", "freeze",
     "is_leaf", "kernels", "lift", "merge", "metrics", "node", "partition", "penalties", "prune",
     "quantize", "register_product", "schedules", "search", "size", "stages", "static", "transform",

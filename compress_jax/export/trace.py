@@ -31,7 +31,8 @@ _INLINED = {primitives.jit_p: "jaxpr", primitives.remat_p: "jaxpr",
 _LOOPS = (primitives.scan_p, primitives.while_p, primitives.cond_p)
 
 
-@base.node
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Weight(Leaf):
   """Stands for an input of the graph, whatever leaf that is.
 
@@ -50,6 +51,7 @@ class Weight(Leaf):
   dense_dtype: str = base.static(default="float32")
 
   laid_out = ("value",)
+  in_slices = (("mark", 0), ("input", 0))
 
   @property
   def shape(self):

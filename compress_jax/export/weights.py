@@ -54,13 +54,21 @@ def piece(name: str, x: Any, order: tuple[int, ...] | None) -> Piece:
     >>> nodes[0].op_type, [tensor.name for tensor in tensors]
     ('DequantizeLinear', ['/w/integers', '/w/scale'])
   """
-  if type(x) in _SIMPLER:
-    x = _SIMPLER[type(x)](x)
-  if type(x) not in WRITERS:
-    x = dense_of(x)
-  if order is not None:
-    x = transposed(x, order)
-  return WRITERS.get(type(x), _array)(name, x)
+  for cls, simpler in _SIMPLER.items():
+    if isinstance(x, cls):
+      x = simpler(x)
+  writer = _writer(type(x))
+  if writer is None:
+    writer, x = _array, dense_of(x)
+  return writer(name, x if order is None else transposed(x, order))
+
+
+def _writer(kind: type) -> Writer | None:
+  """Returns how a type of leaf is stored: by its own writer, or that of a base class."""
+  for cls in kind.__mro__:
+    if cls in WRITERS:
+      return WRITERS[cls]
+  return None
 
 
 def tensor(name: str, x: Any) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from compress_jax import checks, tree
 from compress_jax.factorize import ranks
+from compress_jax.factorize.ranks import at_least_float32
 from compress_jax.leaves import LowRank, dense_of
 from compress_jax.leaves.base import Array
 
@@ -92,10 +93,10 @@ def _information(fisher: Any, path: str, x: Any) -> Array | None:
 def _decomposed(path: str, x: Any, information: Array | None) -> tuple[Array, Array, Array]:
   """Returns u, s, v of the matrix; `u` has the rows' importance divided out again."""
   checks.finite(path, x)
-  matrix = dense_of(x).reshape(-1, x.shape[-1]).astype(jnp.float32)
+  matrix = at_least_float32(dense_of(x)).reshape(-1, x.shape[-1])
   if information is None:
     return jnp.linalg.svd(matrix, full_matrices=False)
-  row = jnp.sqrt(information.reshape(matrix.shape).astype(jnp.float32).sum(-1, keepdims=True))
+  row = jnp.sqrt(information.reshape(matrix.shape).astype(matrix.dtype).sum(-1, keepdims=True))
   # The rows are divided by this again: one without information must not be 0.
   row = jnp.maximum(row, 1e-3 * jnp.maximum(row.max(), 1e-30))
   u, s, v = jnp.linalg.svd(row * matrix, full_matrices=False)

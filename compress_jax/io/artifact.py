@@ -29,7 +29,7 @@ from compress_jax.io.structure import (
   on_device,
   rebuild,
 )
-from compress_jax.leaves import is_node
+from compress_jax.leaves import Payload, is_node
 
 __all__ = ["MAX_BYTES", "ArtifactError", "decode", "encode", "load", "payloads", "save", "stored"]
 
@@ -117,8 +117,10 @@ def encode(params: Any, *, floats: str = "float32", **metadata: Any) -> bytes:
     raise ValueError(f"floats={floats!r}: must be one of {', '.join(FLOATS)}")
   validation.leaves(params)
   params = _rounded(tree.freeze(params), floats, "params")
-  structure, _ = describe(params)
+  validation.leaves(params)
+  structure, described = describe(params)
   everything = payloads(params)
+  _check_payloads(everything, described)
   arrays = {name: np.asarray(p.array) for name, p in everything.items()}
   keep = {name: p.keep for name, p in everything.items() if p.keep is not None}
   base = {name: p.base for name, p in everything.items() if p.base is not None}
@@ -130,6 +132,21 @@ def encode(params: Any, *, floats: str = "float32", **metadata: Any) -> bytes:
   header = {"structure": structure, "metadata": metadata, "entries": entries, "keep": keep,
             "base": base}
   return pack(header, bodies, sum(x.nbytes for x in arrays.values()))
+
+
+def _check_payloads(everything: dict[str, Payload], described: dict[str, Any]) -> None:
+  """Refuses a leaf whose payload is not what its fields are: no reader could put it together."""
+  for name in {**described, **everything}:
+    field, payload = described.get(name), everything.get(name)
+    if field is None or payload is None:
+      raise ValueError(f"{name}: must be both a field and a payload of its leaf")
+    x = np.asarray(payload.array)
+    if (x.shape, x.dtype) != (field.shape, field.dtype):
+      raise ValueError(f"{name}: the payload is {x.dtype} {x.shape}; must be {field.dtype} "
+                       f"{field.shape}, like the field")
+    for sibling in (payload.keep, payload.base):
+      if sibling is not None and sibling not in everything:
+        raise ValueError(f"{name}: its payload names {sibling!r}; must be one of the leaf's own")
 
 
 def decode(data: bytes, *, progress: Progress | None = None,

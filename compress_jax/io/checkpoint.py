@@ -228,7 +228,9 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     array_entries(structure)  # raises where it is none
     return {**known, "structure": structure, "checksums": dict(known["checksums"]),
             "files": dict(known["files"])}
-  except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+  except CheckpointError:
+    raise
+  except (OSError, KeyError, TypeError, ValueError) as error:
     raise CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
 
 

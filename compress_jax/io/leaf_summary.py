@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -92,7 +93,9 @@ def summarize(params: Any, *, gzip: bool = False) -> list[LeafSummary]:
     >>> leaf.kind, leaf.sparsity, leaf.dense_bytes, leaf.nonzero_bytes, leaf.packed_bytes
     ('Masked', 0.75, 256.0, 64.0, 72.0)
   """
-  return [_measured(path, x, gzip) for path, x in tree.entries(params)[0]]
+  # A half of what `partition` took apart may have leaves without any array.
+  return [_measured(path, x, gzip) for path, x in tree.entries(params)[0]
+          if not is_leaf(x) or jax.tree.leaves(x)]
 
 
 def outline(structure: Any) -> list[LeafSummary]:

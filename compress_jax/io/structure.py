@@ -15,34 +15,50 @@ Json = Any
 _KINDS = "array, leaf, dict, list, tuple or none"
 
 
-def node_types() -> dict[str, type[Node]]:
+def node_types() -> dict[str, list[type[Node]]]:
   """Returns every kind of node by its name, those of other packages and earlier names included.
 
   Returns:
-    {name: class}.
-
-  Raises:
-    ValueError: two classes have one name: a file could not say which it holds.
+    {name: classes}. More than one class has a name where different modules use it; of a
+    class that is defined again, in a notebook or a reloaded module, the last one counts.
   """
-  found: dict[str, type[Node]] = {}
-  todo = list(Node.__subclasses__())
+  todo, made = list(Node.__subclasses__()), []
   while todo:
-    cls = todo.pop(0)
+    cls = todo.pop()
     todo.extend(cls.__subclasses__())
-    if "__dataclass_fields__" not in vars(cls):
-      continue  # only what others extend
+    if "order" in vars(cls):  # made by `node`; others are only extended
+      made.append(cls)
+  by_place: dict[tuple[str, str], type[Node]] = {}
+  for cls in sorted(made, key=lambda cls: cls.order):
     for name in (cls.__name__, *cls.former_names):
-      other = found.get(name, cls)
-      # Defined again, in a notebook or a reloaded module, the last one counts.
-      if _defined_as(other) != _defined_as(cls):
-        raise ValueError(f"leaf types {_defined_as(other)} and {_defined_as(cls)}: two of one "
-                         "name; a file could not say which it holds")
-      found[name] = cls
+      by_place[name, f"{cls.__module__}.{cls.__qualname__}"] = cls
+  found: dict[str, list[type[Node]]] = {}
+  for (name, _), cls in by_place.items():
+    found.setdefault(name, []).append(cls)
   return found
 
 
-def _defined_as(cls: type) -> str:
-  return f"{cls.__module__}.{cls.__qualname__}"
+def node_type(name: str) -> type[Node]:
+  """Returns the class that a file means by a name.
+
+  Args:
+    name: as in a structure.
+
+  Returns:
+    The class.
+
+  Raises:
+    ValueError: there is none, or more than one.
+  """
+  types = node_types()
+  if name not in types:
+    raise ValueError(f"leaf type {name!r}: must be one of {', '.join(sorted(types))}; import the "
+                     "module that defines it first")
+  if len(types[name]) > 1:
+    places = " and ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in types[name])
+    raise ValueError(f"leaf type {name!r}: {places} have one name; a file could not say which it "
+                     "holds")
+  return types[name][0]
 
 
 def describe(tree: Any) -> tuple[Json, dict[str, Any]]:
@@ -131,16 +147,13 @@ def rebuild(structure: Json, array: Callable[[Json], Any]) -> Any:
 
 
 def _rebuild_node(structure: Json, array: Callable[[Json], Any]) -> Node:
-  types, name = node_types(), structure["leaf"]
-  if name not in types:
-    raise ValueError(f"leaf type {name!r}: must be one of {', '.join(sorted(types))}; import the "
-                     "module that defines it first")
+  cls = node_type(structure["leaf"])
   fields = {k: rebuild(v, array) for k, v in structure["fields"].items()}
   statics = {k: _as_tuple(v) for k, v in structure["static"].items()}
   try:
-    return types[name](**fields, **statics)
+    return cls(**fields, **statics)
   except TypeError as error:
-    raise ValueError(f"leaf type {name!r}: {error}") from None
+    raise ValueError(f"leaf type {structure['leaf']!r}: {error}") from None
 
 
 def _as_tuple(value: Json) -> Any:
@@ -156,22 +169,21 @@ def in_present_names(structure: Json) -> Json:
 
   Returns:
     The structure, with classes and static fields called as they are today.
+
+  Raises:
+    ValueError: a leaf type is not known here, or not to be told from another.
   """
-  return _renamed(structure, node_types())
-
-
-def _renamed(structure: Json, types: Mapping[str, type[Node]]) -> Json:
   if isinstance(structure, list):
-    return [_renamed(x, types) for x in structure]
+    return [in_present_names(x) for x in structure]
   if not isinstance(structure, dict):
     return structure
-  cls = types.get(structure["leaf"]) if isinstance(structure.get("leaf"), str) else None
-  if cls is None or not isinstance(structure.get("static"), dict):
-    return {key: _renamed(value, types) for key, value in structure.items()}
+  if not isinstance(structure.get("leaf"), str) or not isinstance(structure.get("static"), dict):
+    return {key: in_present_names(value) for key, value in structure.items()}
+  cls = node_type(structure["leaf"])
   now = dict(cls.former_statics)
   return {**structure, "leaf": cls.__name__,
           "static": {now.get(key, key): value for key, value in structure["static"].items()},
-          "fields": _renamed(structure.get("fields"), types)}
+          "fields": in_present_names(structure.get("fields"))}
 
 
 def array_entries(structure: Json) -> list[Json]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from compress_jax.io.structure import describe
@@ -79,11 +80,17 @@ def leaves(tree: Any) -> None:
     ValueError: names the leaf's path and field.
   """
   for path, node in _outermost(tree, ""):
+    # Of a leaf that `partition` took apart one half may hold no array at all.
+    if not jax.tree.leaves(node):
+      continue
     try:
       node.validate()
       node.payload()
     except ValueError as error:
       raise ValueError(f"{path}: {error}") from None
+    except (AttributeError, TypeError, IndexError) as error:
+      raise ValueError(f"{path}: a {type(node).__name__} that is not whole ({error}); `merge` "
+                       "puts together what `partition` took apart") from None
 
 
 def _outermost(x: Any, path: str) -> Iterator[tuple[str, Node]]:

@@ -22,6 +22,7 @@ from compress_jax.leaves.masked import Masked, apply_mask
 from compress_jax.leaves.quantized import Quantized
 from compress_jax.leaves.spatial import Spatial
 from compress_jax.leaves.tucker import Tucker2
+from compress_jax.leaves.wrapper import Wrapper
 
 # The name of the static grid in version 0.3.
 Activation = StaticGrid
@@ -29,6 +30,7 @@ Activation = StaticGrid
 __all__ = [
     "Activation", "BlockSparse", "Clustered", "Dynamic", "FakeFloat", "FakeQuant", "Float", "Leaf",
     "LowRank", "Masked", "Node", "Payload", "Quantized", "Spatial", "StaticGrid", "Tucker2",
-    "UnsupportedError", "apply_mask", "dense_of", "freeze_of", "input_grid_of", "is_leaf",
+    "UnsupportedError", "Wrapper",
+    "apply_mask", "dense_of", "freeze_of", "input_grid_of", "is_leaf",
     "is_node", "mask_of", "node", "parts_of", "static",
 ]

@@ -30,21 +30,28 @@ def transposed(x: Any, order: tuple[int, ...]) -> Any:
   return x if x is None or x.ndim == 0 else jnp.transpose(x, order)
 
 
-def stacked(x: Any, length: int) -> Any:
-  """Returns a field that is laid out like a weight with a leading axis as long as a loop.
+def stacked(x: Any, length: int, ndim: int) -> Any:
+  """Returns a field of a stack of weights with one entry for every slice of a loop.
 
   Args:
     x: an array, leaf or None.
     length: of the loop.
+    ndim: dimensions of the field in a single slice. With one more it is of the stack:
+      its first axis is as long as the loop, or 1, or has one entry for each group of slices.
+      With as many all slices share it.
 
   Returns:
-    The same; what all slices share is repeated.
+    The same with a first axis as long as the loop.
   """
+  if x is None:
+    return None
   if is_node(x):
-    return x.stacked(length)
-  if x is None or x.ndim == 0:
-    return None if x is None else jnp.broadcast_to(x, (length,))
-  if 1 < x.shape[0] < length:  # one entry for each group of slices
+    if getattr(x, "ndim", ndim + 1) > ndim:
+      return x.stacked(length)
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (length, *a.shape)), x)
+  if x.ndim <= ndim:
+    return jnp.broadcast_to(x, (length, *x.shape))
+  if 1 < x.shape[0] < length:
     return jnp.repeat(x, length // x.shape[0], 0)
   return jnp.broadcast_to(x, (length, *x.shape[1:]))
 

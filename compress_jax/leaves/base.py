@@ -40,11 +40,15 @@ class Leaf(Node):
     parts: names of the fields that transforms treat as weights of their own (factors).
     laid_out: names of the fields that have the axes of `shape`: along each axis as
       long as the weight, or 1, or one entry for each group of indices. What
-      `transposed`, `stacked` and `pieces` rearrange.
+      `transposed`, `stacked`, `pieces` and the like rearrange.
+    in_slices: (name, dimensions) of the other fields, for a loop over a stack of weights:
+      a field with as many dimensions is shared by all slices, with one more it has
+      an entry for each.
   """
 
   parts: ClassVar[tuple[str, ...]] = ()
   laid_out: ClassVar[tuple[str, ...]] = ()
+  in_slices: ClassVar[tuple[tuple[str, int], ...]] = ()
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -77,18 +81,21 @@ class Leaf(Node):
   # What is known of the weights.
 
   def weight_mask(self) -> Array | None:
-    """Returns which weights have not been pruned: bool, `shape`; None without a mask."""
-    inside = [name for name, value in self.fields().items() if is_leaf(value)]
-    if inside and not self.parts:
-      self._cannot("say where its mask is", f"`weight_mask` must ask {', '.join(inside)}")
+    """Returns which weights have not been pruned.
+
+    Returns:
+      A bool array of `shape`, true where a weight is kept; None without a mask.
+    """
+    self._not_of_a_leaf_inside("weight_mask")
     return None
 
   def weight_bits(self) -> int:
     """Returns the bits of a weight as products take it; by default the dtype's."""
+    self._not_of_a_leaf_inside("weight_bits")
     return bits_of(self.dtype)
 
   def step_size(self) -> Array | None:
-    """Returns what the weights are multiples of, laid out like them; None for nothing."""
+    """Returns what the weights are multiples of, laid out like them; None for no such step."""
     return None
 
   @property
@@ -98,6 +105,7 @@ class Leaf(Node):
 
   def block_shape(self) -> tuple[int, int] | None:
     """Returns rows and columns of the blocks that were pruned whole, or None."""
+    self._not_of_a_leaf_inside("block_shape")
     return None
 
   # What transforms make of it.
@@ -122,6 +130,7 @@ class Leaf(Node):
     Returns:
       The leaf.
     """
+    self._not_of_a_leaf_inside("with_block")
     return self
 
   def with_value(self, value: Array) -> Leaf:
@@ -142,6 +151,7 @@ class Leaf(Node):
 
   def refitted(self) -> Leaf:
     """Returns the leaf with its grids spanning its present weights; most have none."""
+    self._not_of_a_leaf_inside("refitted")
     return self
 
   def scaled(self, factor: Array) -> Leaf:
@@ -160,10 +170,12 @@ class Leaf(Node):
   @property
   def takes_input_grid(self) -> bool:
     """Whether `lift` can quantize what the weight is applied to."""
+    self._not_of_a_leaf_inside("takes_input_grid")
     return False
 
   def input_grid(self) -> Any:
     """Returns the grid (`StaticGrid` or `Dynamic`) of what it is applied to, or None."""
+    self._not_of_a_leaf_inside("input_grid")
     return None
 
   def with_input_grid(self, grid: Any) -> Leaf:
@@ -200,11 +212,18 @@ class Leaf(Node):
     Returns:
       The leaf; what all slices share is repeated.
     """
-    own = self._laid_out("be sliced by a loop")
-    rest = {k: v for k, v in self.fields().items() if k not in own}
-    # What is not laid out like the weight (bits, a codebook) is the same in every slice.
-    shared = jax.tree.map(lambda a: jnp.broadcast_to(a, (length, *a.shape)), rest)
-    return self.replace(**shared, **{name: axes.stacked(x, length) for name, x in own.items()})
+    fields, slices = self._laid_out("be sliced by a loop"), dict(self.in_slices)
+    out = {}
+    for name, x in self.fields().items():
+      if name in fields:
+        # A scalar serves all weights; a vector of them, one for each slice.
+        scalars = not is_node(x) and x is not None and x.ndim < self.ndim
+        out[name] = axes.stacked(x, length, 0 if scalars else self.ndim - 1)
+      elif name in slices or x is None:
+        out[name] = axes.stacked(x, length, slices.get(name, 0))
+      else:
+        self._cannot("be sliced by a loop", f"`in_slices` does not say what {name} is in a slice")
+    return self.replace(**out)
 
   def taken(self, rows: Array) -> Leaf:
     """Returns the leaf of some rows, as an embedding looks them up.
@@ -292,6 +311,13 @@ class Leaf(Node):
   def __array__(self, *_: Any, **__: Any) -> NoReturn:
     """Refuses numpy as `__jax_array__` refuses JAX."""
     self.__jax_array__()
+
+  def _not_of_a_leaf_inside(self, method: str) -> None:
+    """Refuses a default where the answer may be that of a leaf inside, which is not asked."""
+    inside = [name for name, value in self.fields().items() if is_leaf(value)]
+    if inside and not self.parts:
+      self._cannot(f"answer `{method}` by default", f"the method must ask {', '.join(inside)}, or "
+                   "`parts` name it (cj.Wrapper does so for one value inside)")
 
   def _cannot(self, what: str, remedy: str) -> NoReturn:
     raise UnsupportedError(f"a {type(self).__name__} cannot {what}; {remedy}")

@@ -219,6 +219,7 @@ class BlockSparse(Leaf):
     if self.blocks.ndim != 3 or min(self.block) < 1 or len(self.dims) < 2:
       raise ValueError(f"BlockSparse: blocks of shape {self.blocks.shape} for an array of "
                        f"{self.dims}; must be (count, height, width), for two or more dimensions")
+    checking.input_grid(self)
     self._check_counts()
     self._check_rows()
     if self.blocks.dtype != jnp.int8:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax.leaves.base import Array, Node
+from compress_jax.leaves.base import Array, Node, is_node
 
 
 def concrete(x: Any) -> np.ndarray | None:
@@ -62,19 +62,20 @@ def float_format(what: str, dtype: Any) -> None:
     raise ValueError(f"{what}: {str(dtype)[:60]!r}; must be a floating-point dtype")
 
 
-def bits(node: Node, value: Array | int) -> None:
-  """Refuses bits that are no whole number from 2 to 16; a stack of them passes.
+def bits(node: Node, value: Array | int, low: int = 2) -> None:
+  """Refuses bits that are no whole number in range; a stack of them passes.
 
   Args:
     node: the leaf or grid.
-    value: its bits.
+    value: its bits, up to 16.
+    low: the fewest.
 
   Raises:
     ValueError: they are something else.
   """
   if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
     raise ValueError(f"{type(node).__name__}.bits: {jnp.result_type(value)}; must be integers")
-  within(node, "bits", 2, 16)
+  within(node, "bits", low, 16)
 
 
 def integers(node: Node, name: str, nbits: int) -> None:
@@ -92,6 +93,20 @@ def integers(node: Node, name: str, nbits: int) -> None:
   if not jnp.issubdtype(dtype, jnp.signedinteger):
     raise ValueError(f"{type(node).__name__}.{name}: {dtype}; must be signed integers")
   within(node, name, -2 ** (nbits - 1), 2 ** (nbits - 1) - 1)
+
+
+def input_grid(node: Any) -> None:
+  """Refuses an input's grid that is none.
+
+  Args:
+    node: a leaf with `input`.
+
+  Raises:
+    ValueError: it is an array, say.
+  """
+  if node.input is not None and not is_node(node.input):
+    raise ValueError(f"{type(node).__name__}.input: a {type(node.input).__name__}; must be a grid "
+                     "or None")
 
 
 def steps(node: Any, value: Array | Node) -> None:
@@ -115,9 +130,13 @@ def steps(node: Any, value: Array | Node) -> None:
 
 
 def _lies_over(what: str, shape: tuple[int, ...], whole: tuple[int, ...]) -> None:
-  """Refuses a shape unless it is (), or divides every axis of the whole."""
-  fits = len(shape) == 0 or (len(shape) == len(whole) and all(
-      n == 1 or (n > 0 and size % n == 0) for n, size in zip(shape, whole, strict=True)))
+  """Refuses a shape unless it is (), divides every axis of the whole, or is of a stack."""
+  if len(shape) == len(whole):
+    fits = all(n == 1 or size == n or (n > 0 and size % n == 0)
+               for n, size in zip(shape, whole, strict=True))
+  else:
+    # A scalar, or one for each weight of a stack.
+    fits = tuple(shape) == tuple(whole[:len(shape)])
   if not fits:
     raise ValueError(f"{what}: shape {tuple(shape)}; must be () or divide every axis of "
                      f"{tuple(whole)}")

@@ -31,6 +31,7 @@ class Clustered(Leaf):
   trains = ("codebook",)
   exact = ("codebook",)
   laid_out = ("index",)
+  in_slices = (("codebook", 1),)
 
   @property
   def shape(self):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 
 from compress_jax.leaves import axes
@@ -13,7 +15,13 @@ class Factors(Leaf):
   """A leaf that stands for a product of its `parts`, each an array or leaf; all train.
 
   The last part has the outputs: scaling them scales the whole.
+
+  Attributes:
+    matrices: names of the parts that are matrices in every slice of a stack; one of two
+      dimensions is shared by all slices.
   """
+
+  matrices: ClassVar[tuple[str, ...]] = ()
 
   @property
   def dtype(self) -> jnp.dtype:
@@ -31,7 +39,11 @@ class Factors(Leaf):
     return self.replace(**{last: scaled(getattr(self, last), factor)})
 
   def stacked(self, length: int) -> Leaf:
-    return self.replace(**{name: axes.stacked(getattr(self, name), length) for name in self.parts})
+    out = {}
+    for name in self.parts:
+      part = getattr(self, name)
+      out[name] = axes.stacked(part, length, 2 if name in self.matrices else part.ndim - 1)
+    return self.replace(**out)
 
   def _check_meet(self, left: str, axis: int, right: str, other: int) -> None:
     """Raises a ValueError unless an axis of one part is as long as one of another."""

@@ -44,6 +44,7 @@ class FakeQuant(Rounded):
   may_exceed_8_bits: bool = base.static(default=False)
 
   laid_out = ("value", "scale", "zero_point")
+  in_slices = (("bits", 0), ("input", 0))
   former_statics = (("wide", "may_exceed_8_bits"),)
 
   @property
@@ -127,4 +128,5 @@ class FakeQuant(Rounded):
   def validate(self) -> None:
     super().validate()
     checking.steps(self, self.value)
+    checking.input_grid(self)
     checking.bits(self, self.bits)

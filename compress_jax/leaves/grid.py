@@ -186,9 +186,9 @@ def affine(low: Array, high: Array, bits: Array | int,
   if symmetric:
     scale = jnp.maximum(-low, high) / largest
   else:
-    # Each side on its own: their distance may be beyond float32.
-    levels = largest - smallest
-    scale = high / levels - low / levels
+    levels, span = largest - smallest, high - low
+    # Where their distance is beyond float32, each side on its own.
+    scale = jnp.where(jnp.isfinite(span), span / levels, high / levels - low / levels)
   scale = jnp.minimum(scale.astype(jnp.float32), LARGEST_STEP)
   # A span too small for a normal float32 step is an empty range.
   scale = jnp.where(scale > jnp.finfo(jnp.float32).tiny, scale, 1.0)
@@ -214,6 +214,8 @@ def reduce_to(reduction: Callable[..., Array], w: Array, shape: tuple[int, ...])
     >>> reduce_to(jnp.max, jnp.arange(8).reshape(2, 4), (1, 2)).tolist()
     [[5, 7]]
   """
+  if w.size == 0:  # nothing to reduce, for any group
+    return jnp.zeros(shape, w.dtype)
   split = []
   for size, count in zip(w.shape, shape, strict=True):
     split += [count, size // count]

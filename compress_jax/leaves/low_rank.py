@@ -28,6 +28,7 @@ class LowRank(Factors):
 
   trains = ("u", "v")
   parts = ("u", "v")
+  matrices = ("v",)
 
   @property
   def shape(self):
@@ -57,3 +58,6 @@ class LowRank(Factors):
   def validate(self) -> None:
     super().validate()
     self._check_meet("u", -1, "v", -2)
+    if self.v.ndim not in (2, self.u.ndim):
+      raise ValueError(f"LowRank.v: shape {tuple(self.v.shape)}; must be a matrix, or a stack of "
+                       "as many as u")

@@ -36,6 +36,11 @@ class Masked(Wrapper):
 
   laid_out = ("value", "mask")
 
+  def __post_init__(self):
+    if isinstance(self.block, list | tuple):  # numpy's integers are no key of a program
+      object.__setattr__(self, "block", tuple(int(n) if hasattr(n, "__index__") else n
+                                              for n in self.block))
+
   def dense(self) -> Array:
     # A product would leave -0.0 and NaN behind; `where` also masks the gradient.
     return jnp.where(self.mask, either.dense_of(self.value), 0)
@@ -54,8 +59,12 @@ class Masked(Wrapper):
   def weight_mask(self) -> Array:
     return self.mask
 
-  def weight_bits(self) -> int:
-    return either.weight_bits_of(self.value)
+  def transposed(self, order: tuple[int, ...]) -> Masked:
+    turned = super().transposed(order)
+    if self.block is None or tuple(order) == tuple(range(self.ndim)):
+      return turned
+    # Only a matrix has its blocks turned; of other arrays they are no blocks any more.
+    return turned.replace(block=self.block[::-1] if self.ndim == 2 else None)
 
   def block_shape(self) -> tuple[int, int] | None:
     return self.block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self, dataclass_transform
 
@@ -62,6 +63,10 @@ def static(**kwargs: Any) -> Any:
   return dataclasses.field(metadata={"static": True}, **kwargs)
 
 
+# Counts node classes: of two that are defined under one name, files mean the later one.
+_ORDER = itertools.count()
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(static,))
 def node(cls):
   """Makes a class a frozen dataclass and a pytree node; see `Node`.
@@ -77,6 +82,7 @@ def node(cls):
   """
   cls = dataclasses.dataclass(frozen=True)(cls)
   static_fields.hints(cls)
+  cls.order = next(_ORDER)
   return jax.tree_util.register_dataclass(cls)
 
 
@@ -123,6 +129,18 @@ class Node:
       if value is not None:
         out.update(payload_of(value, name))
     return out
+
+  def stacked(self, length: int) -> Self:
+    """Returns the node with a leading axis on every array, for a loop to slice.
+
+    Args:
+      length: of the loop. Arrays that are scalars in a single node are repeated; those
+        that have a leading axis have an entry for each slice already.
+
+    Returns:
+      The node.
+    """
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (length, *a.shape[1:])), self)
 
   def validate(self) -> None:
     """Checks what must hold of the fields; subclasses add their own invariants.

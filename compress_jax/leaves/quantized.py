@@ -39,6 +39,7 @@ class Quantized(Stepped):
   dense_dtype: str = base.static(default="float32")
 
   laid_out = ("integers", "scale", "zero_point")
+  in_slices = (("input", 0),)
   former_statics = (("of", "dense_dtype"),)
 
   @property
@@ -96,7 +97,8 @@ class Quantized(Stepped):
   def validate(self) -> None:
     super().validate()
     checking.float_format("Quantized.dense_dtype", self.dense_dtype)
-    checking.bits(self, self.bits)
+    checking.input_grid(self)
+    checking.bits(self, self.bits, low=1)
     # Sums in int32 rely on it: more bits might leave them.
     checking.integers(self, "integers", self.bits)
     checking.steps(self, self.integers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import types
 import typing
@@ -11,6 +12,7 @@ from typing import Any
 _PLAIN = (bool, int, float, str)
 
 
+@functools.cache
 def hints(cls: type) -> dict[str, Any]:
   """Returns the annotation of every static field of a node class.
 
@@ -30,16 +32,27 @@ def hints(cls: type) -> dict[str, Any]:
   for field in dataclasses.fields(cls):
     if not field.metadata.get("static"):
       continue
-    hint = field.type
-    if isinstance(hint, str):
-      # `from __future__ import annotations` keeps source text; names are the module's.
-      module = sys.modules.get(cls.__module__)
-      hint = eval(hint, dict(vars(module)) if module else {})
+    hint = _evaluated(cls, field)
     if not _is_known(hint):
       raise TypeError(f"{cls.__name__}.{field.name}: a static field of type {hint}; must be bool, "
                       "int, float, str, a tuple of these, or one of them or None")
     found[field.name] = hint
   return found
+
+
+def _evaluated(cls: type, field: dataclasses.Field) -> Any:
+  """Returns an annotation that may be text, as `from __future__ import annotations` keeps it."""
+  hint = field.type
+  # The names in it are those of the module that wrote it, which may be a base class's.
+  owner = next(c for c in cls.__mro__ if field.name in vars(c).get("__annotations__", {}))
+  names = dict(vars(sys.modules[owner.__module__])) if owner.__module__ in sys.modules else {}
+  while isinstance(hint, str):
+    try:
+      hint = eval(hint, names)
+    except NameError as error:
+      raise TypeError(f"{cls.__name__}.{field.name}: a static field of type {field.type}, of which "
+                      f"{error.name!r} is not known in its module; must be spelled out") from None
+  return hint
 
 
 def _is_known(hint: Any) -> bool:
@@ -72,6 +85,8 @@ def holds(hint: Any, value: Any) -> bool:
     return value is None
   if _is_union(hint):
     return any(holds(part, value) for part in typing.get_args(hint))
+  if hint is float:
+    return type(value) in (float, int)
   if typing.get_origin(hint) is not tuple:
     return type(value) is hint
   if not isinstance(value, tuple):
@@ -95,4 +110,4 @@ def check(node: Any) -> None:
     value = getattr(node, name)
     if not holds(hint, value):
       shown = getattr(hint, "__name__", str(hint)) if hint in _PLAIN else str(hint)
-      raise ValueError(f"{type(node).__name__}.{name}: {str(value)[:60]!r}; must be {shown}")
+      raise ValueError(f"{type(node).__name__}.{name}: {repr(value)[:60]}; must be {shown}")

@@ -22,7 +22,7 @@ class Stepped(Leaf):
     raise NotImplementedError(f"{type(self).__name__}.steps")
 
   def step_size(self) -> Array | None:
-    """Returns what one of `steps` stands for; None for 1."""
+    """Returns what one of `steps` stands for, laid out like the weights; None for 1."""
     return self.scale
 
   def dense(self) -> Array:

@@ -30,10 +30,11 @@ class Tucker2(Factors):
 
   trains = ("u", "core", "v")
   parts = ("u", "core", "v")
+  matrices = ("u", "v")
 
   @property
   def shape(self):
-    return (*self.core.shape[:-2], self.u.shape[0], self.v.shape[-1])
+    return (*self.core.shape[:-2], self.u.shape[-2], self.v.shape[-1])
 
   @property
   def ranks(self):

@@ -379,7 +379,8 @@ class _Returned:
 
 def _rule_for(primitive: Any, refs: list[Ref]) -> Any:
   """Returns the rule of the first weight's type that has one, or that of any type, or None."""
-  for kind in [*(x.kind() for x in refs), None]:
-    if (primitive, kind) in RULES:
-      return RULES[primitive, kind]
-  return None
+  for ref in refs:
+    for kind in ref.kind().__mro__:
+      if (primitive, kind) in RULES:
+        return RULES[primitive, kind]
+  return RULES.get((primitive, None))

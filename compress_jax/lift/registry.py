@@ -30,7 +30,7 @@ class Product:
   Attributes:
     rule: (interpreter, op, x, w) -> array; see `register_product`.
     by_parts: whether it multiplies by the leaf's parts, one after the other, through
-      `interpreter.product`: then those are recorded and counted, and not the whole.
+      `interpreter.product`: then the products with those are what is counted.
   """
 
   rule: ProductRule
@@ -100,6 +100,22 @@ class Ref:
     """Returns the array that the program would have seen."""
     return dense_of(self.leaf).astype(self.dtype)
 
+  def part(self, name: str) -> Ref:
+    """Returns the reference to a part of the leaf, for `interpreter.product`.
+
+    Args:
+      name: of the part's field; must be one of the leaf's `parts`.
+
+    Returns:
+      The reference, whose path ends in the name.
+
+    Raises:
+      ValueError: the leaf does not name it among its parts.
+    """
+    if name not in self.leaf.parts:
+      raise ValueError(f"{self.path}: {name!r} must be one of the leaf's parts {self.leaf.parts}")
+    return Ref(getattr(self.leaf, name), f"{self.path}/{name}", self.dtype)
+
   def kind(self) -> type:
     """Returns the key of the rules for it: the leaf's type, or `jax.Array`."""
     return type(self.leaf) if self.compressed else jax.Array
@@ -144,8 +160,9 @@ def register_product(leaf: type[Leaf], *,
 
   Args:
     leaf: the leaf type.
-    by_parts: whether the rule multiplies by the leaf's parts, one after the other,
-      through `interpreter.product`; those are then recorded instead of the whole.
+    by_parts: whether the rule multiplies by the leaf's parts, one after the other, as
+      `interpreter.product(op, x, w.part(name))`. Then the products with the parts are
+      what is counted; the whole is recorded with no terms of its own.
 
   Returns:
     A decorator for rule(interpreter, op, x, w) -> array. `op` is the

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from compress_jax import tree
-from compress_jax.leaves import dense_of, input_grid_of
+from compress_jax.leaves import UnsupportedError, dense_of, input_grid_of
 from compress_jax.leaves.base import bits_of
 from compress_jax.leaves.either import weight_bits_of
 from compress_jax.lift.interpreter import records
@@ -60,9 +60,16 @@ def operations(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, Ope
   seen = records(fn, params, *args)
   parts, _ = tree.select_parts(params, tree.everything)
   weights = dict(tree.entries(params)[0]) | dict(parts)
-  # Uses without terms are those of a whole whose parts are counted.
-  return {path: _of(weights[path], uses) for path, uses in seen.items()
-          if any(use.terms for use in uses)}
+  found = {}
+  for path, uses in seen.items():
+    # Uses without terms are those of a whole whose parts are counted.
+    if not any(use.terms for use in uses):
+      continue
+    if path not in weights:
+      raise UnsupportedError(f"{path}: a rule multiplies by it as by a part of its leaf; the "
+                             "leaf's `parts` must name it")
+    found[path] = _of(weights[path], uses)
+  return found
 
 
 def total(layers: Mapping[str, Operations]) -> Operations:

@@ -33,6 +33,6 @@ def sparsity(params: Any, *, where: tree.Where = None) -> dict[str, float]:
   chosen, _ = tree.select_parts(params, where)
   found = {}
   for path, x in chosen:
-    nonzero = np.count_nonzero(np.asarray(dense_of(x)))
-    found[path] = 1 - float(nonzero) / max(x.size, 1)  # 1 of an empty array
+    zeros = x.size - int(np.count_nonzero(np.asarray(dense_of(x))))
+    found[path] = zeros / max(x.size, 1)  # of an empty array none
   return found

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from compress_jax import checks, tree
-from compress_jax.leaves import dense_of, mask_of
+from compress_jax.leaves import UnsupportedError, dense_of, mask_of
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.either import with_value
 from compress_jax.prune.unstructured import magnitude
@@ -64,7 +64,10 @@ def _pruned(params: Any) -> float:
   parts, _ = tree.select_parts(params, tree.everything)
   kept = total = 0
   for _, x in parts:
-    mask = mask_of(x)
+    try:
+      mask = mask_of(x)
+    except UnsupportedError:
+      continue  # what cannot say is not what this pruning masks
     if mask is not None:
       kept, total = kept + int(mask.sum()), total + mask.size
   return 1 - kept / total if total else 0.0

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from compress_jax import checks, tree
-from compress_jax.leaves import dense_of
+from compress_jax.leaves import dense_of, mask_of
 from compress_jax.leaves.base import Array
 from compress_jax.prune.ranking import keep_largest, magnitudes, pruned_first, with_masks
 
@@ -142,5 +142,7 @@ def selected(params: Any, where: tree.Where) -> tuple[list[tree.Entry], Any]:
   """
   chosen, rebuild = tree.select_parts(params, where)
   for path, x in chosen:
-    checks.finite(path, x)
+    with checks.at(path):
+      checks.finite(path, x)
+      mask_of(x)  # a leaf that cannot say is refused here, where its path is known
   return chosen, rebuild

@@ -41,7 +41,8 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
 
   Raises:
     ValueError: bits out of range, no batch, no quantized leaf, or one that the
-      model never multiplies by, or whose inputs are not finite.
+      model never multiplies by (as far as `capture` sees: not inside a `while`, nor in
+      one branch of a `cond` only), or whose inputs are not finite.
 
   Source: static post-training quantization, per-tensor activations (Jacob et al.
   2018, section 3); learned steps: Esser et al. 2020.
@@ -60,13 +61,11 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
   dynamic(params, bits=bits, symmetric=symmetric)
   observer = observer or MinMax()
   seen = _seen(fn, params, batches, getattr(observer, "bins", 0))
-  if not seen:
-    raise ValueError("batches: calibration needs at least one")
-
   def grid_at(path: str) -> StaticGrid:
     if path not in seen:
-      raise ValueError(f"{path}: the model never multiplies by this quantized leaf; it must be one "
-                       f"of: {', '.join(seen)}")
+      raise ValueError(f"{path}: no product with this quantized leaf was seen; the model must "
+                       "multiply by it, and not only inside a `while` or in one branch of a `cond` "
+                       f"(seen: {', '.join(seen) or 'none'})")
     ends = checks.concrete(jnp.stack([seen[path].low, seen[path].high]))
     if ends is not None and not np.isfinite(ends).all():
       raise ValueError(f"{path}: batches put NaN or infinity into its layer; inputs must be finite")
@@ -118,7 +117,9 @@ def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
     return {path: see(_joined(uses), bins) for path, uses in captured.items()}
 
   each = [look(plain, batch) for batch in batches]
-  return jax.tree.map(lambda *xs: jnp.concatenate(xs), *each) if each else {}
+  if not each:
+    raise ValueError("batches: calibration needs at least one")
+  return jax.tree.map(lambda *xs: jnp.concatenate(xs), *each)
 
 
 def _joined(uses: list[Captured]) -> Array:

@@ -173,3 +173,102 @@ def test_exports(params, frozen, tmp_path):
   cj.export.safetensors(tmp_path / "model.safetensors", params)
   named = load_file(tmp_path / "model.safetensors")
   np.testing.assert_array_equal(named["out.stored"], frozen["out"].stored)
+
+
+@cj.node
+class Doubled(cj.Leaf):
+  """Around another leaf, of which it says nothing."""
+
+  held: object
+  trains = ("held",)
+  shape = property(lambda self: self.held.shape)
+  dtype = property(lambda self: self.held.dtype)
+
+  def dense(self):
+    return 2 * cj.dense(self.held)
+
+  def freeze(self):
+    return self.replace(held=cj.freeze(self.held))
+
+
+@cj.node
+class DoubledWrapper(cj.Wrapper):
+  """The same, passing the questions on."""
+
+  value: object
+
+  def dense(self):
+    return 2 * cj.dense(self.value)
+
+  def freeze(self):
+    return self.replace(value=cj.freeze(self.value))
+
+
+def test_a_leaf_around_another_must_pass_questions_on_or_they_are_refused():
+  inner = cj.quantize.affine(cj.prune.magnitude({"w": jnp.eye(4) + 0.1}, 0.5), 4)["w"]
+  for ask in (lambda leaf: leaf.weight_mask(), lambda leaf: leaf.weight_bits(),
+              lambda leaf: leaf.refitted(), lambda leaf: leaf.input_grid(),
+              lambda leaf: leaf.takes_input_grid, lambda leaf: leaf.block_shape()):
+    with pytest.raises(cj.UnsupportedError, match="a Doubled cannot answer .* must ask held"):
+      ask(Doubled(inner))
+  with pytest.raises(cj.UnsupportedError, match="w: a Doubled cannot answer `weight_mask`"):
+    cj.prune.magnitude({"w": Doubled(inner)}, 0.7)
+  wrapped = DoubledWrapper(inner)
+  assert wrapped.weight_bits() == 4 and wrapped.weight_mask().sum() == 8
+  assert isinstance(cj.quantize.dynamic({"w": wrapped})["w"].input_grid(), cj.Dynamic)
+  assert cj.artifact.decode(cj.artifact.encode({"w": wrapped}))[0]["w"].value.bits == 4
+
+
+class Named(cj.LowRank):
+  """Extends a leaf of the package without adding a field."""
+
+
+def test_a_leaf_that_extends_one_of_ours_has_its_rules():
+  named = cj.node(Named)(jnp.ones((4, 2)), jnp.ones((2, 3)))
+  x = jnp.ones((2, 4))
+  np.testing.assert_allclose(cj.lift(lambda p, x: x @ p)(named, x), x @ named.dense(), rtol=1e-6)
+
+
+def test_two_classes_of_one_name_only_matter_to_files_that_hold_them(tmp_path):
+  def define(scale):
+    @cj.node
+    class Twice(cj.Leaf):
+      value: object
+      shape = property(lambda self: self.value.shape)
+      dtype = property(lambda self: self.value.dtype)
+      dense = lambda self: scale * self.value
+      freeze = lambda self: self
+    return Twice
+
+  first, second = define(1), define(2)  # one place: defined again, as in a notebook
+  cj.artifact.save(tmp_path / "a.cjx", {"w": first(jnp.ones((2, 2)))})
+  assert isinstance(cj.artifact.load(tmp_path / "a.cjx")[0]["w"], second)
+  second.__qualname__ = "another.Twice"
+  cj.artifact.save(tmp_path / "plain.cjx", {"w": jnp.eye(2)})
+  assert cj.artifact.load(tmp_path / "plain.cjx")[0]["w"].shape == (2, 2)
+  with pytest.raises(cj.artifact.ArtifactError, match="Twice.* and .*another.Twice have one name"):
+    cj.artifact.load(tmp_path / "a.cjx")
+
+
+def test_a_payload_that_no_reader_could_put_together_is_not_written(tmp_path):
+  @cj.node
+  class Forgetful(cj.Leaf):
+    value: object
+    scales: object
+    shape = property(lambda self: self.value.shape)
+    dtype = property(lambda self: self.value.dtype)
+    dense = lambda self: self.value * self.scales
+    freeze = lambda self: self
+    payload = lambda self: {"value": cj.Payload(self.value, 32)}
+
+  with pytest.raises(ValueError, match="w/scales: must be both a field and a payload"):
+    cj.artifact.save(tmp_path / "model.cjx", {"w": Forgetful(jnp.ones(2), jnp.ones(2))})
+
+
+def test_half_of_what_partition_took_apart_is_kept_where_it_is_whole(tmp_path):
+  svd = cj.factorize.svd({"w": jnp.eye(4)}, rank=2)
+  cj.checkpoint.save(tmp_path / "rest", cj.partition(svd)[1])
+  assert cj.checkpoint.load(tmp_path / "rest")[0]["w"].u is None
+  pruned = cj.prune.magnitude({"w": jnp.eye(4)}, 0.5)
+  with pytest.raises(ValueError, match="w: a Masked that is not whole.*merge"):
+    cj.checkpoint.save(tmp_path / "half", cj.partition(pruned)[0])

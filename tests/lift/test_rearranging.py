@@ -149,3 +149,26 @@ def test_a_cut_through_groups_is_refused():
 def test_a_leaf_that_is_used_as_an_array_says_what_to_do(use):
   with pytest.raises(TypeError, match=r"Masked leaf is used as an array.*cj.dense\(params\)"):
     use(cj.prune.magnitude(TABLE, 0.5))
+
+
+@pytest.mark.parametrize("name", ["masked", "int8", "float8", "clustered", "svd", "svd_int4"])
+def test_a_loop_over_a_stack_slices_every_kind_of_leaf(name):
+  stack = {"w": jax.random.normal(jax.random.key(0), (3, 8, 8)) / 3}
+  make = LEAVES | {"svd_int4": lambda p: cj.quantize.affine(cj.factorize.svd(p, rank=3, where="w"),
+                                                            4, axis=None),
+                   "svd": lambda p: cj.factorize.svd(p, rank=3, where="w")}
+
+  def apply(params, x):
+    return jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, params["w"])[0]
+
+  p, x = make[name](stack), jnp.ones((2, 8)) / 4
+  for tree in (p, cj.freeze(p)):
+    close(cj.lift(apply)(tree, x), apply(cj.dense(tree), x))
+
+
+def test_a_stack_made_by_vmap_is_sliced_as_it_was_made():
+  ws = jax.random.normal(jax.random.key(0), (3, 8, 8)) / 3
+  leaf = jax.vmap(lambda w: cj.quantize.affine(w, 8))(ws)
+  apply = lambda p, x: jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, p)[0]
+  each = jnp.stack([cj.quantize.affine(w, 8).dense() for w in ws])
+  close(cj.lift(apply)(leaf, jnp.ones((2, 8))), apply(each, jnp.ones((2, 8))))

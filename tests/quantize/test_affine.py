@@ -79,7 +79,7 @@ def test_calibration_covers_what_was_seen():
     (lambda w: cj.quantize.calibrate(lambda p, x: x, cj.quantize.affine(w, 8), []), "batches"),
     (lambda w: cj.quantize.calibrate(lambda p, x: x @ p["v"], {
         **cj.quantize.affine(w, 8), "v": cj.quantize.affine(w, 8)["w"]}, [jnp.ones((1, 2))]),
-     "w: the model never multiplies by"),
+     "w: no product with this quantized leaf was seen"),
     (lambda w: cj.quantize.calibrate(lambda p, x: x, w, [], bits=17),
      "bits=17: must be from 2 to 16"),
 ])

@@ -107,7 +107,7 @@ def _stacked(x: Any, length: int) -> Any:
   if not isinstance(x, Ref):
     return x
   try:
-    return dataclasses.replace(x, leaf=stacked(x.leaf, length))
+    return dataclasses.replace(x, leaf=stacked(x.leaf, length, x.leaf.ndim - 1))
   except UnsupportedError as error:
     raise NoRule("scan", x.path, str(error)) from None
 

@@ -13,37 +13,33 @@ from jax.extend.core import primitives
 from compress_jax.leaves import LowRank, Spatial, Tucker2
 from compress_jax.leaves.base import Array
 from compress_jax.lift.contraction import Contraction, Conv, Dot
-from compress_jax.lift.registry import NoRule, Ref
+from compress_jax.lift.registry import NoRule, ProductRule, Ref, register_product
 from compress_jax.lift.surrogate import with_gradient_of
 
 # (contraction, other operand, factor) -> result
 Product = Callable[[Contraction, Array, Ref], Array]
 
 
-def factorized(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
-  """Applies a `LowRank`, `Tucker2` or `Spatial` weight; a custom derivative stays its author's.
+def in_factors(rule: Callable[..., Array]) -> ProductRule:
+  """Makes a rule of a function that applies the factors one after the other.
 
   Args:
-    interpreter: the running interpreter; it applies each factor, and records that.
-    op: the contraction.
-    x: the other operand.
-    w: the weight.
+    rule: (product, op, x, w) -> result, where product(op, x, factor) applies one.
 
   Returns:
-    The result.
-
-  Raises:
-    NoRule: the contraction does not come apart as the factors do.
+    A rule for `register_product(..., by_parts=True)`; a custom derivative stays its
+    author's.
   """
-  run = _BY_LEAF[type(w.leaf)]
-  value = run(interpreter.product, dataclasses.replace(op, outer=None), x, w)
-  if op.outer is None:
-    return value
-  return with_gradient_of(lax.stop_gradient(value), op(x, w.dense()))
+  def factorized(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
+    value = rule(interpreter.product, dataclasses.replace(op, outer=None), x, w)
+    if op.outer is None:
+      return value
+    return with_gradient_of(lax.stop_gradient(value), op(x, w.dense()))
+  return factorized
 
 
 def _parts(w: Ref) -> list[Ref]:
-  return [Ref(getattr(w.leaf, name), f"{w.path}/{name}", w.dtype) for name in w.leaf.parts]
+  return [w.part(name) for name in w.leaf.parts]
 
 
 def _low_rank(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
@@ -78,9 +74,6 @@ def _spatial(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
   return x
 
 
-_BY_LEAF = {LowRank: _low_rank, Tucker2: _tucker2, Spatial: _spatial}
-
-
 def _along(op: Conv, axis: int) -> Conv:
   """Returns the convolution with its strides, padding and dilations along one axis only."""
   only = lambda values, none: tuple(v if i == axis else none for i, v in enumerate(values))
@@ -106,3 +99,7 @@ def _pointwise(product: Product, op: Contraction, x: Array, w: Ref, channels: in
       "preferred_element_type": jnp.dtype(op.dtype), "out_sharding": None}
   dot = Dot(primitives.dot_general_p, numbers, False, 2, op.dtype)
   return jnp.moveaxis(product(dot, x, w), -1, channels)
+
+
+for _leaf, _rule in ((LowRank, _low_rank), (Tucker2, _tucker2), (Spatial, _spatial)):
+  register_product(_leaf, by_parts=True)(in_factors(_rule))

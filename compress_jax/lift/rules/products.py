@@ -15,11 +15,8 @@ from compress_jax.leaves import (
   FakeFloat,
   FakeQuant,
   Float,
-  LowRank,
   Masked,
   Quantized,
-  Spatial,
-  Tucker2,
 )
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.either import input_grid_of
@@ -36,7 +33,6 @@ from compress_jax.lift.registry import (
 )
 from compress_jax.lift.rules.affine import affine
 from compress_jax.lift.rules.block_sparse import block_sparse
-from compress_jax.lift.rules.factors import factorized
 
 
 def product(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
@@ -105,8 +101,6 @@ for _leaf in (Masked, Clustered):
   register_product(_leaf)(plain)
 for _leaf in (FakeQuant, Quantized, FakeFloat, Float):
   register_product(_leaf)(affine)
-for _leaf in (LowRank, Tucker2, Spatial):
-  register_product(_leaf, by_parts=True)(factorized)
 register_product(BlockSparse)(block_sparse)
 # A watched array is no leaf, but runs like one.
 PRODUCT_RULES[jax.Array] = Product(plain, by_parts=False)
