@@ -18,7 +18,8 @@ _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def stablehlo(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: Any, *,
-              platforms: Sequence[str] = ("cpu",), batch: str | None = "b") -> int:
+              platforms: Sequence[str] = ("cpu",), batch: str | None = "b",
+              densify: bool = False) -> int:
   """Writes the compressed model as a serialized StableHLO program, weights inside.
 
   A process without this package runs it:
@@ -34,6 +35,7 @@ def stablehlo(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any,
     batch: name of the first axis of x, so that the program takes any number of
       examples; None where the model does not allow that (it asks for `len(x)`, say):
       the program then takes batches of x's size.
+    densify: whether what `lift` has no rule for runs on dense arrays; see there.
 
   Returns:
     The file's size in bytes.
@@ -56,7 +58,7 @@ def stablehlo(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any,
   _check_platforms(platforms)
   params = tree.freeze(params)
   # The weights are constants of the program, not its inputs.
-  run = jax.jit(lambda x: lift(fn)(params, x))
+  run = jax.jit(lambda x: lift(fn, densify=densify)(params, x))
   export = jax.export.export(run, platforms=tuple(platforms))
   exported = inputs.any_batch(export, x, batch)
   return files.write(path, bytes(exported.serialize()))

@@ -26,7 +26,7 @@ def tiled(x: Any, block: tuple[int, int]) -> Any:
     [[2, 0], [5, 0]]
   """
   module = jnp if isinstance(x, jax.Array) else np
-  matrix = x.reshape(-1, x.shape[-1])
+  matrix = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
   (height, width), (rows, columns) = block, matrix.shape
   padded = module.pad(matrix, [(0, -rows % height), (0, -columns % width)])
   rows, columns = padded.shape

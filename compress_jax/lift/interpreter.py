@@ -104,9 +104,6 @@ def used_in_products(fn: Callable[..., Any], params: Any, *args: Any) -> Callabl
   Returns:
     A predicate on paths.
 
-  Raises:
-    NoRule: see `lift`.
-
   Example:
     >>> import jax.numpy as jnp
     >>> import compress_jax as cj
@@ -116,16 +113,18 @@ def used_in_products(fn: Callable[..., Any], params: Any, *args: Any) -> Callabl
     >>> where("w"), where("shift")
     (True, False)
   """
-  return frozenset(records(fn, params, *args)).__contains__
+  return frozenset(records(fn, params, *args, densify=True)).__contains__
 
 
-def records(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, list[Captured]]:
+def records(fn: Callable[..., Any], params: Any, *args: Any,
+            densify: bool = False) -> dict[str, list[Captured]]:
   """Returns what `capture` would see of all weights, as shapes; nothing is computed.
 
   Args:
     fn: the model, called as `fn(params, *args)`.
     params: a parameter tree; what in it is no array stays as it is.
     *args: arrays or `jax.ShapeDtypeStruct`s.
+    densify: see `lift`.
 
   Returns:
     {path: [Captured]} of `jax.ShapeDtypeStruct`s.
@@ -133,7 +132,7 @@ def records(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, list[C
   Raises:
     NoRule: see `lift`.
   """
-  return traced(Interpreter(densify=False, watching=True), fn, params, args,
+  return traced(Interpreter(densify, watching=True), fn, params, args,
                 {path for path, x in tree.entries(params)[0] if tree.is_float(x)})
 
 

@@ -32,7 +32,8 @@ class Operations:
   bit_operations: int
 
 
-def operations(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, Operations]:
+def operations(fn: Callable[..., Any], params: Any, *args: Any,
+               densify: bool = False) -> dict[str, Operations]:
   """Counts the products with every weight, as `lift` runs them; nothing is computed.
 
   Args:
@@ -40,6 +41,7 @@ def operations(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, Ope
     params: a parameter tree with or without leaves, concrete. Factorized leaves
       count by their factors.
     *args: as for `fn`: arrays or `jax.ShapeDtypeStruct`s.
+    densify: whether what `lift` has no rule for runs on dense arrays; see there.
 
   Returns:
     {path: Operations} of every weight that is multiplied by, biases not. What is
@@ -57,7 +59,7 @@ def operations(fn: Callable[..., Any], params: Any, *args: Any) -> dict[str, Ope
     >>> operations(lambda p, x: x @ p["w"], params, jnp.ones((2, 3)))["w"]
     Operations(multiply_adds=24, nonzero_multiply_adds=12, bit_operations=12288)
   """
-  seen = records(fn, params, *args)
+  seen = records(fn, params, *args, densify=densify)
   parts, _ = tree.select_parts(params, tree.everything)
   weights = dict(tree.entries(params)[0]) | dict(parts)
   found = {}

@@ -58,6 +58,8 @@ def smallest(scores: Array, fraction: Array | float) -> Array:
     [False, True, False]
   """
   flat = scores.ravel()
+  if not flat.size:
+    return jnp.zeros(scores.shape, bool)
   count = jnp.round(jnp.asarray(fraction, jnp.float32) * flat.size).astype(jnp.int32)
   # One sort, then ties in order: half the cost of ranking by a double argsort.
   threshold = _sorted(flat)[jnp.clip(count - 1, 0, flat.size - 1)]

@@ -21,7 +21,7 @@ Observer = Callable[[Seen, Array | int, bool], tuple[Array, Array]]
 
 def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
               bits: Array | int = 8, symmetric: bool = False, observer: Observer | None = None,
-              learned: bool = False) -> Any:
+              learned: bool = False, densify: bool = False) -> Any:
   """Gives every quantized weight a grid for its layer's input, from data.
 
   Args:
@@ -34,6 +34,7 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     observer: one of `quantize.observers`: from what was seen to the range; by
       default `MinMax()`.
     learned: whether the grids' steps train from there (LSQ).
+    densify: whether what `lift` has no rule for runs on dense arrays; see there.
 
   Returns:
     The tree with `input` set on every quantized leaf; `lift(fn)` then computes
@@ -60,7 +61,7 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
   # Refused now, and not after all batches: a leaf that takes no such grid.
   dynamic(params, bits=bits, symmetric=symmetric)
   observer = observer or MinMax()
-  seen = _seen(fn, params, batches, getattr(observer, "bins", 0))
+  seen = _seen(fn, params, batches, getattr(observer, "bins", 0), densify)
   def grid_at(path: str) -> StaticGrid:
     if path not in seen:
       raise ValueError(f"{path}: no product with this quantized leaf was seen; the model must "
@@ -106,14 +107,14 @@ def dynamic(params: Any, *, bits: Array | int = 8, symmetric: bool = False) -> A
 
 
 def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
-          bins: int) -> dict[str, Seen]:
+          bins: int, densify: bool) -> dict[str, Seen]:
   """Returns what went into every quantized leaf's products, by path."""
   plain = _with_inputs(params, lambda path: None)
 
   @jax.jit
   def look(p: Any, x: Any) -> dict[str, Seen]:
     # Plain weights are not watched: they may take part in anything.
-    captured = capture(fn, where=lambda path: False)(p, x)[1]
+    captured = capture(fn, where=lambda path: False, densify=densify)(p, x)[1]
     return {path: see(_joined(uses), bins) for path, uses in captured.items()}
 
   each = [look(plain, batch) for batch in batches]

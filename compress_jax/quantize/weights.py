@@ -205,7 +205,7 @@ def scale_shape(path: str, shape: tuple[int, ...], axis: Axis,
     if ndim < 2 or group < 1 or shape[-2] % group:
       raise ValueError(f"{path}: group={group}: must divide axis -2 of a {shape} weight")
     out[-2] = shape[-2] // group
-  return tuple(out)
+  return tuple(max(1, count) for count in out)  # an axis without indices shares one
 
 
 class _Grid:

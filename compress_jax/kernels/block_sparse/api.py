@@ -54,7 +54,7 @@ def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
   """
   check.operands(x, w)
   run = _runner(picked(backend, x, w))
-  flat = _filled_up(x.reshape(-1, x.shape[-1]), w)
+  flat = _filled_up(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), w)
   if not flat.shape[0]:
     flat = jnp.zeros((1, flat.shape[1]), flat.dtype)  # no batch: one row, dropped below
   # Without arrays the leaf is hashable: what a derivative depends on, but is not taken by.
