@@ -72,13 +72,31 @@ def _writer(kind: type) -> Writer | None:
 
 
 def tensor(name: str, x: Any) -> Any:
-  """Returns an array as an initializer."""
+  """Returns an array as an initializer.
+
+  Args:
+    x: array.
+    name: of the tensor.
+
+  Returns:
+    `onnx.TensorProto`.
+  """
   return need("onnx", "onnx").numpy_helper.from_array(np.ascontiguousarray(x).reshape(x.shape),
                                                       name)
 
 
 def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> Any:
-  """Returns a node of one output, named after it."""
+  """Returns a node of one output, named after it.
+
+  Args:
+    kind: of operator.
+    inputs: names of the values that it takes.
+    output: name of the value that it gives.
+    **attributes: of the operator.
+
+  Returns:
+    `onnx.NodeProto`.
+  """
   return need("onnx", "onnx").helper.make_node(kind, inputs, [output], name=output, **attributes)
 
 

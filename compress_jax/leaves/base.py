@@ -118,6 +118,9 @@ class Leaf(Node):
 
     Returns:
       The leaf.
+
+    Raises:
+      UnsupportedError: the leaf cannot do so.
     """
     self._cannot("be masked", "prune before")
 
@@ -141,12 +144,19 @@ class Leaf(Node):
 
     Returns:
       The leaf.
+
+    Raises:
+      UnsupportedError: the leaf cannot do so.
     """
     self._cannot("have its values put back", "it must hold them as they were trained, as a "
                  "Masked, FakeQuant or FakeFloat does")
 
   def unrounded(self) -> Array | Leaf:
-    """Returns what is under any rounding: the value that a new rounding starts from."""
+    """Returns what is under any rounding: the value that a new rounding starts from.
+
+    Raises:
+      UnsupportedError: the leaf does not say.
+    """
     self._cannot("be rounded again", "quantize before")
 
   def refitted(self) -> Leaf:
@@ -162,6 +172,9 @@ class Leaf(Node):
 
     Returns:
       The leaf.
+
+    Raises:
+      UnsupportedError: the leaf cannot do so.
     """
     self._cannot("be folded", "fold before quantizing")
 
@@ -186,6 +199,9 @@ class Leaf(Node):
 
     Returns:
       The leaf.
+
+    Raises:
+      UnsupportedError: the leaf cannot do so.
     """
     self._cannot("have a grid for its input", "quantize it first")
 
@@ -199,6 +215,9 @@ class Leaf(Node):
 
     Returns:
       The leaf.
+
+    Raises:
+      UnsupportedError: the leaf cannot do so.
     """
     return self.replace(**{name: axes.transposed(value, order)
                            for name, value in self._laid_out("be transposed").items()})
@@ -211,6 +230,9 @@ class Leaf(Node):
 
     Returns:
       The leaf; what all slices share is repeated.
+
+    Raises:
+      UnsupportedError: the leaf cannot do so.
     """
     fields, slices = self._laid_out("be sliced by a loop"), dict(self.in_slices)
     out = {}
@@ -292,6 +314,9 @@ class Leaf(Node):
 
     Returns:
       {field: the pieces, stacked in front}; other fields are the same for all pieces.
+
+    Raises:
+      UnsupportedError: the leaf cannot do so.
     """
     return {name: axes.pieces(x, axis, count)
             for name, x in self._laid_out("be cut into groups").items()}

@@ -97,6 +97,12 @@ class BlockSparse(Leaf):
     """Returns whether a weight runs in blocks: a matrix, or a kernel that mixes channels.
 
     A stack of layers, an attention's kernel or a depthwise one stay masked.
+
+    Args:
+      shape: of the weight.
+
+    Returns:
+      True or False.
     """
     return len(shape) == 2 or (len(shape) == 4 and shape[2] > 1)
 
@@ -191,7 +197,17 @@ class BlockSparse(Leaf):
         dims=self.matrix[::-1], counts=self.row_counts, row_counts=self.counts)
 
   def transposed(self, order: tuple[int, ...]) -> BlockSparse:
-    """Returns the transposed leaf, of floats: what scales outputs cannot scale inputs."""
+    """Returns the transposed leaf, of floats: what scales outputs cannot scale inputs.
+
+    Args:
+      order: (1, 0), or (0, 1) for the leaf as it is.
+
+    Returns:
+      The leaf.
+
+    Raises:
+      UnsupportedError: the leaf is no matrix, has a grid for its input, or is a shard.
+    """
     if len(self.shape) != 2 or self.input is not None or not self.row_counts:
       self._cannot("be transposed", "only a matrix of blocks without a grid for its input can be")
     if tuple(order) != (1, 0):

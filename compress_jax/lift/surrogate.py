@@ -38,6 +38,12 @@ def _with_gradient_of_jvp(primals, tangents):
 def rounded(x: Array) -> Array:
   """Rounds float32 to 22 bits, so that both leaves give the same bits in any program.
 
+  Args:
+    x: float32 array.
+
+  Returns:
+    float32; gradients pass unchanged.
+
   Without it a compiler may fuse a rescale with the bias that follows into one rounding for one
   leaf and not for the other; XLA's CPU backend drops an optimization barrier before it does.
   """
