@@ -172,3 +172,35 @@ def test_a_stack_made_by_vmap_is_sliced_as_it_was_made():
   apply = lambda p, x: jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, p)[0]
   each = jnp.stack([cj.quantize.affine(w, 8).dense() for w in ws])
   close(cj.lift(apply)(leaf, jnp.ones((2, 8))), apply(each, jnp.ones((2, 8))))
+
+
+def all_experts(p, x):
+  gates = jax.nn.softmax(x @ p["router"])
+  hidden = jax.nn.relu(jnp.einsum("bd,edf->bef", x, p["up"]))
+  return jnp.einsum("bef,efd,be->bd", hidden, p["down"], gates)
+
+
+def best_expert(p, x):
+  best = jnp.argmax(x @ p["router"], -1)
+  hidden = jax.nn.relu(jnp.einsum("bd,bdf->bf", x, p["up"][best]))
+  return jnp.einsum("bf,bfd->bd", hidden, p["down"][best])
+
+
+@pytest.mark.parametrize("apply", [all_experts, best_expert])
+@pytest.mark.parametrize("name", ["masked", "int8", "clustered"])
+def test_mixtures_of_experts(apply, name):
+  keys = jax.random.split(jax.random.key(0), 4)
+  p = LEAVES[name]({"router": jax.random.normal(keys[0], (6, 4)),
+                    "up": jax.random.normal(keys[1], (4, 6, 5)),
+                    "down": jax.random.normal(keys[2], (4, 5, 6))})
+  x = jax.random.normal(keys[3], (3, 6))
+  for tree in (p, cj.freeze(p)):
+    close(cj.lift(apply)(tree, x), apply(cj.dense(tree), x))
+
+
+def test_an_adapter_that_is_added_to_a_weight_is_densified_on_request():
+  p = {**cj.quantize.affine({"w": jnp.eye(4)}, 8), "a": jnp.ones((4, 2)), "b": jnp.ones((2, 4))}
+  apply = lambda p, x: x @ (p["w"] + p["a"] @ p["b"])
+  with pytest.raises(cj.NoRule, match="add on w: FakeQuant leaf.*densify=True"):
+    cj.lift(apply)(p, jnp.ones((1, 4)))
+  close(cj.lift(apply, densify=True)(p, jnp.ones((1, 4))), apply(cj.dense(p), jnp.ones((1, 4))))
