@@ -10,10 +10,9 @@ import numpy as np
 from jax.extend.core import Literal
 
 from compress_jax import tree
-from compress_jax.leaves import Leaf, is_leaf
+from compress_jax.leaves import Leaf, input_grid_of, is_leaf
 from compress_jax.lift.contraction import Contraction
-from compress_jax.lift.registry import PRODUCTS, RULES, Captured, NoRule, Ref, bind
-from compress_jax.lift.rules.products import product
+from compress_jax.lift.registry import PRODUCTS, RULES, Captured, NoRule, Ref, bind, product_rule
 
 
 def lift(fn: Callable[..., Any], densify: bool = False,
@@ -313,7 +312,7 @@ class Interpreter:
     return x.dense()
 
   def product(self, op: Contraction, x: Any, w: Ref) -> Any:
-    """Applies a weight; see `rules.products.product`.
+    """Applies a weight by the rule of its leaf, and shows the result to `capture`.
 
     Args:
       op: the contraction.
@@ -321,9 +320,25 @@ class Interpreter:
       w: the weight.
 
     Returns:
-      The result.
+      The result, of dtype `op.dtype`.
+
+    Raises:
+      NoRule: there is no rule for the leaf, or it cannot run this contraction.
     """
-    return product(self, op, x, w)
+    found, terms = product_rule(w.kind()), op.terms(w.leaf.shape)
+    try:
+      if found is None:
+        raise NoRule(op.primitive.name, w.path, f"{type(w.leaf).__name__} leaf, none is registered")
+      out = found.rule(self, op, x, w)
+      if found.by_parts:
+        terms = 0  # the products with parts have records of their own, which say what was summed
+    except NoRule:
+      if w.compressed and not self.densify:
+        raise
+      out = op(_on_input_grid(x, w.leaf), w.dense())
+    out = out.astype(op.dtype)
+    self.record(w.path, x, out, terms)
+    return out
 
   def record(self, path: str, x: Any, out: Any, terms: int) -> None:
     """Notes one use of a weight, where products are watched; see `Captured`.
@@ -383,3 +398,11 @@ def _rule_for(primitive: Any, refs: list[Ref]) -> Any:
       if (primitive, kind) in RULES:
         return RULES[primitive, kind]
   return RULES.get((primitive, None))
+
+
+def _on_input_grid(x: Any, weight: Any) -> Any:
+  """Returns the other operand of a product rounded as the weight's grid says, if it has one."""
+  grid = input_grid_of(weight)
+  if grid is None:
+    return x
+  return grid.for_input(x).fake_quantize(x).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""`dot_general` and `conv_general_dilated` on weights: which rule runs, and what is recorded."""
+"""`dot_general` and `conv_general_dilated` on weights, and which rule each leaf has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from compress_jax.leaves import (
   Quantized,
 )
 from compress_jax.leaves.base import Array
-from compress_jax.leaves.either import input_grid_of
 from compress_jax.lift.contraction import Contraction, Conv, Dot
 from compress_jax.lift.registry import (
   PRODUCT_RULES,
@@ -27,59 +26,11 @@ from compress_jax.lift.registry import (
   Product,
   Ref,
   cast,
-  product_rule,
   register,
   register_product,
 )
 from compress_jax.lift.rules.affine import affine
 from compress_jax.lift.rules.block_sparse import block_sparse
-
-
-def product(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
-  """Applies a weight by the rule of its leaf, and shows the result to `capture`.
-
-  Args:
-    interpreter: the running interpreter.
-    op: the contraction.
-    x: the other operand.
-    w: the weight.
-
-  Returns:
-    The result, of dtype `op.dtype`.
-
-  Raises:
-    NoRule: there is no rule for the leaf, or it cannot run this contraction.
-  """
-  found, terms = product_rule(w.kind()), op.terms(w.leaf.shape)
-  try:
-    if found is None:
-      raise NoRule(op.primitive.name, w.path, f"{type(w.leaf).__name__} leaf, none is registered")
-    out = found.rule(interpreter, op, x, w)
-    if found.by_parts:
-      terms = 0  # the products with parts have records of their own, which say what was summed
-  except NoRule:
-    if w.compressed and not interpreter.densify:
-      raise
-    out = op(on_input_grid(x, w.leaf), w.dense())
-  out = out.astype(op.dtype)
-  interpreter.record(w.path, x, out, terms)
-  return out
-
-
-def on_input_grid(x: Array, weight: Any) -> Array:
-  """Rounds what a weight is applied to as its grid says.
-
-  Args:
-    x: the other operand.
-    weight: array or leaf.
-
-  Returns:
-    x in its own dtype; as it is where the weight has no grid for its input.
-  """
-  grid = input_grid_of(weight)
-  if grid is None:
-    return x
-  return grid.for_input(x).fake_quantize(x).astype(x.dtype)
 
 
 def plain(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
