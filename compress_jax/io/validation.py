@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
-from compress_jax.io.structure import describe
+from compress_jax.io import containers
+from compress_jax.io.structure import describe, without_types
 from compress_jax.leaves import Node
 
 _DTYPE = re.compile(r"bool|u?int\d+|b?float\w+|complex\d+")
@@ -65,7 +65,7 @@ def check(tree: Any, structure: Any) -> None:
   """
   leaves(tree)
   found = json.loads(json.dumps(describe(tree)[0]))
-  if found != structure:
+  if found != without_types(structure):
     raise ValueError("the structure is not the one of the tree that it gives")
 
 
@@ -73,28 +73,16 @@ def leaves(tree: Any) -> None:
   """Refuses a tree with a leaf whose invariants do not hold; see `Leaf.validate`.
 
   Args:
-    tree: nested dicts, lists, tuples, leaves, None and arrays.
+    tree: any pytree.
 
   Raises:
     ValueError: names the leaf's path and field.
   """
-  for path, node in _outermost(tree, ""):
+  for path, x in containers.named(tree):
+    if not isinstance(x, Node):
+      continue
     try:
-      node.validate()
-      node.payload()
+      x.validate()
+      x.payload()
     except ValueError as error:
       raise ValueError(f"{path}: {error}") from None
-
-
-def _outermost(x: Any, path: str) -> Iterator[tuple[str, Node]]:
-  """Yields the nodes of a tree that lie in no other node, with their paths."""
-  if isinstance(x, Node):
-    yield path, x
-    return
-  items: Any = ()
-  if isinstance(x, Mapping):
-    items = x.items()
-  elif isinstance(x, list | tuple):
-    items = enumerate(x)
-  for key, value in items:
-    yield from _outermost(value, f"{path}/{key}" if path else str(key))
