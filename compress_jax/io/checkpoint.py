@@ -56,7 +56,7 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
   partial.mkdir()
   try:
     # Orbax refuses arrays without elements, and trees without arrays.
-    filled = {name: np.asarray(x) for name, x in arrays.items() if x.size}
+    filled = {name: orbax_arrays.packed(x) for name, x in arrays.items() if x.size}
     if filled:
       orbax_arrays.save(partial / "arrays", filled)
     sums = {name: _checksum(x) for name, x in arrays.items()}
@@ -117,7 +117,7 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[s
     problem = _problem(entry, arrays, known)
     if problem:
       raise CheckpointError(f"{path / 'arrays'}: {entry['array']} {problem}")
-    return restored(entry, arrays[entry["array"]])
+    return restored(entry, orbax_arrays.unpacked(arrays[entry["array"]], entry["dtype"]))
 
   try:
     tree = rebuild(known["structure"], checked)
@@ -205,6 +205,8 @@ def _empty(entry: dict[str, Any]) -> bool:
 def _problem(entry: dict[str, Any], arrays: dict[str, Any], known: dict[str, Any]) -> str:
   """Returns what is wrong with an array that was read, or ""."""
   x = arrays.get(entry["array"])
+  if x is not None:
+    x = orbax_arrays.unpacked(x, entry["dtype"])
   if x is None or list(x.shape) != entry["shape"] or np.dtype(x.dtype).name != entry["dtype"]:
     return "is missing or not as in the manifest"
   return "" if _checksum(x) == known["checksums"][entry["array"]] else "fails its checksum"

@@ -88,7 +88,7 @@ def w(rows=4, columns=4):
 
 def every_kind():
   """Returns {name: tree}, each of a kind that version 0.3 refused or changed."""
-  nnx_model = nnx.eval_mode(Nnx(nnx.Rngs(0))) if hasattr(nnx, "eval_mode") else Nnx(nnx.Rngs(0))
+  nnx_model = Nnx(nnx.Rngs(0))
   state = nnx.split(nnx_model)[1]
   return {
       "frozen_dict": FrozenDict({"b": w(), "a": FrozenDict({"c": w()})}),
