@@ -91,8 +91,13 @@ def is_weight(path: str, x: Any) -> bool:
     >>> is_weight("attention/query/kernel", heads), is_weight("attention/query/bias", heads)
     (True, False)
   """
-  name = path.rpartition("/")[2]
+  name = _unboxed(path).rpartition("/")[2]
   return x.ndim >= 2 and _NO_WEIGHT.fullmatch(name) is None
+
+
+def _unboxed(path: str) -> str:
+  """Returns the path of a variable: Flax's variables hold their array as an attribute `value`."""
+  return path.removesuffix("/value")
 
 
 def matcher(where: Where) -> Callable[[str, Any], bool]:
@@ -322,7 +327,7 @@ def statistics(paths: Sequence[str]) -> set[str]:
     >>> sorted(statistics(["params/w", "batch_stats/norm/mean", "batch_stats/norm/var"]))
     ['batch_stats/norm/mean', 'batch_stats/norm/var']
   """
-  known = set(paths)
+  known = set(map(_unboxed, paths))
   # Linen: what trains is in the collection "params"; others are for the model itself.
   linen = any(path.startswith("params/") for path in paths)
   return {path for path in paths
@@ -330,6 +335,7 @@ def statistics(paths: Sequence[str]) -> set[str]:
 
 
 def _is_statistic(path: str, known: set[str]) -> bool:
+  path = _unboxed(path)
   parent, _, name = path.rpartition("/")
   if name in ("mean", "var"):
     # NNX's norms keep both beside their scale; a parameter called so stands alone.

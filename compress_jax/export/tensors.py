@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax import tree
 from compress_jax.extras import need
-from compress_jax.io import files
+from compress_jax.io import containers, files
 from compress_jax.io.structure import describe
-from compress_jax.leaves import is_leaf, is_node
+from compress_jax.leaves import dense_of, is_node
 
 
 def safetensors(path: str | os.PathLike[str], params: Any, *, dense: bool = False) -> int:
@@ -27,7 +26,8 @@ def safetensors(path: str | os.PathLike[str], params: Any, *, dense: bool = Fals
 
   Args:
     path: the file; replaced once the new one is complete.
-    params: a parameter tree; trainable leaves are frozen first.
+    params: any pytree; trainable leaves are frozen first. What is no array in a model's
+      class (functions, strings) is not in the file.
     dense: whether every leaf is written as the one array that it stands for.
 
   Returns:
@@ -48,10 +48,11 @@ def safetensors(path: str | os.PathLike[str], params: Any, *, dense: bool = Fals
   """
   library = need("safetensors.numpy", "safetensors")
   failures = (TypeError, ValueError, KeyError, need("safetensors", "safetensors").SafetensorError)
-  params = tree.freeze(params)
-  params = tree.dense(params) if dense else params
+  params = containers.frozen(params)
+  if dense:
+    params = containers.change(params, lambda path, x: dense_of(x))
   structure, arrays = describe(params)
-  names = _names(params, arrays)
+  names = _names(params)
   tensors = {names[old]: np.ascontiguousarray(x).reshape(x.shape) for old, x in arrays.items()}
   described = json.dumps(_renamed(structure, names), separators=(",", ":"))
   try:
@@ -61,21 +62,18 @@ def safetensors(path: str | os.PathLike[str], params: Any, *, dense: bool = Fals
   return files.write(path, data)
 
 
-def _names(params: Any, arrays: dict[str, Any]) -> dict[str, str]:
+def _names(params: Any) -> dict[str, str]:
   """Returns {name in the structure: name in the file}."""
   names = {}
-  for path, x in tree.entries(params)[0]:
-    if not is_leaf(x):
-      names[path] = path or "value"
-      continue
+  for name, x in containers.named(params):
     for field in _fields(x):
-      # A leaf that is the whole tree has no path of its own.
-      before = [path] if path else []
-      names["/".join([*before, *field])] = ".".join([*before, *field])
+      # A leaf that is the whole tree has no name of its own.
+      before = [name] if name else []
+      names["/".join([*before, *field])] = ".".join([*before, *field]) or "value"
   taken = [name for name, uses in collections.Counter(names.values()).items() if uses > 1]
-  if taken or names.keys() != arrays.keys():
-    raise ValueError(f"params: two arrays would be named {taken or sorted(names)}; keys must not "
-                     "look like a leaf's field")
+  if taken:
+    raise ValueError(f"params: two arrays would be named {taken}; keys must not look like a "
+                     "leaf's field")
   return names
 
 

@@ -138,13 +138,18 @@ def _named(params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         visit(f"{path}/{name}", part)
     elif path in stored:
       raise ValueError(f"params: two weights would be named {path!r}; keys must not hold '/'")
-    elif is_leaf(x) or isinstance(x, jax.Array | np.ndarray):
+    elif is_leaf(x) or _is_tensor(x):
       stored[path] = x
 
   for path, x in tree.entries(params)[0]:
     visit(f"/{path}", x)
   grids = {path: input_grid_of(x) for path, x in stored.items()}
   return stored, {path: grid for path, grid in grids.items() if _has_nodes(grid)}
+
+
+def _is_tensor(x: Any) -> bool:
+  """Returns whether a graph can hold an array; PRNG keys stay constants of the program."""
+  return isinstance(x, jax.Array | np.ndarray) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)
 
 
 def _has_nodes(grid: Any) -> bool:

@@ -18,16 +18,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax import tree
-from compress_jax.io import coding, files, validation
+from compress_jax.io import coding, containers, files, validation
 from compress_jax.io.container import ArtifactError, check_size, pack, unpack
+from compress_jax.io.like import fit
 from compress_jax.io.payloads import payloads, stored
 from compress_jax.io.structure import (
   array_entries,
   describe,
   in_present_names,
-  on_device,
   rebuild,
+  restored,
 )
 from compress_jax.leaves import Payload, is_node
 
@@ -45,7 +45,8 @@ def save(path: str | os.PathLike[str], params: Any, *, floats: str = "float32",
 
   Args:
     path: the file; replaced once the new one is complete.
-    params: a parameter tree; trainable leaves are frozen first.
+    params: any pytree; trainable leaves are frozen first. What is no array in a model's
+      class (functions, strings) is not in the file.
     floats: what float32 arrays are rounded to, "float32" (not at all), "bfloat16" or
       "float16"; scales and codebooks of leaves keep every bit.
     **metadata: JSON-able values (the model's name and arguments, say).
@@ -66,12 +67,21 @@ def save(path: str | os.PathLike[str], params: Any, *, floats: str = "float32",
   return files.write(path, encode(params, floats=floats, **metadata))
 
 
-def load(path: str | os.PathLike[str], *, progress: Progress | None = None,
+def load(path: str | os.PathLike[str], *, like: Any = None, progress: Progress | None = None,
          max_bytes: int = MAX_BYTES) -> tuple[Any, dict[str, Any]]:
   """Reads a deployed model.
 
+  Dicts (in their own order), OrderedDicts, lists, tuples and leaves come back as they
+  were. A file names no other class that could be made: without `like`, other mappings
+  (Flax's FrozenDict, NNX's State), namedtuples, dataclasses and modules come back as
+  dicts, other sequences as lists, and an `Absent` names the type of what is not in
+  the file.
+
   Args:
     path: a file that `save` wrote.
+    like: a tree of the same names, compressed or not, or its shapes from
+      `jax.eval_shape`; None for plain containers. What was read comes in containers of
+      its kinds; functions, strings and static fields are taken from it.
     progress: is called after every array with the bytes decoded so far and those of all.
     max_bytes: the most that all arrays may take; checked before memory is taken.
 
@@ -79,7 +89,8 @@ def load(path: str | os.PathLike[str], *, progress: Progress | None = None,
     (params, metadata): what was frozen, to the last bit.
 
   Raises:
-    ArtifactError: the file is no artifact, cut short, changed, or too large.
+    ArtifactError: the file is no artifact, cut short, changed, or too large; or `like` has
+      another structure, whose first path that differs is named.
 
   Example:
     >>> import tempfile, jax.numpy as jnp
@@ -89,7 +100,7 @@ def load(path: str | os.PathLike[str], *, progress: Progress | None = None,
     [1.0, 1.0]
   """
   try:
-    return decode(Path(path).read_bytes(), progress=progress, max_bytes=max_bytes)
+    return decode(Path(path).read_bytes(), like=like, progress=progress, max_bytes=max_bytes)
   except ArtifactError as error:
     raise ArtifactError(f"{path}: {error}") from None
 
@@ -116,7 +127,8 @@ def encode(params: Any, *, floats: str = "float32", **metadata: Any) -> bytes:
   if floats not in FLOATS:
     raise ValueError(f"floats={floats!r}: must be one of {', '.join(FLOATS)}")
   validation.leaves(params)
-  params = _rounded(tree.freeze(params), floats, "params")
+  params = containers.change(containers.frozen(params),
+                              lambda path, x: _rounded(x, floats, path), "params")
   validation.leaves(params)
   structure, described = describe(params)
   everything = payloads(params)
@@ -149,12 +161,13 @@ def _check_payloads(everything: dict[str, Payload], described: dict[str, Any]) -
         raise ValueError(f"{name}: its payload names {sibling!r}; must be one of the leaf's own")
 
 
-def decode(data: bytes, *, progress: Progress | None = None,
+def decode(data: bytes, *, like: Any = None, progress: Progress | None = None,
            max_bytes: int = MAX_BYTES) -> tuple[Any, dict[str, Any]]:
   """Returns (params, metadata) of the bytes of an artifact.
 
   Args:
     data: what `encode` returned.
+    like: as for `load`.
     progress: as for `load`.
     max_bytes: as for `load`.
 
@@ -162,7 +175,8 @@ def decode(data: bytes, *, progress: Progress | None = None,
     The frozen tree and the metadata.
 
   Raises:
-    ArtifactError: the bytes are no artifact, cut short, changed, or too large.
+    ArtifactError: the bytes are no artifact, cut short, changed, or too large; or `like` has
+      another structure.
 
   Example:
     >>> import numpy as np
@@ -186,9 +200,19 @@ def decode(data: bytes, *, progress: Progress | None = None,
     if progress:
       progress(sum(x.nbytes for x in arrays.values()), total)
   with _refused():
-    params = rebuild(structure, lambda e: on_device(arrays[e["array"]]))
+    params = rebuild(structure, lambda e: restored(e, arrays[e["array"]]))
     validation.check(params, structure)
-    return params, dict(header["metadata"])
+    metadata = dict(header["metadata"])
+  if like is not None:
+    params = _fitted(params, like)
+  return params, metadata
+
+
+def _fitted(params: Any, like: Any) -> Any:
+  try:
+    return fit(params, like)
+  except ValueError as error:
+    raise ArtifactError(str(error)) from None
 
 
 @contextlib.contextmanager
@@ -251,25 +275,22 @@ def _spread(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _rounded(x: Any, floats: str, path: str) -> Any:
-  """Returns a tree with its float32 arrays rounded, dtypes as they were."""
+  """Returns a node or array with its float32 arrays rounded, dtypes as they were."""
   if floats == "float32" or x is None:
     return x
-  if is_node(x):
-    # What integers stand for keeps every bit: the leaf says which fields that are.
-    changed = {name: _rounded(value, floats, f"{path}/{name}")
-               for name, value in x.fields().items() if name not in x.exact}
-    return x.replace(**changed)
-  if isinstance(x, dict):
-    return {key: _rounded(value, floats, f"{path}/{key}") for key, value in x.items()}
-  if isinstance(x, list | tuple):
-    return type(x)(_rounded(value, floats, f"{path}/{i}") for i, value in enumerate(x))
-  return _rounded_array(x, floats, path)
+  if not is_node(x):
+    return _rounded_array(x, floats, path)
+  # What integers stand for keeps every bit: the leaf says which fields that are.
+  changed = {name: _rounded(value, floats, f"{path}/{name}")
+             for name, value in x.fields().items() if name not in x.exact}
+  return x.replace(**changed)
 
 
 def _rounded_array(x: Any, floats: str, path: str) -> Any:
-  values = np.asarray(x)
-  if values.dtype != np.float32:
+  values = containers.plain(x)
+  if values is None or values.dtype != np.float32:
     return x
+  values = np.asarray(values)
   with np.errstate(over="ignore"):
     out = values.astype(jnp.dtype(floats)).astype(np.float32)
   if (np.isinf(out) & ~np.isinf(values)).any():

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from compress_jax.io import leaf_summary, orbax_arrays, validation
+from compress_jax.io.like import fit
 from compress_jax.io.structure import (
   array_entries,
   describe,
   in_present_names,
-  on_device,
   rebuild,
+  restored,
 )
 
 FORMAT = 1
@@ -34,7 +35,7 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
 
   Args:
     path: a directory that is made, or replaced once the new one is complete.
-    tree: nested dicts, lists, tuples, leaves, None and arrays.
+    tree: any pytree. What is no array in a model's class (functions, strings) is not kept.
     **metadata: JSON-able values kept in the manifest.
 
   Raises:
@@ -48,14 +49,14 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     {'epoch': 3}
   """
   path = Path(path).absolute()
-  validation.leaves(tree)
+  validation.leaves(tree, halves=True)
   structure, arrays = describe(tree)
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:8]}")
   partial.mkdir()
   try:
     # Orbax refuses arrays without elements, and trees without arrays.
-    filled = {name: np.asarray(x) for name, x in arrays.items() if x.size}
+    filled = {name: orbax_arrays.packed(x) for name, x in arrays.items() if x.size}
     if filled:
       orbax_arrays.save(partial / "arrays", filled)
     sums = {name: _checksum(x) for name, x in arrays.items()}
@@ -70,17 +71,23 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
+def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[str, Any]]:
   """Reads a tree and checks it against its manifest.
+
+  Dicts (in their own order), OrderedDicts, lists, tuples and leaves come back as they
+  were, other containers as dicts and lists unless `like` is given: see `artifact.load`.
 
   Args:
     path: a directory that `save` wrote.
+    like: a tree of the same names, or its shapes; what was read comes in containers of its
+      kinds, and functions, strings and static fields are taken from it.
 
   Returns:
     (tree, metadata); arrays are on JAX's default device.
 
   Raises:
-    CheckpointError: missing, cut short, or changed; the message names the file.
+    CheckpointError: missing, cut short, or changed; the message names the file. Or `like`
+      has another structure; the message names the first path that differs.
 
   Example:
     >>> import tempfile, numpy as np
@@ -106,15 +113,19 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
 
   def checked(entry: dict[str, Any]) -> Any:
     if _empty(entry):
-      return on_device(np.zeros(entry["shape"], entry["dtype"]))
+      return restored(entry, np.zeros(entry["shape"], entry["dtype"]))
     problem = _problem(entry, arrays, known)
     if problem:
       raise CheckpointError(f"{path / 'arrays'}: {entry['array']} {problem}")
-    return on_device(arrays[entry["array"]])
+    return restored(entry, orbax_arrays.unpacked(arrays[entry["array"]], entry["dtype"]))
 
-  tree = rebuild(known["structure"], checked)
   try:
-    validation.leaves(tree)
+    tree = rebuild(known["structure"], checked)
+    validation.leaves(tree, halves=True)
+    if like is not None:
+      tree = fit(tree, like)
+  except CheckpointError:
+    raise
   except ValueError as error:
     raise CheckpointError(f"{path}: {error}") from None
   return tree, known["metadata"]
@@ -194,6 +205,8 @@ def _empty(entry: dict[str, Any]) -> bool:
 def _problem(entry: dict[str, Any], arrays: dict[str, Any], known: dict[str, Any]) -> str:
   """Returns what is wrong with an array that was read, or ""."""
   x = arrays.get(entry["array"])
+  if x is not None:
+    x = orbax_arrays.unpacked(x, entry["dtype"])
   if x is None or list(x.shape) != entry["shape"] or np.dtype(x.dtype).name != entry["dtype"]:
     return "is missing or not as in the manifest"
   return "" if _checksum(x) == known["checksums"][entry["array"]] else "fails its checksum"

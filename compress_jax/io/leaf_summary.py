@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax import tree
-from compress_jax.io import payloads
+from compress_jax.io import containers, payloads
 from compress_jax.io.structure import rebuild
 from compress_jax.leaves import (
   UnsupportedError,
@@ -79,7 +78,7 @@ def summarize(params: Any, *, gzip: bool = False) -> list[LeafSummary]:
   """Describes every leaf of a tree.
 
   Args:
-    params: a parameter tree; trainable leaves are measured as deployed.
+    params: any pytree; trainable leaves are measured as deployed.
     gzip: whether `gzip_bytes` is filled in, which takes longest.
 
   Returns:
@@ -94,7 +93,7 @@ def summarize(params: Any, *, gzip: bool = False) -> list[LeafSummary]:
     ('Masked', 0.75, 256.0, 64.0, 72.0)
   """
   # A half of what `partition` took apart may have leaves without any array.
-  return [_measured(path, x, gzip) for path, x in tree.entries(params)[0]
+  return [_measured(path, x, gzip) for path, x in containers.measurable(params)
           if not is_leaf(x) or jax.tree.leaves(x)]
 
 
@@ -117,7 +116,8 @@ def outline(structure: Any) -> list[LeafSummary]:
     # One element, seen from everywhere: takes no memory.
     return np.broadcast_to(np.zeros((), jnp.dtype(entry["dtype"])), entry["shape"])
 
-  return [_outlined(path, x) for path, x in tree.entries(rebuild(structure, hollow))[0]]
+  tree = rebuild(structure, hollow)
+  return [_outlined(path, x) for path, x in containers.measurable(tree)]
 
 
 def from_json(entry: Mapping[str, Any]) -> LeafSummary:
@@ -186,7 +186,6 @@ def kind(x: Any) -> str:
 
 def _outlined(path: str, x: Any) -> LeafSummary:
   """Returns what is known without the weights."""
-  x = x if hasattr(x, "dtype") else np.asarray(x)
   ranks = tuple(int(rank) for rank in x.ranks) if is_leaf(x) else ()
   return LeafSummary(
       path=path, kind=kind(x), shape=tuple(x.shape), dtype=jnp.dtype(x.dtype).name,

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorstore
 from orbax.checkpoint import v1 as ocp
 
 from compress_jax.tree import path_str
@@ -94,6 +97,61 @@ def load_each(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
       continue
     found[name] = jax.tree.leaves(read, is_leaf=lambda x: x is ocp.PLACEHOLDER)[number]
   return found, problems
+
+
+def packed(x: np.ndarray) -> np.ndarray:
+  """Returns what Orbax can write of an array.
+
+  Args:
+    x: array of any dtype.
+
+  Returns:
+    The array itself, or where Orbax has no such dtype (uint4, some of 8 bits) its bytes: of the
+    same shape, with those of an element along one more axis.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> packed(np.ones(3, jnp.uint4)).shape
+    (3, 1)
+  """
+  if _is_known(x.dtype.name):
+    return x
+  return np.frombuffer(x.tobytes(), np.uint8).reshape(*x.shape, x.dtype.itemsize)
+
+
+def unpacked(x: Any, dtype: str) -> Any:
+  """Returns an array as it was before `packed`.
+
+  Args:
+    x: what was read.
+    dtype: name of the dtype that it had.
+
+  Returns:
+    The array.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> unpacked(packed(np.ones(3, jnp.uint4)), "uint4")
+    array([1, 1, 1], dtype=uint4)
+  """
+  if x.dtype != np.uint8 or _is_known(dtype):
+    return x
+  try:
+    known = jnp.dtype(dtype)
+  except TypeError:
+    return x  # a manifest that was changed: the array will be found not to be like it
+  if x.shape[-1:] != (known.itemsize,):
+    return x
+  return np.frombuffer(np.asarray(x).tobytes(), known).reshape(x.shape[:-1])
+
+
+def _is_known(dtype: str) -> bool:
+  """Returns whether Orbax, by way of TensorStore, has a dtype of that name."""
+  try:
+    tensorstore.dtype(dtype)
+  except (TypeError, ValueError):
+    return False
+  return True
 
 
 def looks_like(path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax import tree
+from compress_jax.io import containers
 from compress_jax.leaves import Payload, is_leaf
 from compress_jax.leaves.base import payload_of
 
@@ -17,10 +17,10 @@ def payloads(params: Any) -> dict[str, Payload]:
   """Returns everything that has to be stored of a deployed tree, by path.
 
   Args:
-    params: a parameter tree, frozen.
+    params: any pytree, frozen; what is no array in it is passed over.
 
   Returns:
-    {path: Payload}, in tree order.
+    {name: Payload}, in tree order; see `containers.named`.
 
   Example:
     >>> import numpy as np
@@ -28,10 +28,9 @@ def payloads(params: Any) -> dict[str, Payload]:
     ['w']
   """
   out = {}
-  for path, x in tree.entries(params)[0]:
-    x = x if hasattr(x, "dtype") else np.asarray(x)
-    # A leaf that is the whole tree has no path of its own.
-    out.update(x.payload() if is_leaf(x) and not path else payload_of(x, path))
+  for name, x in containers.measurable(params):
+    # A leaf that is the whole tree has no name of its own.
+    out.update(x.payload() if is_leaf(x) and not name else payload_of(x, name))
   return out
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax.leaves import Node
+from compress_jax.io import containers
+from compress_jax.leaves import Node, node
+from compress_jax.leaves.base import static
 
 Json = Any
-_KINDS = "array, leaf, dict, list, tuple or none"
+_KINDS = "array, leaf, dict, items, list, tuple or none"
+# Containers that come back as they are; of others, the type is in the hands of `like=`.
+_STANDARD = {containers.type_name(OrderedDict): OrderedDict}
 
 
 def node_types() -> dict[str, list[type[Node]]]:
@@ -61,18 +66,43 @@ def node_type(name: str) -> type[Node]:
   return types[name][0]
 
 
+@node
+class Absent(Node):
+  """Takes the place of what a file does not keep: a function, a string, any object.
+
+  It holds no array, so that `jax.tree` passes over it, as over None. Loading with
+  `like=` puts the object of `like` in its place.
+
+  Attributes:
+    kind: its type's name.
+
+  Example:
+    >>> import jax
+    >>> jax.tree.leaves({"activation": Absent("builtins.function"), "w": 1})
+    [1]
+  """
+
+  kind: str = static()
+
+
 def describe(tree: Any) -> tuple[Json, dict[str, Any]]:
   """Separates a tree into its structure and its arrays.
 
+  A dict is described in its own order of keys. Any other container that JAX knows is
+  described as a dict, list or tuple with its type's name; keys that are no strings
+  are kept as pairs with what is under them.
+
   Args:
-    tree: nested dicts, lists, tuples, nodes, None and arrays.
+    tree: any pytree of arrays, numbers, PRNG keys, nodes and None. Inside containers of
+      other classes than dicts, lists and tuples (models' modules, dataclasses) there may
+      be other objects, which are described as absent.
 
   Returns:
     The structure, JSON-able, with every node's type and static fields, and
-    {name: array} with "/"-joined names.
+    {name: array} with "/"-joined names (see `containers.named`).
 
   Raises:
-    ValueError: something else is in the tree.
+    ValueError: another object is in the tree, or a key that JSON cannot hold.
 
   Example:
     >>> import numpy as np
@@ -80,34 +110,82 @@ def describe(tree: Any) -> tuple[Json, dict[str, Any]]:
     {'dict': {'w': {'array': 'w', 'shape': [2], 'dtype': 'float32'}}}
   """
   arrays: dict[str, Any] = {}
-  return _describe(tree, "", arrays), arrays
+  return _describe(tree, iter(containers.named(tree)), arrays, False), arrays
 
 
-def _describe(x: Any, path: str, arrays: dict[str, Any]) -> Json:
-  """Returns the structure of `x`, and adds its arrays to those found so far."""
+def _describe(x: Any, coming: Iterator[tuple[str, Any]], arrays: dict[str, Any],
+              inside_class: bool, path: str = "") -> Json:
+  """Returns the structure of `x`, and adds its arrays to those found so far.
+
+  Args:
+    x: a tree.
+    coming: what lies in its containers, with names, in the order in which they are met.
+    arrays: {name: array}, added to.
+    inside_class: whether `x` lies in a container that may hold objects.
+    path: of `x`, for errors.
+  """
   if x is None:
     return {"none": True}
+  level = None if isinstance(x, Node) else containers.level(x)
+  if level is None:
+    return _describe_one(*next(coming), arrays, inside_class)
+  inside_class = inside_class or containers.is_own_class(x)
+  parts = [_describe(part, coming, arrays, inside_class, containers.joined(path, name))
+           for name, part in zip(level.names, level.parts, strict=True)]
+  return _describe_container(level, parts, path)
+
+
+def _describe_one(name: str, x: Any, arrays: dict[str, Any], inside_class: bool) -> Json:
+  """Returns the structure of a node, an array or an object."""
+  if inside_class and not isinstance(x, Node) and containers.plain(x) is None:
+    x = Absent(containers.type_name(type(x)))
   if isinstance(x, Node):
-    fields = _describe_items(x.fields(), path, arrays)
-    return {"leaf": type(x).__name__, "static": x.statics(), "fields": fields}
-  if isinstance(x, Mapping):
-    for key in x:
-      if not isinstance(key, str) or "/" in key:
-        raise ValueError(f"{path}: key {key!r}: must be a string without '/'")
-    return {"dict": _describe_items(dict(sorted(x.items())), path, arrays)}
-  if isinstance(x, list | tuple) and not hasattr(x, "_fields"):
-    items = _describe_items({str(i): item for i, item in enumerate(x)}, path, arrays)
-    return {type(x).__name__: list(items.values())}
-  if isinstance(x, jax.Array | np.ndarray | np.generic | int | float):
-    arrays[path] = x = np.asarray(x)
-    return {"array": path, "shape": list(x.shape), "dtype": x.dtype.name}
-  raise ValueError(f"{path}: a {type(x).__name__} cannot be stored; must be a dict, list, "
-                   "tuple, leaf, array or None")
+    return _describe_node(name, x, arrays)
+  return _describe_array(name, x, arrays)
 
 
-def _describe_items(items: Mapping[str, Any], path: str, arrays: dict[str, Any]) -> Json:
-  return {key: _describe(item, f"{path}/{key}" if path else key, arrays)
-          for key, item in items.items()}
+def _describe_array(name: str, x: Any, arrays: dict[str, Any]) -> Json:
+  array = containers.plain(x)
+  if array is None:
+    raise ValueError(f"{name}: a {type(x).__name__} cannot be stored; must be a dict, list, "
+                     "tuple, leaf, array or None, or lie in a container of a model's class")
+  arrays[name] = array = np.asarray(array)
+  found = {"array": name, "shape": list(array.shape), "dtype": array.dtype.name}
+  if containers.is_key(x):
+    found["prng"] = jax.random.key_impl(x)
+    if not isinstance(found["prng"], str):
+      raise ValueError(f"{name}: a PRNG key of an implementation that JAX has no name for; must "
+                       "be stored as jax.random.key_data(key)")
+  return found
+
+
+def _describe_node(name: str, x: Node, arrays: dict[str, Any]) -> Json:
+  fields = {}
+  for field, value in x.fields().items():
+    inner = containers.joined(name, field)
+    if value is None:
+      fields[field] = {"none": True}
+    elif isinstance(value, Node):
+      fields[field] = _describe_node(inner, value, arrays)
+    else:
+      fields[field] = _describe_array(inner, value, arrays)
+  return {"leaf": type(x).__name__, "static": x.statics(), "fields": fields}
+
+
+def _describe_container(level: containers.Level, parts: list[Json], path: str) -> Json:
+  x = level.container
+  known = {} if type(x) in (dict, list, tuple) else {"type": containers.type_name(type(x))}
+  if type(x) is tuple:
+    return {"tuple": parts}
+  if type(x) is list or level.keys is None:
+    return {"list": parts, **known}
+  pairs = list(zip(level.keys, parts, strict=True))
+  if type(x) is dict:
+    found = dict(pairs)
+    pairs = [(key, found[key]) for key in x]  # JAX sorted them
+  if all(type(key) is str for key, _ in pairs):
+    return {"dict": dict(pairs), **known}
+  return {"items": [[containers.key_to_json(key, path), part] for key, part in pairs], **known}
 
 
 def rebuild(structure: Json, array: Callable[[Json], Any]) -> Any:
@@ -115,10 +193,11 @@ def rebuild(structure: Json, array: Callable[[Json], Any]) -> Any:
 
   Args:
     structure: from `describe`.
-    array: gives the array of a description {"array", "shape", "dtype"}.
+    array: gives the array of a description {"array", "shape", "dtype"}, maybe "prng".
 
   Returns:
-    The tree.
+    The tree. Containers that are no dict, OrderedDict, list or tuple come back as the
+    dict or list of their parts, in their order; `like.fit` makes them what they were.
 
   Raises:
     ValueError: the structure is not one that `describe` writes.
@@ -135,15 +214,50 @@ def rebuild(structure: Json, array: Callable[[Json], Any]) -> Any:
     return array(structure)
   if "leaf" in structure:
     return _rebuild_node(structure, array)
-  kind, inner = next(iter(structure.items()))
-  if kind == "none":
+  if "none" in structure:
     return None
-  if kind == "dict":
-    return {k: rebuild(v, array) for k, v in inner.items()}
+  kind = next((kind for kind in ("dict", "items", "list", "tuple") if kind in structure), None)
+  if kind is None:
+    raise ValueError(f"structure: kind {next(iter(structure))!r}: must be {_KINDS}")
+  return _rebuild_container(kind, structure, array)
+
+
+def _rebuild_container(kind: str, structure: Json, array: Callable[[Json], Any]) -> Any:
+  name, inner = structure.get("type", ""), structure[kind]
+  if not isinstance(name, str):
+    raise ValueError(f"structure: type {str(name)[:60]!r}; must be a name")
   if kind in ("list", "tuple"):
     items = [rebuild(v, array) for v in inner]
     return items if kind == "list" else tuple(items)
-  raise ValueError(f"structure: kind {kind!r}: must be {_KINDS}")
+  pairs = inner.items() if kind == "dict" else inner
+  made = _STANDARD.get(name, dict)()
+  for key, value in pairs:
+    made[containers.key_from_json(key)] = rebuild(value, array)
+  return made
+
+
+def without_types(structure: Json) -> Json:
+  """Returns the structure of the tree that `rebuild` makes: other containers are plain there.
+
+  Args:
+    structure: from `describe`.
+
+  Returns:
+    The structure, without the types that do not come back.
+  """
+  if not isinstance(structure, dict):
+    return structure
+  found = dict(structure)
+  if found.get("type") not in _STANDARD:
+    found.pop("type", None)
+  if "dict" in found:
+    found["dict"] = {key: without_types(part) for key, part in found["dict"].items()}
+  if "items" in found:
+    found["items"] = [[key, without_types(part)] for key, part in found["items"]]
+  for kind in ("list", "tuple"):
+    if kind in found:
+      found[kind] = [without_types(part) for part in found[kind]]
+  return found
 
 
 def _rebuild_node(structure: Json, array: Callable[[Json], Any]) -> Node:
@@ -208,14 +322,21 @@ def array_entries(structure: Json) -> list[Json]:
   return found
 
 
-def on_device(x: np.ndarray) -> Any:
-  """Returns a JAX array, or numpy's own where JAX would narrow it (64 bits).
+def restored(entry: Json, x: np.ndarray) -> Any:
+  """Returns an array as it was in the tree.
 
   Args:
-    x: array.
+    entry: its description.
+    x: what was stored.
 
   Returns:
-    The same numbers in the same dtype.
+    A typed PRNG key where it was one; else a JAX array, or numpy's own where JAX would
+    narrow it (64 bits).
+
+  Raises:
+    ValueError: it is no key of the kind that the description says.
   """
+  if "prng" in entry:
+    return jax.random.wrap_key_data(jnp.asarray(x), impl=entry["prng"])
   made = jnp.asarray(x)
   return made if made.dtype == x.dtype else x

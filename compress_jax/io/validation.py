@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from compress_jax.io.structure import describe
+from compress_jax.io import containers
+from compress_jax.io.structure import describe, without_types
 from compress_jax.leaves import Node
 
 _DTYPE = re.compile(r"bool|u?int\d+|b?float\w+|complex\d+")
@@ -66,42 +66,29 @@ def check(tree: Any, structure: Any) -> None:
   """
   leaves(tree)
   found = json.loads(json.dumps(describe(tree)[0]))
-  if found != structure:
+  if found != without_types(structure):
     raise ValueError("the structure is not the one of the tree that it gives")
 
 
-def leaves(tree: Any) -> None:
+def leaves(tree: Any, *, halves: bool = False) -> None:
   """Refuses a tree with a leaf whose invariants do not hold; see `Leaf.validate`.
 
   Args:
-    tree: nested dicts, lists, tuples, leaves, None and arrays.
+    tree: any pytree.
+    halves: whether leaves without any array pass: `partition` leaves such halves, which
+      a checkpoint may hold.
 
   Raises:
     ValueError: names the leaf's path and field.
   """
-  for path, node in _outermost(tree, ""):
-    # Of a leaf that `partition` took apart one half may hold no array at all.
-    if not jax.tree.leaves(node):
+  for path, x in containers.named(tree):
+    if not isinstance(x, Node) or (halves and x.fields() and not jax.tree.leaves(x)):
       continue
     try:
-      node.validate()
-      node.payload()
+      x.validate()
+      x.payload()
     except ValueError as error:
       raise ValueError(f"{path}: {error}") from None
     except (AttributeError, TypeError, IndexError) as error:
-      raise ValueError(f"{path}: a {type(node).__name__} that is not whole ({error}); `merge` "
+      raise ValueError(f"{path}: a {type(x).__name__} that is not whole ({error}); `merge` "
                        "puts together what `partition` took apart") from None
-
-
-def _outermost(x: Any, path: str) -> Iterator[tuple[str, Node]]:
-  """Yields the nodes of a tree that lie in no other node, with their paths."""
-  if isinstance(x, Node):
-    yield path, x
-    return
-  items: Any = ()
-  if isinstance(x, Mapping):
-    items = x.items()
-  elif isinstance(x, list | tuple):
-    items = enumerate(x)
-  for key, value in items:
-    yield from _outermost(value, f"{path}/{key}" if path else str(key))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compress_jax import tree
-from compress_jax.io import artifact, payloads
+from compress_jax.io import artifact, containers, payloads
 from compress_jax.leaves.base import bits_of
 
 
@@ -39,7 +39,8 @@ def size(params: Any, *, artifact_bytes: int | None = None) -> Size:
   """Measures a model.
 
   Args:
-    params: a parameter tree; trainable leaves are measured as deployed.
+    params: any pytree; trainable leaves are measured as deployed. Every array counts, PRNG
+      keys and what does not train too; what is no array (functions, strings) does not.
     artifact_bytes: of the file, where it has been written; None encodes it here.
 
   Returns:
@@ -52,7 +53,7 @@ def size(params: Any, *, artifact_bytes: int | None = None) -> Size:
     >>> cj.size(w).dense, cj.size(w).nonzero
     (256, 64)
   """
-  params = tree.freeze(params)
+  params = containers.frozen(params)
   everything = payloads.payloads(params)
   bits = payloads.stored_bits(everything)
   if artifact_bytes is None:
@@ -63,7 +64,7 @@ def size(params: Any, *, artifact_bytes: int | None = None) -> Size:
 
 
 def _dense_bytes(params: Any) -> int:
-  arrays = [x if hasattr(x, "dtype") else np.asarray(x) for _, x in tree.entries(params)[0]]
+  arrays = [x for _, x in containers.measurable(params)]
   return -(-sum(x.size * bits_of(x.dtype) for x in arrays) // 8)
 
 

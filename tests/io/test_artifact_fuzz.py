@@ -4,20 +4,26 @@ import json
 import random
 import struct
 import zlib
+from collections import OrderedDict
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import compress_jax as cj
 from compress_jax.io import container
-from tests.transforms import assert_same
+from compress_jax.io.structure import Absent
+from tests.io.trees import same
 
 W = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)), jnp.float32)
 PARAMS = cj.freeze({
     "a": cj.quantize.affine(cj.prune.magnitude({"w": W}, 0.5), 4, symmetric=False)["w"],
     "b": cj.prune.magnitude({"w": W}, 0.5)["w"], "c": cj.quantize.cluster({"w": W}, 3)["w"],
     "d": cj.prune.block({"w": W}, 0.5, block=(2, 2))["w"], "e": [W[0], jnp.arange(3)]})
+# Every other way to describe a container, and what is no array.
+PARAMS |= {"f": OrderedDict(z=W[0], a={2: W[1], 1: {("x", 3): W[2]}}),
+           "g": {"key": jax.random.key(0), "function": Absent("builtins.function")}}
 DATA = cj.artifact.encode(PARAMS, name="m")
 HEADER, BODY = container.unpack(DATA)
 HOSTILE = 1500
@@ -58,7 +64,7 @@ def test_damaged_files():
   for _ in range(10_000 - HOSTILE):
     found = outcome(mutated(DATA, rng))
     if found is not None:  # the mutation changed nothing
-      assert_same(found[0], PARAMS)
+      same(found[0], PARAMS)
 
 
 def framed(header, body):
@@ -76,7 +82,9 @@ def swapped(value, rng):
     return out
   return rng.choice([None, True, -1, 0, 3, 2**31, 2**62, 10**30, 0.5, "", "int8", "float32", "none",
                      "a/integers", "b/mask", [], [1], [2**40, 2**40], {}, {"none": True},
-                     {"leaf": "Quantized"}, float("nan")])
+                     {"leaf": "Quantized"}, float("nan"), "collections.OrderedDict", "os.system",
+                     "rbg", {"items": [[1, {"none": True}], [True, {"none": True}]]},
+                     {"items": [[{}, {"none": True}]]}, {"dict": {}, "type": [], "list": []}])
 
 
 def test_hostile_files():
@@ -95,7 +103,26 @@ def test_hostile_files():
     if found is not None:
       cj.artifact.encode(found[0])  # well-formed: it can be written again
       if i % 3 == 0:
-        assert_same(found[0], PARAMS)  # the arrays have checksums of their own
+        same(found[0], PARAMS)  # the arrays have checksums of their own
+
+
+KEYS = {"array": "", "shape": [2], "dtype": "uint32", "prng": "threefry2x32"}
+
+
+@pytest.mark.parametrize("structure", [
+    {"dict": {"": KEYS}, "type": 3}, {"dict": {"": KEYS}, "class": "Model"},
+    {"dict": {"": KEYS}, "list": []}, {"items": [["a", KEYS]]}, {"items": [[[["a"], {}], KEYS]]},
+    {"items": [[1, {"none": True}], [True, KEYS]]}, {"items": [[1, {"none": True}], ["a", KEYS]]},
+    {"items": {"ab": KEYS}}, {"items": [[1]]}, KEYS | {"prng": "os.system"}, KEYS | {"prng": None},
+    KEYS | {"prng": "rbg"}, KEYS | {"dtype": "int32"},
+    {"leaf": "Absent", "static": {"kind": 3}, "fields": {}},
+    {"leaf": "Absent", "static": {"kind": "m"}, "fields": {"w": KEYS}}], ids=str)
+def test_hostile_containers_and_keys_are_refused(structure):
+  good, body = container.unpack(cj.artifact.encode(jax.random.key(0)))
+  assert good["structure"] == KEYS
+  header = json.dumps(good | {"structure": structure}).encode()
+  with pytest.raises(cj.artifact.ArtifactError):
+    cj.artifact.decode(framed(header, body))
 
 
 @pytest.mark.parametrize("shape", [[2**62], [2**31, 2**31], [2**28], [0, 2**62], [1] * 40])
