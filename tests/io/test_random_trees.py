@@ -1,4 +1,4 @@
-"""Random trees of any containers, keys, dtypes and sizes: everything that comes back is the same."""
+"""Random trees of any containers, keys, dtypes and sizes: what comes back is the same."""
 
 import collections
 import os
