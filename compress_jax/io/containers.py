@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ class Level:
   @property
   def names(self) -> list[str]:
     """The parts' names as strings, each once."""
-    names = [str(key) for key in self.keys or ()]
+    names = [str(_simple(key)) for key in self.keys or ()]
     if self.keys is None or len(set(names)) < len(names):
       return [str(i) for i in range(len(self.parts))]
     return names
@@ -85,7 +85,13 @@ def level(x: Any) -> Level | None:
   """
   if x is None:
     return None
-  flat, structure = _flatten(x, lambda y: y is not x)
+  try:
+    flat, structure = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
+  except ValueError as error:
+    if "sorting" not in str(error):
+      raise
+    raise ValueError("a dict has keys that cannot be compared, so that it is no pytree; must all "
+                     "be strings, or all numbers") from None
   if len(flat) == 1 and not flat[0][0]:
     return None
   entries, parts, bare = [], [], {}
@@ -96,16 +102,6 @@ def level(x: Any) -> Level | None:
       entries.append(entry)
       parts.append(part)
   return Level(x, _keys(x, entries), parts, bare, structure)
-
-
-def _flatten(x: Any, stop: Callable[[Any], bool]) -> tuple[list[Any], Any]:
-  try:
-    return jax.tree_util.tree_flatten_with_path(x, is_leaf=stop)
-  except ValueError as error:
-    if "sorting" not in str(error):
-      raise
-    raise ValueError("a dict has keys that cannot be compared, so that it is no pytree; must all "
-                     "be strings, or all numbers") from None
 
 
 def _is_bare(x: Any) -> bool:
@@ -157,13 +153,23 @@ def key_to_json(key: Key, path: str) -> Any:
   """
   if isinstance(key, tuple):
     return [key_to_json(part, path) for part in key]
-  if isinstance(key, np.integer):
-    return int(key)
+  simple = _simple(key)
   # Infinity and NaN are no JSON, and NaN is not found again.
-  finite = not isinstance(key, float) or np.isfinite(key)
-  if not isinstance(key, _SIMPLE_KEYS) or not finite:
+  finite = not isinstance(simple, float) or np.isfinite(simple)
+  if not isinstance(simple, _SIMPLE_KEYS) or not finite:
     raise ValueError(f"{path}: key {key!r}: must be a string, a number, a bool, None, or a tuple "
                      "of these")
+  return simple
+
+
+def _simple(key: Key) -> Key:
+  """Returns a key of a class of its own (an enumeration's, numpy's) as what it extends."""
+  if isinstance(key, bool):
+    return key
+  for simple, classes in ((str, str), (int, int | np.integer), (float, float | np.floating)):
+    if isinstance(key, classes):
+      # Not `str(key)`: an enumeration prints its members by name.
+      return str.__str__(key) if simple is str else simple(key)
   return key
 
 
@@ -202,15 +208,27 @@ def named(tree: Any) -> list[tuple[str, Any]]:
   """
   taken: set[str] = set()
   found = []
-  for path, x in _flatten(tree, is_node)[0]:
+  for path, x in _walk(tree, ()):
     inner = [path_str(keys) for keys, _ in jax.tree_util.tree_flatten_with_path(x)[0]]
-    name, count = path_str(path), 1
+    name, count = "/".join(path), 1
     while not taken.isdisjoint(joined(name, field) for field in inner):
       count += 1
-      name = f"{path_str(path)}#{count}"
+      name = f"{'/'.join(path)}#{count}"
     taken.update(joined(name, field) for field in inner)
     found.append((name, x))
   return found
+
+
+def _walk(x: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+  """Yields what lies in a tree's containers, with the names on the way there."""
+  if x is None:
+    return
+  found = None if is_node(x) else level(x)
+  if found is None:
+    yield path, x
+    return
+  for name, part in zip(found.names, found.parts, strict=True):
+    yield from _walk(part, (*path, name))
 
 
 def joined(name: str, field: str) -> str:

@@ -109,6 +109,7 @@ def _called(x: Any) -> str:
   parts = _parts(x)
   if parts is not None:
     return f"a {type(x).__name__} of {', '.join(list(parts)[:8]) or 'nothing'}"
-  if is_node(x) or (containers.plain(x) is None and not hasattr(x, "shape")):
+  if not _is_array(x) and containers.plain(x) is None:
     return f"a {type(x).__name__}"
-  return f"an array of shape {_shape(x)}"
+  what = f"a {type(x).__name__}" if is_node(x) else "an array"
+  return f"{what} of shape {_shape(x)}"

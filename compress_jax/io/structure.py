@@ -179,13 +179,12 @@ def _describe_container(level: containers.Level, parts: list[Json], path: str) -
     return {"tuple": parts}
   if type(x) is list or level.keys is None:
     return {"list": parts, **known}
-  pairs = list(zip(level.keys, parts, strict=True))
-  if type(x) is dict:
-    found = dict(pairs)
-    pairs = [(key, found[key]) for key in x]  # JAX sorted them
-  if all(type(key) is str for key, _ in pairs):
+  found = dict(zip(level.keys, parts, strict=True))
+  order = x if type(x) is dict else level.keys  # JAX sorts a dict's keys
+  pairs = [[containers.key_to_json(key, path), found[key]] for key in order]
+  if all(isinstance(key, str) for key, _ in pairs):
     return {"dict": dict(pairs), **known}
-  return {"items": [[containers.key_to_json(key, path), part] for key, part in pairs], **known}
+  return {"items": pairs, **known}
 
 
 def rebuild(structure: Json, array: Callable[[Json], Any]) -> Any:

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax.core import FrozenDict
 from safetensors.numpy import load_file
@@ -76,6 +77,16 @@ def test_dicts_keep_their_order_and_ordered_dicts_their_kind(way, tmp_path):
   assert list(loaded) == ["b", "a", "o"] and list(loaded["a"]) == ["z", "y", "x"]
   assert type(loaded["o"]) is collections.OrderedDict and list(loaded["o"]) == ["d", "c"]
   assert type(loaded) is type(loaded["a"]) is dict
+
+
+def test_an_optimizers_state_comes_back(tmp_path):
+  params = {"w": trees.w(), "b": jnp.ones(4)}
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.constant_schedule(0.1)))
+  state = {"params": params, "optimizer": optimizer.init(params), "step": 3}
+  loaded = saved_and_loaded(state, tmp_path / "step", cj.checkpoint, like=state)
+  trees.same(loaded, state)
+  trees.same(optimizer.update(params, loaded["optimizer"], params),
+             optimizer.update(params, state["optimizer"], params))
 
 
 @WAYS

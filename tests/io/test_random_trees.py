@@ -1,4 +1,4 @@
-"""Random trees go through files and through `partition`, whatever they are made of."""
+"""Random trees of any containers, keys, dtypes and sizes: what comes back is the same."""
 
 import collections
 import os

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import enum
 from typing import NamedTuple
 
 import equinox as eqx
@@ -82,6 +83,28 @@ class Equinox(eqx.Module):
     return self.dropout(x) * self.scale
 
 
+class Name(str, enum.Enum):  # noqa: UP042
+  """Strings with names of their own, as keys; unlike a StrEnum's, they print as these names."""
+
+  FIRST = "one"
+  SECOND = "two"
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Alike:
+  """A container whose parts' names read the same."""
+
+  def __init__(self, *parts):
+    self.parts = parts
+
+  def tree_flatten_with_keys(self):
+    return tuple(zip(map(jax.tree_util.DictKey, (0, "0")), self.parts, strict=True)), None
+
+  @classmethod
+  def tree_unflatten(cls, _, parts):
+    return cls(*parts)
+
+
 def w(rows=4, columns=4):
   return jnp.asarray(np.random.default_rng(0).normal(size=(rows, columns)), jnp.float32)
 
@@ -96,6 +119,8 @@ def every_kind():
       "default_dict": collections.defaultdict(list, b=w(), a=w(2, 2)),
       "namedtuple": State(jnp.int32(3), {"w": w()}, {}),
       "dataclass": [Layer(w(), None), Layer(w(), w(1, 4), name="other")],
+      "named_keys": {Name.SECOND: w(), Name.FIRST: w(2, 2)},
+      "numpy_keys": {np.int64(2): w(), np.int64(1): w(2, 2)}, "alike": Alike(w(), w(2, 2)),
       "unnamed": Unnamed(w(), [w(2, 2)]),
       "integer_keys": {3: w(), 1: {0: w(2, 2)}},
       "tuple_keys": {("params", "w"): w(), ("params", "b"): w(1, 4)},
