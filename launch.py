@@ -14,6 +14,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from experiments import faults
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The study: a file in configs/, with "
                                           "`:argument` behind it where its docstring names one.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where stages and results go; a study whose "
@@ -32,6 +34,7 @@ def main(argv: list[str]) -> None:
   Raises:
     ValueError: something in the command line, the configuration, the data or a file
       cannot be used; the message names it.
+    StudyFailed: a stage failed; the others ran.
   """
   if len(argv) > 1:
     raise ValueError(f"argument {argv[1]!r}: flags are written --name=value")
@@ -41,11 +44,19 @@ def main(argv: list[str]) -> None:
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
   config = _CONFIG.value
   module, _, function = config.study.rpartition(".")
-  getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
+  failure = None
+  try:
+    getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
+  except faults.StudyFailed as error:
+    if not error.reported:
+      raise  # the combinations start from the base model too
+    failure = error
   if config.get("combo") and "combine" in config:
     # Imported late, as every study is: most runs need only their own.
     from experiments.studies import combo
     combo.run(combo.beside(config), workdir, _DATA_DIR.value, workdir / "combo")
+  if failure is not None:
+    raise failure
 
 
 def _workdir() -> pathlib.Path:
@@ -126,8 +137,8 @@ def _missing(config: Any, keys: list[str]) -> list[str] | None:
   return None
 
 
-def _fail(error: BaseException, debug: bool) -> None:
-  """Ends with exit code 2 and one line on standard error."""
+def _fail(error: BaseException, debug: bool, code: int = 2) -> None:
+  """Ends with an exit code, 2 where nothing else is said, and one line on standard error."""
   if debug:
     raise error
   text = str(error).strip() or type(error).__name__
@@ -136,13 +147,15 @@ def _fail(error: BaseException, debug: bool) -> None:
     text = text.splitlines()[-1].partition(": ")[2]
   text = " ".join(text.split())
   print(f"launch.py: {text}", file=sys.stderr)
-  sys.exit(2)
+  sys.exit(code)
 
 
 def _run(argv: list[str]) -> None:
   """Runs `main`; what the user can put right is one line, anything else a traceback."""
   try:
     main(argv)
+  except faults.StudyFailed as error:
+    _fail(error, _DEBUG.value, code=3)
   except (ValueError, OSError) as error:
     _fail(error, _DEBUG.value)
 

@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 
 import compress_jax as cj
+from experiments import faults
 from experiments.datasets.splits import Data
 from experiments.training import devices, evaluate, input_pipeline
 from experiments.training.progress import Bar, Log
@@ -65,6 +66,7 @@ def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directo
     The best epoch's variables and the history.
 
   Raises:
+    NotFinite: a loss or a weight is NaN or infinite after an epoch, which is not kept.
     ValueError: `recipe.only` names no layer, or a kept state is damaged.
   """
   trainer = _Trainer(model, data, recipe, teacher)
@@ -80,6 +82,8 @@ def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directo
       best = {part: jax.tree.map(jnp.copy, state[part]) for part in _KEPT}
     history.append({**means, "val_loss": val_loss, "val_accuracy": val})
     _report(log, history, recipe)
+    # Before it is kept: what is not finite never becomes so again.
+    faults.check_epoch(f"epoch {epoch + 1}/{recipe.epochs}", history[-1], state, recipe.hint)
     _keep(directory, {"state": state, "best": best}, history)
   return Fit(variables=trainer.variables(best), history=history,
              accuracy=max(0.0, _best(history, recipe)))
