@@ -44,6 +44,7 @@ def main(argv: list[str]) -> None:
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
   config = _CONFIG.value
   module, _, function = config.study.rpartition(".")
+  combinations = _combinations(config)
   failure = None
   try:
     getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
@@ -51,12 +52,22 @@ def main(argv: list[str]) -> None:
     if not error.reported:
       raise  # the combinations start from the base model too
     failure = error
-  if config.get("combo") and "combine" in config:
-    # Imported late, as every study is: most runs need only their own.
+  if combinations is not None:
     from experiments.studies import combo
-    combo.run(combo.beside(config), workdir, _DATA_DIR.value, workdir / "combo")
+    combo.run(combinations, workdir, _DATA_DIR.value, workdir / "combo")
   if failure is not None:
     raise failure
+
+
+def _combinations(config: Any) -> Any:
+  """Returns the configuration of the sixteen combinations beside a study, or None."""
+  if not config.get("combo") or "combine" not in config:
+    return None
+  # Imported late, as every study is: most runs need only their own.
+  from experiments.studies import combo
+  made = combo.beside(config)
+  combo.config.check(made)  # now, and not after hours of the study itself
+  return made
 
 
 def _workdir() -> pathlib.Path:
@@ -105,10 +116,30 @@ def _explained(error: Exception, argv: list[str]) -> Exception:
   if not pathlib.Path(file).is_file():
     return ValueError(f"--config={file}: no such file; it must be one of {', '.join(_studies())}")
   if isinstance(error, KeyError | AttributeError):
-    get_config = runpy.run_path(file)["get_config"]
-    config = get_config(argument) if argument else get_config()
-    return _unknown_field(config, argv) or error
+    return _unknown_field(_loaded(file, argument), argv) or error
+  if isinstance(error, flags.UnrecognizedFlagError):
+    return _unknown_flag(_loaded(file, argument), error.flagname)
   return error
+
+
+def _loaded(file: str, argument: str) -> Any:
+  """Returns the configuration in a file, without what flags change."""
+  get_config = runpy.run_path(file)["get_config"]
+  return get_config(argument) if argument else get_config()
+
+
+def _unknown_flag(config: Any, name: str) -> Exception:
+  """Returns an error about a flag that is none, with the fields that it may have meant."""
+  # Imported late: a flag that is none is rare, and the checks import JAX's models.
+  from experiments.studies import checks
+  paths = [path for path, _ in checks.fields(config)]
+  meant = [path for path in paths if path == name or path.endswith(f".{name}")]
+  if meant:
+    hint = f"fields are set by {', '.join(f'--config.{path}=' for path in meant)}"
+  else:
+    hint = ("it must be --config, --workdir, --data_dir, --debug, or --config.FIELD= for a field "
+            f"of the configuration ({', '.join(sorted(config))})")
+  return ValueError(f"--{name}: no such flag; {hint}")
 
 
 def _studies() -> list[str]:

@@ -16,6 +16,7 @@ from compress_jax.io import files
 from experiments import faults
 from experiments.datasets import builders
 from experiments.datasets.splits import Data
+from experiments.studies import checks
 from experiments.training import techniques
 from experiments.training.augment import Augment
 from experiments.training.progress import Log, say
@@ -61,6 +62,10 @@ class Study:
     self.failed: dict[str, str] = {}
     self.skipped: dict[str, str] = {}
     self._done: dict[str, cj.stages.Result] = {}
+
+  def check(self) -> None:
+    """Raises a ValueError that names the first model of the configuration that cannot be made."""
+    checks.model_shapes(self.config, self.builder)
 
   # What a study says of itself.
 
@@ -400,6 +405,7 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
   builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
   studies = [kind(config, workdir, builder, seed, folder)
              for seed in range(config.seed, config.seed + config.seeds)]
+  studies[0].check()  # seeds differ in nothing that is checked
   rows = []
   for study in studies:
     rows += study.rows()

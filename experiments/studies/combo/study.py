@@ -70,10 +70,9 @@ class Combinations(base.Study):
   "kd+lrtf-delta3", which are factorized to another rank.
   """
 
-  def __init__(self, config: Any, workdir: Path, builder: Any, *more: Any):
-    """Prepares the study; see `base.Study`. Raises as `check_models` does."""
-    check_models(config, builder)
-    super().__init__(config, workdir, builder, *more)
+  def check(self) -> None:
+    """Raises as `check_models` does: for models, and for ranks that they cannot have."""
+    check_models(self.config, self.builder)
 
   @property
   def names(self) -> Sequence[str]:
