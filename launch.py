@@ -7,7 +7,9 @@ import os
 import pathlib
 import re
 import runpy
+import signal
 import sys
+import warnings
 from typing import Any
 
 import jax
@@ -42,6 +44,8 @@ def main(argv: list[str]) -> None:
   # Programs compiled once serve the study's next run.
   jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+  # What is not kept there is compiled again; a full disk is told of when results are written.
+  warnings.filterwarnings("ignore", message="Error (writing|reading) persistent compilation cache")
   config = _CONFIG.value
   module, _, function = config.study.rpartition(".")
   combinations = _combinations(config)
@@ -191,7 +195,28 @@ def _run(argv: list[str]) -> None:
     _fail(error, _DEBUG.value)
 
 
+def _end_stopped(stop: BaseException) -> None:
+  """Ends with the exit code of the signal and one line that says where the run goes on."""
+  # What was stopped midway may complain while the interpreter ends.
+  warnings.simplefilter("ignore")
+  number, cause = signal.SIGINT, stop
+  while cause is not None:
+    if isinstance(cause, faults.Terminated):
+      number = signal.SIGTERM
+    cause = cause.__cause__ or cause.__context__
+  # Nothing had begun where no stage knows of it.
+  where = str(stop) if isinstance(stop, faults.Stopped) else "its beginning"
+  print(f"launch.py: stopped ({number.name}); state kept; the same command continues at {where}",
+        file=sys.stderr)
+  sys.exit(128 + number)
+
+
 if __name__ == "__main__":
-  # Before the flags are parsed: JAX's own options become flags too.
-  jax.config.config_with_absl()
-  app.run(_run, flags_parser=_parse)
+  signal.signal(signal.SIGINT, faults.on_signal)
+  signal.signal(signal.SIGTERM, faults.on_signal)
+  try:
+    # Before the flags are parsed: JAX's own options become flags too.
+    jax.config.config_with_absl()
+    app.run(_run, flags_parser=_parse)
+  except KeyboardInterrupt as stop:
+    _end_stopped(stop)

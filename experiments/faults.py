@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -36,6 +40,82 @@ class StageFailed(NotThere):
     """
     super().__init__(f"{stage}: {reason}")
     self.stage = stage
+
+
+class Stopped(KeyboardInterrupt):
+  """The user or the system stopped the run; the message is where it will go on."""
+
+
+class DiskFull(OSError):
+  """There is no space left; the message says where the run will go on."""
+
+
+class Terminated(KeyboardInterrupt):
+  """SIGTERM came, which is treated as Ctrl-C is."""
+
+
+class _Signals:
+  """What `finishing` and the handler of signals share; a process has one set of handlers."""
+
+  finishing = 0  # how many sections are being finished, one inside the other
+  pending: int | None = None  # the signal that waits for them
+
+
+def on_signal(number: int, _: Any = None) -> None:
+  """Handles SIGINT and SIGTERM: raises, or waits for the end of what `finishing` protects.
+
+  Args:
+    number: of the signal.
+
+  Raises:
+    KeyboardInterrupt: of either signal; `Terminated` for SIGTERM.
+  """
+  # Who asks twice does not want to wait.
+  if _Signals.finishing and _Signals.pending is None:
+    _Signals.pending = number
+    return
+  _Signals.pending = None
+  raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def finishing() -> Iterator[None]:
+  """Lets a short section end before a signal stops the run: threads that write, for instance."""
+  _Signals.finishing += 1
+  try:
+    yield
+  finally:
+    _Signals.finishing -= 1
+  if _Signals.pending is not None and not _Signals.finishing:
+    on_signal(_Signals.pending)
+
+
+@contextlib.contextmanager
+def stoppable(where: Callable[[], str]) -> Iterator[None]:
+  """Says in `Stopped` and `DiskFull` where the same command will go on.
+
+  Args:
+    where: called when the run is stopped inside, unless something further in knows better.
+
+  Example:
+    >>> with stoppable(lambda: "stage kd, epoch 2"):
+    ...   raise OSError(errno.ENOSPC, "full", "metrics.json")
+    Traceback (most recent call last):
+    ...
+    experiments.faults.DiskFull: No space left on device (metrics.json); state kept; the same \
+command continues at stage kd, epoch 2
+  """
+  try:
+    yield
+  except (Stopped, DiskFull):
+    raise
+  except KeyboardInterrupt as stop:
+    raise Stopped(where()) from stop
+  except OSError as error:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+      raise
+    raise DiskFull(f"{os.strerror(error.errno)} ({error.filename or 'a file'}); state kept; the "
+                   f"same command continues at {where()}") from error
 
 
 class StudyFailed(Exception):

@@ -90,7 +90,8 @@ class Result:
 
 
 def run(stage: Stage, workdir: str | os.PathLike[str],
-        work: Callable[[Path], tuple[Any, Mapping[str, Any]]]) -> Result:
+        work: Callable[[Path], tuple[Any, Mapping[str, Any]]],
+        waiting: Callable[[], None] | None = None) -> Result:
   """Returns a stage's result, and works for it only if the stage is not complete.
 
   Args:
@@ -98,6 +99,7 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
     workdir: the study's directory.
     work: called with the stage's directory, where it may keep what it needs to
       go on after an interruption; returns the parameter tree and the metrics.
+    waiting: called where another process works on the stage, before this one waits for it.
 
   Returns:
     The result. `metrics.json` is written last: it marks the stage complete.
@@ -121,7 +123,7 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
   if done is not None:
     return done
   directory.mkdir(parents=True, exist_ok=True)
-  with _locked(directory):
+  with _locked(directory, waiting):
     # Another process may have completed it meanwhile.
     return find(stage, workdir) or _run(stage, directory, work)
 
@@ -158,11 +160,16 @@ def _description(stage: Stage) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def _locked(directory: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
   """Holds a stage's lock, which the system releases if the process is killed."""
   with (directory / "lock").open("a") as file:
     if fcntl is not None:
-      fcntl.flock(file, fcntl.LOCK_EX)
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        if waiting is not None:
+          waiting()
+        fcntl.flock(file, fcntl.LOCK_EX)
     yield
 
 

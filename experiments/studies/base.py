@@ -252,7 +252,8 @@ class Study:
       raise faults.StageFailed(name, self.failed[name])
     if name not in self._done:
       try:
-        self._done[name] = self._complete(name)
+        with faults.stoppable(functools.partial(self._position, name)):
+          self._done[name] = self._complete(name)
       # The second is what JAX raises under `jax_debug_nans`.
       except (faults.NotFinite, FloatingPointError) as error:
         self.failed[name] = " ".join(str(error).split())
@@ -261,6 +262,12 @@ class Study:
         raise faults.StageFailed(name, self.failed[name]) from error
     return self._done[name]
 
+  def _position(self, name: str) -> str:
+    """Returns where a stage goes on that is stopped while it does not train."""
+    if any(self.stage(name).directory(self.workdir).glob("work/**/epoch-*")):
+      return f"stage {name}, after its training"
+    return f"stage {name}, epoch 1"
+
   def _complete(self, name: str) -> cj.stages.Result:
     """Returns a stage's result, from its directory or by its work."""
     stage = self.stage(name)
@@ -268,7 +275,9 @@ class Study:
     if known is None:
       if stage.parent:
         self.result(stage.parent.name)
-      known = cj.stages.run(stage, self.workdir, functools.partial(self._work, name))
+      known = cj.stages.run(
+          stage, self.workdir, functools.partial(self._work, name),
+          waiting=functools.partial(say, f"{name}: waits for another process that works on it"))
     # The state of training is kept until the stage is complete, not longer.
     shutil.rmtree(known.directory / "work", ignore_errors=True)
     return known
@@ -336,7 +345,8 @@ class Study:
   def _work(self, name: str, directory: Path) -> tuple[Any, dict[str, Any]]:
     """Makes, deploys and measures one stage; returns its variables and metrics."""
     log = Log(name, directory / "log.txt")
-    log.say(f"starts (seed {self.seed})")
+    # `fit` says at which epoch, where one is kept.
+    log.say(f"{'resumes' if log.path.exists() else 'starts'} (seed {self.seed})")
     trained, details = self.make(name, directory / "work", log)
     faults.check_weights("after the last step", trained.variables,
                          "lower the learning rates of this stage and of those before it")
@@ -414,9 +424,10 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
   missing = _missing(studies)
   for line in missing:
     say(line)
-  if rows:
-    report(studies, rows, folder, config)
-  _keep_missing(missing, folder)
+  with faults.stoppable(lambda: "the report"):
+    if rows:
+      report(studies, rows, folder, config)
+    _keep_missing(missing, folder)
   if missing:
     ending = "" if rows else "; no results are written, because there is no base model"
     raise faults.StudyFailed(_summary(studies) + ending, reported=bool(rows))
