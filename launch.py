@@ -16,6 +16,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from compress_jax import stages
 from experiments import faults
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The study: a file in configs/, with "
@@ -24,6 +25,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where stages and results go; a 
                                "stages are there goes on. Default: runs/<config and argument>.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps prepared data, "
                                 "or the folder of images. Default: TensorFlow Datasets' own.")
+_REPAIR = flags.DEFINE_bool("repair", False, "Remove the stages in the workdir whose files are "
+                            "damaged, and run them again.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -48,6 +51,9 @@ def main(argv: list[str]) -> None:
   warnings.filterwarnings("ignore", message="Error (writing|reading) persistent compilation cache")
   config = _CONFIG.value
   module, _, function = config.study.rpartition(".")
+  if _REPAIR.value:
+    for line in stages.repair(workdir):
+      print(f"repair: removed {line}", flush=True)
   combinations = _combinations(config)
   failure = None
   try:
@@ -141,8 +147,8 @@ def _unknown_flag(config: Any, name: str) -> Exception:
   if meant:
     hint = f"fields are set by {', '.join(f'--config.{path}=' for path in meant)}"
   else:
-    hint = ("it must be --config, --workdir, --data_dir, --debug, or --config.FIELD= for a field "
-            f"of the configuration ({', '.join(sorted(config))})")
+    hint = ("it must be --config, --workdir, --data_dir, --repair, --debug, or --config.FIELD= "
+            f"for a field of the configuration ({', '.join(sorted(config))})")
   return ValueError(f"--{name}: no such flag; {hint}")
 
 
@@ -172,7 +178,7 @@ def _missing(config: Any, keys: list[str]) -> list[str] | None:
   return None
 
 
-def _fail(error: BaseException, debug: bool, code: int = 2) -> None:
+def _fail(error: BaseException, debug: bool, code: int = 2, hint: str = "") -> None:
   """Ends with an exit code, 2 where nothing else is said, and one line on standard error."""
   if debug:
     raise error
@@ -181,7 +187,7 @@ def _fail(error: BaseException, debug: bool, code: int = 2) -> None:
     # config_flags quotes the whole traceback of an error in a config file.
     text = text.splitlines()[-1].partition(": ")[2]
   text = " ".join(text.split())
-  print(f"launch.py: {text}", file=sys.stderr)
+  print(f"launch.py: {text}{hint}", file=sys.stderr)
   sys.exit(code)
 
 
@@ -191,6 +197,8 @@ def _run(argv: list[str]) -> None:
     main(argv)
   except faults.StudyFailed as error:
     _fail(error, _DEBUG.value, code=3)
+  except stages.DamagedStage as error:
+    _fail(error, _DEBUG.value, hint=" (--repair does so)")
   except (ValueError, OSError) as error:
     _fail(error, _DEBUG.value)
 

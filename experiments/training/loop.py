@@ -78,7 +78,7 @@ def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, director
          target: float) -> Fit:
   """Does what `fit` says."""
   state, best, history = _resume(directory, start_state(variables, recipe.only))
-  if 0 < len(history) < recipe.epochs:
+  if 0 < len(history) < recipe.epochs and _best(history, recipe) < target:
     log.say(f"resumes at epoch {len(history) + 1}/{recipe.epochs}")
   state = devices.everywhere(state, trainer.mesh)
   for epoch in range(len(history), recipe.epochs):
@@ -247,7 +247,10 @@ def _resume(directory: Path, start: Any) -> tuple[Any, Any, list[Any]]:
   kept = sorted(_complete(directory), key=_number)
   if not kept:
     return start, best, []
-  leaves, metadata = cj.checkpoint.load(kept[-1])
+  try:
+    leaves, metadata = cj.checkpoint.load(kept[-1])
+  except cj.checkpoint.CheckpointError as error:
+    raise cj.stages.DamagedStage(directory, str(error), "train from the start") from error
   structure = jax.tree.structure({"state": start, "best": best})
   tree = jax.tree.unflatten(structure, leaves)
   return tree["state"], tree["best"], metadata["history"]
