@@ -7,12 +7,17 @@ import os
 import pathlib
 import re
 import runpy
+import signal
 import sys
+import warnings
 from typing import Any
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from compress_jax import stages
+from experiments import faults
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The study: a file in configs/, with "
                                           "`:argument` behind it where its docstring names one.")
@@ -20,6 +25,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where stages and results go; a 
                                "stages are there goes on. Default: runs/<config and argument>.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps prepared data, "
                                 "or the folder of images. Default: TensorFlow Datasets' own.")
+_REPAIR = flags.DEFINE_bool("repair", False, "Remove the stages in the workdir whose files are "
+                            "damaged, and run them again.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -32,6 +39,7 @@ def main(argv: list[str]) -> None:
   Raises:
     ValueError: something in the command line, the configuration, the data or a file
       cannot be used; the message names it.
+    StudyFailed: a stage failed; the others ran.
   """
   if len(argv) > 1:
     raise ValueError(f"argument {argv[1]!r}: flags are written --name=value")
@@ -39,13 +47,37 @@ def main(argv: list[str]) -> None:
   # Programs compiled once serve the study's next run.
   jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+  # What is not kept there is compiled again; a full disk is told of when results are written.
+  warnings.filterwarnings("ignore", message="Error (writing|reading) persistent compilation cache")
   config = _CONFIG.value
   module, _, function = config.study.rpartition(".")
-  getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
-  if config.get("combo") and "combine" in config:
-    # Imported late, as every study is: most runs need only their own.
+  if _REPAIR.value:
+    for line in stages.repair(workdir):
+      print(f"repair: removed {line}", flush=True)
+  combinations = _combinations(config)
+  failure = None
+  try:
+    getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
+  except faults.StudyFailed as error:
+    if not error.reported:
+      raise  # the combinations start from the base model too
+    failure = error
+  if combinations is not None:
     from experiments.studies import combo
-    combo.run(combo.beside(config), workdir, _DATA_DIR.value, workdir / "combo")
+    combo.run(combinations, workdir, _DATA_DIR.value, workdir / "combo")
+  if failure is not None:
+    raise failure
+
+
+def _combinations(config: Any) -> Any:
+  """Returns the configuration of the sixteen combinations beside a study, or None."""
+  if not config.get("combo") or "combine" not in config:
+    return None
+  # Imported late, as every study is: most runs need only their own.
+  from experiments.studies import combo
+  made = combo.beside(config)
+  combo.config.check(made)  # now, and not after hours of the study itself
+  return made
 
 
 def _workdir() -> pathlib.Path:
@@ -94,10 +126,30 @@ def _explained(error: Exception, argv: list[str]) -> Exception:
   if not pathlib.Path(file).is_file():
     return ValueError(f"--config={file}: no such file; it must be one of {', '.join(_studies())}")
   if isinstance(error, KeyError | AttributeError):
-    get_config = runpy.run_path(file)["get_config"]
-    config = get_config(argument) if argument else get_config()
-    return _unknown_field(config, argv) or error
+    return _unknown_field(_loaded(file, argument), argv) or error
+  if isinstance(error, flags.UnrecognizedFlagError):
+    return _unknown_flag(_loaded(file, argument), error.flagname)
   return error
+
+
+def _loaded(file: str, argument: str) -> Any:
+  """Returns the configuration in a file, without what flags change."""
+  get_config = runpy.run_path(file)["get_config"]
+  return get_config(argument) if argument else get_config()
+
+
+def _unknown_flag(config: Any, name: str) -> Exception:
+  """Returns an error about a flag that is none, with the fields that it may have meant."""
+  # Imported late: a flag that is none is rare, and the checks import JAX's models.
+  from experiments.studies import checks
+  paths = [path for path, _ in checks.fields(config)]
+  meant = [path for path in paths if path == name or path.endswith(f".{name}")]
+  if meant:
+    hint = f"fields are set by {', '.join(f'--config.{path}=' for path in meant)}"
+  else:
+    hint = ("it must be --config, --workdir, --data_dir, --repair, --debug, or --config.FIELD= "
+            f"for a field of the configuration ({', '.join(sorted(config))})")
+  return ValueError(f"--{name}: no such flag; {hint}")
 
 
 def _studies() -> list[str]:
@@ -126,8 +178,8 @@ def _missing(config: Any, keys: list[str]) -> list[str] | None:
   return None
 
 
-def _fail(error: BaseException, debug: bool) -> None:
-  """Ends with exit code 2 and one line on standard error."""
+def _fail(error: BaseException, debug: bool, code: int = 2, hint: str = "") -> None:
+  """Ends with an exit code, 2 where nothing else is said, and one line on standard error."""
   if debug:
     raise error
   text = str(error).strip() or type(error).__name__
@@ -135,19 +187,44 @@ def _fail(error: BaseException, debug: bool) -> None:
     # config_flags quotes the whole traceback of an error in a config file.
     text = text.splitlines()[-1].partition(": ")[2]
   text = " ".join(text.split())
-  print(f"launch.py: {text}", file=sys.stderr)
-  sys.exit(2)
+  print(f"launch.py: {text}{hint}", file=sys.stderr)
+  sys.exit(code)
 
 
 def _run(argv: list[str]) -> None:
   """Runs `main`; what the user can put right is one line, anything else a traceback."""
   try:
     main(argv)
+  except faults.StudyFailed as error:
+    _fail(error, _DEBUG.value, code=3)
+  except stages.DamagedStage as error:
+    _fail(error, _DEBUG.value, hint=" (--repair does so)")
   except (ValueError, OSError) as error:
     _fail(error, _DEBUG.value)
 
 
+def _end_stopped(stop: BaseException) -> None:
+  """Ends with the exit code of the signal and one line that says where the run goes on."""
+  # What was stopped midway may complain while the interpreter ends.
+  warnings.simplefilter("ignore")
+  number, cause = signal.SIGINT, stop
+  while cause is not None:
+    if isinstance(cause, faults.Terminated):
+      number = signal.SIGTERM
+    cause = cause.__cause__ or cause.__context__
+  # Nothing had begun where no stage knows of it.
+  where = str(stop) if isinstance(stop, faults.Stopped) else "its beginning"
+  print(f"launch.py: stopped ({number.name}); state kept; the same command continues at {where}",
+        file=sys.stderr)
+  sys.exit(128 + number)
+
+
 if __name__ == "__main__":
-  # Before the flags are parsed: JAX's own options become flags too.
-  jax.config.config_with_absl()
-  app.run(_run, flags_parser=_parse)
+  signal.signal(signal.SIGINT, faults.on_signal)
+  signal.signal(signal.SIGTERM, faults.on_signal)
+  try:
+    # Before the flags are parsed: JAX's own options become flags too.
+    jax.config.config_with_absl()
+    app.run(_run, flags_parser=_parse)
+  except KeyboardInterrupt as stop:
+    _end_stopped(stop)

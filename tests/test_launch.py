@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+JOINT = "--config=configs/joint.py:digits,smoke"
 COMBO, BIRDS = "--config=configs/combo.py", "--config=configs/birds.py:smoke"
 CASES = {
     "no_config": ([], "--config is missing"),
@@ -18,6 +19,10 @@ CASES = {
     "unknown_budget": ([f"{COMBO}:digits,hours=2"], "'hours=2' must be .*epochs="),
     "unknown_field": ([COMBO, "--config.imp.fractoin=0.2"],
                       r"--config.imp.fractoin: no such field; it must be one of fraction, rounds"),
+    "field_as_flag": ([JOINT, "--epochs=3"], r"--epochs: no such flag; fields are set by "
+                      r"--config.base.train.epochs=, .*--config.q.train.epochs="),
+    "unknown_flag": ([JOINT, "--verbose"], r"no such flag; it must be --config, .*--debug"),
+    "dtype": ([JOINT, "--config.compute_dtype=fp16"], "compute_dtype='fp16': must be one of float"),
     "wrong_type": ([COMBO, "--config.q.bits=many"], "bits"),
     "unknown_data": ([COMBO, "--config.data.name=svhn"], "data.name='svhn': must be one of"),
     "unknown_model": ([COMBO, "--config.teacher.name=resnet"], "teacher: model 'resnet': must be"),

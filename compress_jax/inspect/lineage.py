@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from compress_jax.io import stage_files
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -20,9 +22,9 @@ class Stage:
     spec: what its result depends on.
     data: fingerprint of the data.
     version: of the library that ran it.
-    metrics: what it measured; None until it is complete.
+    metrics: what it measured; None until it is complete, or where that cannot be read.
     artifact: its deployable file, or None.
-    problems: what is wrong with its JSON files.
+    problems: what is wrong with its JSON files, and with the sizes of the others.
   """
 
   directory: Path
@@ -84,13 +86,21 @@ def read_stage(directory: Path) -> Stage:
   """
   problems: list[str] = []
   known = _json(directory / "stage.json", problems) or {}
-  complete = (directory / "metrics.json").exists()
-  metrics = _json(directory / "metrics.json", problems) if complete else None
+  metrics = None
+  if stage_files.is_complete(directory):
+    metrics = _json(directory / "metrics.json", problems)
+    _add_changed(problems, stage_files.changed(directory, contents=False))
   artifacts = sorted(directory.glob("*.cjx"))
   return Stage(directory=directory, name=_text(known, "name") or directory.name,
                parent=_text(known, "parent") or None, spec=known.get("spec") or {},
                data=_text(known, "data"), version=_text(known, "version"), metrics=metrics,
                artifact=artifacts[0] if artifacts else None, problems=tuple(problems))
+
+
+def _add_changed(problems: list[str], changed: Iterable[str]) -> None:
+  """Adds what is wrong with files that are not named yet."""
+  named = {problem.partition(": ")[0] for problem in problems}
+  problems += [problem for problem in changed if problem.partition(": ")[0] not in named]
 
 
 def _text(known: Mapping[str, Any], key: str) -> str:

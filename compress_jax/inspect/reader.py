@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from compress_jax.inspect.lineage import Stage, ancestors, depth_first, is_stage, read_stage
-from compress_jax.io import artifact, checkpoint, leaf_summary, orbax_arrays
+from compress_jax.io import artifact, checkpoint, leaf_summary, orbax_arrays, stage_files
 from compress_jax.io.leaf_summary import LeafSummary
 from compress_jax.io.structure import describe
 
@@ -279,6 +279,7 @@ def _failures(found: Inspection) -> list[str]:
   problems = []
   if found.what == "stage" and found.stage:
     problems += found.stage.problems
+    problems += [line for line in stage_files.changed(found.path) if line not in problems]
     problems += _artifact_problems(found.stage)
   if found.what == "artifact":
     return problems  # an artifact is checked whenever it is read
@@ -300,7 +301,10 @@ def _unread(path: Path) -> list[str]:
 
 def _artifact_problems(stage: Stage) -> list[str]:
   if stage.artifact is None:
-    return []
+    # Version 0.3 kept no list of files; its metrics tell that there was one.
+    missing = "artifact_bytes" in stage.numbers and not (
+        stage.directory / stage_files.COMPLETE).exists()
+    return [f"{stage.directory / 'model.cjx'}: is missing"] if missing else []
   try:
     artifact.load(stage.artifact)
   except artifact.ArtifactError as error:

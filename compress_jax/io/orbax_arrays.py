@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,8 @@ from orbax.checkpoint import v1 as ocp
 
 from compress_jax.tree import path_str
 
+_BESIDE = 2**16  # bytes that Orbax's own files take beside the arrays
+
 
 def save(path: Path, tree: Any) -> None:
   """Writes a tree of arrays.
@@ -24,8 +29,35 @@ def save(path: Path, tree: Any) -> None:
   Args:
     path: a directory that is not there yet.
     tree: of arrays; Orbax refuses one without arrays, or with arrays without elements.
+
+  Raises:
+    OSError: the disk is full (`errno.ENOSPC`).
   """
-  _call("save", path, tree)
+  # Looked at first: Orbax's threads write hundreds of lines about a disk that is full, which
+  # no caller can catch.
+  nbytes = sum(x.nbytes for x in jax.tree.leaves(tree))
+  if shutil.disk_usage(path.parent).free < nbytes + _BESIDE:
+    raise _disk_full(path)
+  try:
+    with _quiet():
+      _call("save", path, tree)
+  except Exception as error:  # whatever thread met it wraps it in another kind
+    if _is_disk_full(error):
+      raise _disk_full(path) from error
+    raise
+
+
+def _disk_full(path: Path) -> OSError:
+  return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+  """Returns whether an error, or one that it came from, is that of a full disk."""
+  while error is not None:
+    if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
 
 
 def load(path: Path) -> Any:
@@ -186,7 +218,7 @@ def _call(verb: str, *args: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Keeps "restored without a target" and tales of missing files off the terminal."""
+  """Keeps what Orbax tells of files and threads off the terminal; its errors are raised."""
   logger = logging.getLogger("absl")
   before = logger.level
   logger.setLevel(logging.CRITICAL)

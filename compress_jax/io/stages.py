@@ -13,13 +13,32 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from compress_jax.io import checkpoint, files
+from compress_jax.io import checkpoint, files, stage_files
 from compress_jax.version import __version__
 
 try:
   import fcntl
 except ImportError:  # Windows: two processes on one stage are not kept apart
   fcntl = None
+
+
+class DamagedStage(checkpoint.CheckpointError):
+  """A file of a stage is missing, or not as the stage left it; the message has the remedy.
+
+  Attributes:
+    directory: what to remove.
+  """
+
+  def __init__(self, directory: Path, problem: str, remedy: str = "run that stage again"):
+    """Makes the error.
+
+    Args:
+      directory: what to remove.
+      problem: which file, and what is wrong with it.
+      remedy: what happens once the directory is removed.
+    """
+    super().__init__(f"{problem}; remove {directory} to {remedy}")
+    self.directory = directory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,17 +99,17 @@ class Result:
     """Returns the stage's parameter tree.
 
     Raises:
-      CheckpointError: the checkpoint is damaged.
+      DamagedStage: the checkpoint is damaged.
     """
     try:
       return checkpoint.load(self.directory / "checkpoint")[0]
     except checkpoint.CheckpointError as error:
-      raise checkpoint.CheckpointError(
-          f"{error}; remove {self.directory} to run that stage again") from error
+      raise DamagedStage(self.directory, str(error)) from error
 
 
 def run(stage: Stage, workdir: str | os.PathLike[str],
-        work: Callable[[Path], tuple[Any, Mapping[str, Any]]]) -> Result:
+        work: Callable[[Path], tuple[Any, Mapping[str, Any]]],
+        waiting: Callable[[], None] | None = None) -> Result:
   """Returns a stage's result, and works for it only if the stage is not complete.
 
   Args:
@@ -98,12 +117,15 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
     workdir: the study's directory.
     work: called with the stage's directory, where it may keep what it needs to
       go on after an interruption; returns the parameter tree and the metrics.
+    waiting: called where another process works on the stage, before this one waits for it.
 
   Returns:
-    The result. `metrics.json` is written last: it marks the stage complete.
+    The result. `complete.json` is written last: it marks the stage complete, and has the
+    checksums of what the stage left: the files at the top of its directory (but `log.txt`,
+    which may grow) and the checkpoint's manifest. Folders are for work in progress.
 
   Raises:
-    CheckpointError: the stage is marked complete but cannot be read.
+    DamagedStage: the stage is complete, but a file is not as it was left.
 
   Example:
     >>> import tempfile, numpy as np
@@ -121,7 +143,7 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
   if done is not None:
     return done
   directory.mkdir(parents=True, exist_ok=True)
-  with _locked(directory):
+  with _locked(directory, waiting):
     # Another process may have completed it meanwhile.
     return find(stage, workdir) or _run(stage, directory, work)
 
@@ -135,9 +157,10 @@ def _run(stage: Stage, directory: Path, work: Callable[[Path], Any]) -> Result:
   files.write_json(directory / "started.json", {"at": time.time(), "spent": before})
   params, metrics = work(directory)
   metrics = {**metrics, "seconds": round(before + time.monotonic() - start, 3)}
-  # The metrics last: where they are, everything else is.
   checkpoint.save(directory / "checkpoint", params, stage=stage.name, digest=stage.digest)
   files.write_json(directory / "metrics.json", metrics)
+  # Last: where it is, everything else is.
+  stage_files.seal(directory)
   return Result(stage=stage, directory=directory, metrics=metrics)
 
 
@@ -154,15 +177,20 @@ def _description(stage: Stage) -> dict[str, Any]:
   """Returns what people, and `inspect`, read of a stage."""
   parent = None if stage.parent is None else f"{stage.parent.name}-{stage.parent.digest}"
   return {"name": stage.name, "spec": stage.spec, "data": stage.data, "parent": parent,
-          "version": __version__}
+          "version": __version__, "marked_by": stage_files.COMPLETE}
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def _locked(directory: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
   """Holds a stage's lock, which the system releases if the process is killed."""
   with (directory / "lock").open("a") as file:
     if fcntl is not None:
-      fcntl.flock(file, fcntl.LOCK_EX)
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        if waiting is not None:
+          waiting()
+        fcntl.flock(file, fcntl.LOCK_EX)
     yield
 
 
@@ -177,21 +205,47 @@ def find(stage: Stage, workdir: str | os.PathLike[str]) -> Result | None:
     The result; None if the stage is not complete.
 
   Raises:
-    CheckpointError: it is marked complete but its metrics cannot be read.
+    DamagedStage: the stage is complete, but a file is not as it was left. Arrays' files are
+      checked by their sizes here, and by their checksums when they are read.
 
   Example:
     >>> import tempfile
     >>> find(Stage(name="teacher", spec={}), tempfile.mkdtemp()) is None
     True
   """
-  file = stage.directory(workdir) / "metrics.json"
-  if not file.exists():
+  directory = stage.directory(workdir)
+  if not stage_files.is_complete(directory):
     return None
-  try:
-    metrics = json.loads(file.read_text())
-  except json.JSONDecodeError as error:
-    raise checkpoint.CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
-  return Result(stage=stage, directory=file.parent, metrics=metrics)
+  for problem in stage_files.damaged(directory):
+    raise DamagedStage(directory, problem)
+  metrics = json.loads((directory / "metrics.json").read_text())
+  return Result(stage=stage, directory=directory, metrics=metrics)
+
+
+def repair(workdir: str | os.PathLike[str]) -> list[str]:
+  """Removes the stages that are damaged, so that `run` works for them again.
+
+  Args:
+    workdir: the study's directory; no other process works in it.
+
+  Returns:
+    One line for each stage that was removed: its directory's name, and what was wrong.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> workdir = tempfile.mkdtemp()
+    >>> made = run(Stage(name="teacher", spec={}), workdir, lambda directory: ({}, {"loss": 1}))
+    >>> _ = (made.directory / "metrics.json").write_text("{}")
+    >>> len(repair(workdir)), made.directory.exists()
+    (1, False)
+  """
+  removed = []
+  for directory in sorted((Path(workdir) / "stages").glob("*")):
+    problems = stage_files.check(directory)
+    if problems:
+      shutil.rmtree(directory)
+      removed.append(f"{directory.name}: {problems[0]}")
+  return removed
 
 
 def _spent(directory: Path) -> float:
@@ -199,7 +253,11 @@ def _spent(directory: Path) -> float:
   file = directory / "started.json"
   if not file.exists():
     return 0.0
-  started = json.loads(file.read_text())
+  try:
+    started = json.loads(file.read_text())
+    started["spent"] + started["at"]
+  except (ValueError, TypeError, KeyError):
+    return 0.0  # times are lost with the file, and nothing else
   # Whatever was written last tells when the attempt still ran.
   last = max(p.stat().st_mtime for p in directory.rglob("*"))
   return started["spent"] + max(0.0, last - started["at"])

@@ -16,6 +16,9 @@ from experiments.reporting.results import means
 
 Row = Mapping[str, Any]
 
+# The loss in distillation is of labels and teacher, which is another scale than on validation.
+DISTILLED = ("training (labels and teacher)", "validation (labels)")
+
 
 @contextlib.contextmanager
 def figure(path: Path, rows: int = 1, columns: int = 1, *,
@@ -105,6 +108,20 @@ def curves(history: Sequence[Row], title: str, path: Path,
     _by_epoch(right, {losses[0]: [epoch["loss"] for epoch in history],
                       losses[1]: [epoch["val_loss"] for epoch in history]})
     right.set_ylabel("loss")
+
+
+def training(study: Any, name: str, title: str, path: Path,
+             losses: tuple[str, str] = ("training", "validation")) -> None:
+  """Draws `curves` of a stage's training.
+
+  Args:
+    study: one seed of a study, which has the stage.
+    name: the stage's.
+    title: of the picture.
+    path: a PNG file.
+    losses: what the losses of training and of validation are called.
+  """
+  curves(study.result(name).metrics["history"], title, path, losses)
 
 
 def _by_epoch(axes: Any, lines: Mapping[str, Sequence[float]]) -> None:

@@ -19,14 +19,15 @@ from rich.table import Table
 
 import compress_jax as cj
 from compress_jax.io import files
-from experiments.reporting import page
+from experiments import faults
+from experiments.reporting import page, paper_tables
 from experiments.training.progress import say
 
 Row = Mapping[str, Any]
 
 
-def write(rows: Sequence[Row], workdir: Path, config: Any, *, texts: Mapping[str, str],
-          pictures: Mapping[str, Callable[[Path], None]],
+def write(rows: Sequence[Row], workdir: Path, config: Any, *,
+          texts: Mapping[str, Callable[[], str]], pictures: Mapping[str, Callable[[Path], None]],
           page_rows: Sequence[Row] | None = None) -> None:
   """Writes the files that every study leaves behind, and prints its texts.
 
@@ -34,8 +35,9 @@ def write(rows: Sequence[Row], workdir: Path, config: Any, *, texts: Mapping[str
     rows: of results.csv, one row per stage and seed; see the README for the columns.
     workdir: where the files go.
     config: the study's configuration, kept in results.json.
-    texts: {file name: Markdown}, usually of "tables.md" alone.
-    pictures: {file name: function that draws it into a path}.
+    texts: {file name: function that returns Markdown}, usually of "tables.md" alone.
+    pictures: {file name: function that draws it into a path}. A text or a picture of a
+      stage that failed in this run (`faults.NotThere`) is left out, and that is said.
     page_rows: the rows of report.html where they differ from those of results.csv.
   """
   write_csv(rows, workdir / "results.csv")
@@ -44,16 +46,50 @@ def write(rows: Sequence[Row], workdir: Path, config: Any, *, texts: Mapping[str
   files.write_json(workdir / "results.json", {
       "results": list(rows), "config": config.to_dict(), "environment": made_with,
       "seeds": seeds})
-  for name, text in texts.items():
-    files.write(workdir / name, text)
-  for name, draw in pictures.items():
-    draw(workdir / name)
+  made = _texts(texts, rows, workdir)
+  drawn = _pictures(pictures, workdir)
   shown = page_rows or rows
   page.write(shown, means(shown), workdir, config=config.to_dict(), environment=made_with)
-  for text in texts.values():
+  for text in made.values():
     say(text)
-  written = ["results.csv", "results.json", *texts, *pictures, "report.html"]
+  written = ["results.csv", "results.json", *made, *drawn, "report.html"]
   say(f"written to {workdir}: {', '.join(written)}")
+
+
+def _texts(texts: Mapping[str, Callable[[], str]], rows: Sequence[Row],
+           workdir: Path) -> dict[str, str]:
+  """Writes texts and returns them by name; one that lacks a stage is a plain table instead."""
+  made = {}
+  for name, text in texts.items():
+    try:
+      made[name] = text()
+    except faults.NotThere as error:
+      made[name] = f"{_plain_table(rows)}\nThe study's own tables are left out: no {error}\n"
+    files.write(workdir / name, made[name])
+  return made
+
+
+def _pictures(pictures: Mapping[str, Callable[[Path], None]], workdir: Path) -> list[str]:
+  """Draws pictures and returns the names of those for which everything is there."""
+  drawn = []
+  for name, draw in pictures.items():
+    try:
+      draw(workdir / name)
+    except faults.NotThere as error:
+      # An older picture would show other results than the table beside it.
+      (workdir / name).unlink(missing_ok=True)
+      say(f"{name} is left out: no {error}")
+      continue
+    drawn.append(name)
+  return drawn
+
+
+def _plain_table(rows: Sequence[Row]) -> str:
+  table = [["stage", "seed", "test accuracy, %", "file, bytes"]]
+  for row in rows:
+    table.append([str(row["combo"]), str(row["seed"]), f"{100 * row['test_accuracy']:.2f}",
+                  f"{row['artifact_bytes']:,}"])
+  return paper_tables.lines(table)
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
@@ -124,8 +160,18 @@ def by_name(rows: Sequence[Row]) -> dict[str, Row]:
 
   Args:
     rows: of `means`: one row per combination.
+
+  Returns:
+    A dictionary that raises `faults.NotThere` for a name that it lacks.
   """
-  return {row["combo"]: row for row in rows}
+  return _Rows((row["combo"], row) for row in rows)
+
+
+class _Rows(dict):
+  """Rows by name; asking for one that is not there says which."""
+
+  def __missing__(self, name: str) -> Row:
+    raise faults.NotThere(f"results of {name}")
 
 
 def print_sizes(rows: Sequence[Row]) -> None:

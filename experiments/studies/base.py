@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
+from compress_jax.io import files
+from experiments import faults
 from experiments.datasets import builders
 from experiments.datasets.splits import Data
+from experiments.studies import checks
 from experiments.training import techniques
 from experiments.training.augment import Augment
 from experiments.training.progress import Log, say
@@ -38,6 +41,8 @@ class Study:
     seed: of everything that is random.
     fingerprint: of the data, for stages.
     stages_run: so many stages were not complete before.
+    failed: {name: why} of the stages that failed in this run.
+    skipped: {name: because of which stage} of those that therefore could not run.
   """
 
   def __init__(self, config: Any, workdir: Path, builder: Any, seed: int,
@@ -54,7 +59,13 @@ class Study:
     self.config, self.workdir, self.builder, self.seed = config, workdir, builder, seed
     self.results, self.stages_run = results or workdir, 0
     self.fingerprint = builders.fingerprint(builder)
+    self.failed: dict[str, str] = {}
+    self.skipped: dict[str, str] = {}
     self._done: dict[str, cj.stages.Result] = {}
+
+  def check(self) -> None:
+    """Raises a ValueError that names the first model of the configuration that cannot be made."""
+    checks.model_shapes(self.config, self.builder)
 
   # What a study says of itself.
 
@@ -62,6 +73,11 @@ class Study:
   def names(self) -> Sequence[str]:
     """The stages that the report has a row of, in its order."""
     raise NotImplementedError
+
+  @property
+  def more(self) -> Sequence[str]:
+    """Stages that pictures need and that have no row of their own."""
+    return ()
 
   def parent(self, name: str) -> str | None:
     """Returns the stage that a stage starts from, or None where it starts from nothing.
@@ -126,7 +142,20 @@ class Study:
                   learning_rate=train.learning_rate,
                   final_learning_rate=train.final_learning_rate, seed=self.seed,
                   l1=train.get("l1", 0.0), l2=train.get("l2", 0.0),
-                  augment=Augment(**self.config.data.augment.to_dict()))
+                  augment=Augment(**self.config.data.augment.to_dict()),
+                  field=f"{self.field(part)}.train.learning_rate")
+
+  def field(self, part: Any) -> str:
+    """Returns where a part is in the configuration that the user gave, for messages.
+
+    Args:
+      part: an object of the configuration, such as `config.base`.
+    """
+    own = self.config.get("of_study") or {}  # of a study beside another one
+    for name, value in self.config.items():
+      if value is part:
+        return own.get(name, name)
+    return "PART"
 
   def arguments(self, model: Any) -> dict[str, Any]:
     """Returns what `models.create` takes for a model of the configuration.
@@ -215,19 +244,79 @@ class Study:
 
     Args:
       name: the stage's.
+
+    Raises:
+      StageFailed: this stage failed in this run, or one that it needs.
     """
+    if name in self.failed:
+      raise faults.StageFailed(name, self.failed[name])
     if name not in self._done:
-      stage = self.stage(name)
-      known = cj.stages.find(stage, self.workdir)
-      if known is None:
-        if stage.parent:
-          self.result(stage.parent.name)
-        self.stages_run += 1
-        known = cj.stages.run(stage, self.workdir, functools.partial(self._work, name))
-      # The state of training is kept until the stage is complete, not longer.
-      shutil.rmtree(known.directory / "work", ignore_errors=True)
-      self._done[name] = known
+      try:
+        with faults.stoppable(functools.partial(self._position, name)):
+          self._done[name] = self._complete(name)
+      # The second is what JAX raises under `jax_debug_nans`.
+      except (faults.NotFinite, FloatingPointError) as error:
+        self.failed[name] = " ".join(str(error).split())
+        directory = self.stage(name).directory(self.workdir)
+        Log(name, directory / "log.txt").say(f"FAILED: {self.failed[name]}")
+        raise faults.StageFailed(name, self.failed[name]) from error
     return self._done[name]
+
+  def _position(self, name: str) -> str:
+    """Returns where a stage goes on that is stopped while it does not train."""
+    if any(self.stage(name).directory(self.workdir).glob("work/**/epoch-*")):
+      return f"stage {name}, after its training"
+    return f"stage {name}, epoch 1"
+
+  def _complete(self, name: str) -> cj.stages.Result:
+    """Returns a stage's result, from its directory or by its work."""
+    stage = self.stage(name)
+    known = cj.stages.find(stage, self.workdir)
+    if known is None:
+      if stage.parent:
+        self.result(stage.parent.name)
+      known = cj.stages.run(
+          stage, self.workdir, functools.partial(self._work, name),
+          waiting=functools.partial(say, f"{name}: waits for another process that works on it"))
+    # The state of training is kept until the stage is complete, not longer.
+    shutil.rmtree(known.directory / "work", ignore_errors=True)
+    return known
+
+  def rows(self) -> list[dict[str, Any]]:
+    """Runs all stages that can run, and returns the rows of those that there are.
+
+    `failed` and `skipped` say afterwards what is missing. Without a base model, which all
+    are compared with, there are no rows.
+    """
+    names = self._try_names()
+    there = [name for name in names if self.has(name)]
+    for name in self.more:
+      self.has(name)
+    if not self.has("base"):
+      return []
+    return [self.row(name) for name in there]
+
+  def _try_names(self) -> Sequence[str]:
+    """Returns `names`, which some studies know only after a stage has run."""
+    try:
+      return self.names
+    except faults.StageFailed as error:
+      self.skipped["all that is made from it"] = error.stage
+      return ["base"]
+
+  def has(self, name: str) -> bool:
+    """Returns whether there is a stage's result, after trying to make it.
+
+    Args:
+      name: the stage's.
+    """
+    try:
+      self.result(name)
+    except faults.StageFailed as error:
+      if error.stage != name:
+        self.skipped[name] = error.stage
+      return False
+    return True
 
   def trained(self, name: str) -> techniques.Trained:
     """Returns the model at the end of a stage, which runs if it has not.
@@ -256,12 +345,17 @@ class Study:
   def _work(self, name: str, directory: Path) -> tuple[Any, dict[str, Any]]:
     """Makes, deploys and measures one stage; returns its variables and metrics."""
     log = Log(name, directory / "log.txt")
-    log.say(f"starts (seed {self.seed})")
+    # `fit` says at which epoch, where one is kept.
+    log.say(f"{'resumes' if log.path.exists() else 'starts'} (seed {self.seed})")
     trained, details = self.make(name, directory / "work", log)
+    faults.check_weights("after the last step", trained.variables,
+                         "lower the learning rates of this stage and of those before it")
     metrics = {**self.deploy(trained, directory, combo=name), **details,
                "measured": dict(self.measure(name, trained))}
     log.say(f"test {metrics['test_accuracy']:.4f}, "
             f"artifact {metrics['artifact_bytes']:,} bytes")
+    # Counted here: a stage that another process completes meanwhile is not run by this one.
+    self.stages_run += 1
     return trained.variables, metrics
 
   def deploy(self, trained: techniques.Trained, directory: Path, **metadata: Any) -> dict[str, Any]:
@@ -292,30 +386,78 @@ class Study:
             "artifact_bytes": size, "trained": about}
 
 
+# Writes what a study leaves behind: (studies, rows of results.csv, folder, configuration).
+Report = Callable[[Sequence[Any], Sequence[Mapping[str, Any]], Path, Any], None]
+
+
 def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,
-        results: Path | None = None) -> tuple[list[Study], list[dict[str, Any]]]:
-  """Runs a study for every seed, or what is missing of it.
+        report: Report, results: Path | None = None) -> list[dict[str, Any]]:
+  """Runs a study for every seed, or what is missing of it, and reports what there is.
 
   Args:
     kind: a subclass of `Study`.
     config: from a file in `configs/`; has seed and seeds.
     workdir: where stages go.
     data_dir: see `builders.builder`.
+    report: called with the studies, one per seed, the rows of results.csv, the folder of
+      the report and the configuration.
     results: where the report will be; None is the workdir.
 
   Returns:
-    The studies, one per seed, and the rows of results.csv.
+    The rows of results.csv.
 
   Raises:
     ValueError: something in the configuration, the data or a file cannot be used;
       the message names it.
+    StudyFailed: a stage failed; the others ran and were reported, if there is a base model.
   """
+  folder = results or workdir
   builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
-  studies = [kind(config, workdir, builder, seed, results)
+  studies = [kind(config, workdir, builder, seed, folder)
              for seed in range(config.seed, config.seed + config.seeds)]
+  studies[0].check()  # seeds differ in nothing that is checked
   rows = []
   for study in studies:
-    rows += [study.row(name) for name in study.names]
+    rows += study.rows()
   trained = sum(study.stages_run for study in studies)
   say(f"stages run now: {trained}; the rest was complete in {workdir}")
-  return studies, rows
+  missing = _missing(studies)
+  for line in missing:
+    say(line)
+  with faults.stoppable(lambda: "the report"):
+    if rows:
+      report(studies, rows, folder, config)
+    _keep_missing(missing, folder)
+  if missing:
+    ending = "" if rows else "; no results are written, because there is no base model"
+    raise faults.StudyFailed(_summary(studies) + ending, reported=bool(rows))
+  return rows
+
+
+def _missing(studies: Sequence[Study]) -> list[str]:
+  """Returns one line for each stage that failed, and one for each that was skipped."""
+  lines = []
+  for study in studies:
+    for name, why in study.failed.items():
+      lines.append(f"failed: {name} (seed {study.seed}): {why}")
+  for study in studies:
+    for name, because in study.skipped.items():
+      lines.append(f"skipped: {name} (seed {study.seed}), because {because} failed")
+  return lines
+
+
+def _summary(studies: Sequence[Study]) -> str:
+  """Returns how many stages failed and were skipped, and the first failure, in one line."""
+  failed = sum(len(study.failed) for study in studies)
+  skipped = sum(len(study.skipped) for study in studies)
+  first = next(line for line in _missing(studies) if line.startswith("failed: "))
+  return f"stages failed: {failed}, skipped: {skipped}; {first}"
+
+
+def _keep_missing(missing: Sequence[str], folder: Path) -> None:
+  """Keeps beside the results what is missing of them; complete results have no such file."""
+  file = folder / "missing.txt"
+  if missing:
+    files.write(file, "\n".join(missing) + "\n")
+  else:
+    file.unlink(missing_ok=True)

@@ -1,59 +1,273 @@
-"""Checks of a study's configuration, whose errors name the field that cannot be used."""
+"""Checks of a study's configuration: one table of fields, and what each may be.
+
+`FIELDS` has what all studies share; a study adds its own. `config` refuses the first field
+that cannot be used, before anything is trained, with an error that names it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-MANY = 10**9  # a count that needs no limit
-SEEDS = {"seeds": (1, 10**4)}
+import jax
+import jax.numpy as jnp
 
-# Of a part of the configuration that says how to train (`configs.common.train`).
-_TRAINING = {"epochs": (1, 10**6), "batch_size": (1, 10**6), "steps_per_epoch": (0, MANY),
-             "learning_rate": (0, 10), "final_learning_rate": (0, 10)}
+from experiments import models
+from experiments.datasets import builders
+
+MANY = 10**9  # a number that needs no limit
 
 
-def numbers(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:
-  """Raises an error for the first number outside its limits.
+class Rule:
+  """What a field may be."""
 
-  Args:
-    config: a study's configuration.
-    limits: {field: (lowest, highest)}; a field within a part is "part.field". A
-      highest of `math.inf` is no limit.
+  def problem(self, field: str, value: Any) -> str | None:
+    """Returns what is wrong with a value, as the text of an error, or None.
 
-  Raises:
-    ValueError: names the field, its value and its limits.
+    Args:
+      field: where it is in the configuration, for the message.
+      value: the field's.
+    """
+    raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Number(Rule):
+  """A number within limits; NaN is outside of any.
+
+  Attributes:
+    low: the least.
+    high: the most; infinity is no limit.
+    whole: whether it must be an int.
+    optional: whether it may be None.
 
   Example:
-    >>> numbers({"kd": {"alpha": 2.0}}, {"kd.alpha": (0, 1)})
+    >>> Number(0, 1).problem("kd.alpha", 2.0)
+    'config.kd.alpha=2.0: must be from 0 to 1'
+  """
+
+  low: float
+  high: float = MANY
+  whole: bool = False
+  optional: bool = False
+
+  @property
+  def text(self) -> str:
+    """The limits in words."""
+    most = "" if math.isinf(self.high) else f" to {self.high}"
+    return f"from {self.low}{most}"
+
+  def fits(self, value: Any) -> bool:
+    """Returns whether a value is of the type and within the limits.
+
+    Args:
+      value: anything.
+    """
+    if value is None:
+      return self.optional
+    kind = int if self.whole else int | float
+    # True is an int to Python.
+    if not isinstance(value, kind) or isinstance(value, bool):
+      return False
+    return self.low <= value <= self.high
+
+  def problem(self, field: str, value: Any) -> str | None:
+    if self.fits(value):
+      return None
+    if self.whole and not isinstance(value, int):
+      return f"config.{field}={value!r}: must be a whole number {self.text}"
+    return f"config.{field}={value}: must be {self.text}"
+
+
+@dataclasses.dataclass(frozen=True)
+class BelowOne(Number):
+  """A fraction that is not 1, such as a sparsity.
+
+  Example:
+    >>> BelowOne().problem("ratio", 1.0)
+    'config.ratio: 1.0 must be from 0 to below 1'
+  """
+
+  low: float = 0
+  high: float = 1
+
+  def problem(self, field: str, value: Any) -> str | None:
+    if self.fits(value) and value != 1:
+      return None
+    return f"config.{field}: {value} must be from 0 to below 1"
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf(Rule):
+  """One of some values.
+
+  Example:
+    >>> OneOf(("accuracy", "log_likelihood")).problem("search.by", "loss")
+    "config.search.by='loss': must be one of accuracy, log_likelihood"
+  """
+
+  choices: tuple[Any, ...]
+
+  def problem(self, field: str, value: Any) -> str | None:
+    if value in self.choices:
+      return None
+    return f"config.{field}={value!r}: must be one of {', '.join(map(str, self.choices))}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Each(Rule):
+  """Several values, for each of which a rule holds.
+
+  Attributes:
+    rule: of each.
+    least: how many there must be.
+  """
+
+  rule: Rule
+  least: int = 0
+
+  def problem(self, field: str, value: Any) -> str | None:
+    if not isinstance(value, tuple | list) or len(value) < self.least:
+      return f"config.{field}={value!r}: must be values in parentheses, at least {self.least}"
+    problems = (self.rule.problem(field, one) for one in value)
+    return next(filter(None, problems), None)
+
+
+class Switch(Rule):
+  """True or False."""
+
+  def problem(self, field: str, value: Any) -> str | None:
+    return None if isinstance(value, bool) else f"config.{field}={value!r}: must be true or false"
+
+
+class Pattern(Rule):
+  """A regular expression."""
+
+  def problem(self, field: str, value: Any) -> str | None:
+    try:
+      re.compile(value)
+    except (re.error, TypeError) as error:
+      return f"config.{field}={value!r}: must be a regular expression ({error})"
+    return None
+
+
+class Elsewhere(Rule):
+  """Anything here: whatever uses the field checks it, before anything is trained."""
+
+  def problem(self, field: str, value: Any) -> str | None:
+    return None
+
+
+def count(low: int, high: int = MANY) -> Number:
+  """Returns the rule of a whole number.
+
+  Args:
+    low: the least.
+    high: the most.
+  """
+  return Number(low, high, whole=True)
+
+
+# By the end of a field's path: the longest ending that is here is the field's rule.
+FIELDS: dict[str, Rule] = {
+    "study": Elsewhere(), "combo": Switch(), "weights": Elsewhere(),
+    "seed": count(0, 2**31 - 1), "seeds": count(1, 10**4),
+    "compute_dtype": OneOf(("float32", "bfloat16")),
+    "data.name": Elsewhere(), "data.validation": Number(0.001, 0.9), "data.limit": count(0),
+    # Smaller images vanish in the networks that read folders.
+    "data.side": count(32, 4096),
+    "augment.crop": count(0, 64), "augment.flip": Switch(), "augment.rotate": Number(0, 180),
+    "augment.jitter": Number(0, 1),
+    "train.epochs": count(1, 10**6), "train.batch_size": count(1, 10**6),
+    "train.steps_per_epoch": count(0),
+    # No tight limit: a rate that is too large is a matter of the model, and training says so.
+    "train.learning_rate": Number(0), "train.final_learning_rate": Number(0),
+    "train.l1": Number(0), "train.l2": Number(0),
+    "temperature": Number(1e-3, 1e3), "alpha": Number(0, 1),
+    "images": count(1), "calls": count(1),
+    "bits": count(2, 16), "activation_bits": count(2, 16),
+    "fraction": Number(0.001, 0.999), "tolerance": Number(0, 1),
+    # Of the sixteen combinations, which any study can have under `combine`.
+    "combos": Elsewhere(), "imp.rounds": count(0, 1000), "q.bits": count(2, 16),
+    "q.activation_bits": count(2, 16), "lrtf.rank": count(0, 10**6),
+    "lrtf.delta": count(0, 10**6), "conventional": Switch(), "deltas": Each(count(0, 10**6)),
+}
+
+
+def config(given: Any, own: Mapping[str, Rule]) -> None:
+  """Raises an error for the first field of a configuration that cannot be used.
+
+  Args:
+    given: a study's configuration; all of its parts are checked, `combine` too.
+    own: the study's own fields and rules, as in `FIELDS`.
+
+  Raises:
+    ValueError: names the field, its value and what it must be.
+
+  Example:
+    >>> config({"kd": {"alpha": 2.0}}, {})
     Traceback (most recent call last):
     ...
     ValueError: config.kd.alpha=2.0: must be from 0 to 1
   """
-  for field, (low, high) in limits.items():
-    value = functools.reduce(lambda part, key: part[key], field.split("."), config)
-    if not low <= value <= high:
-      most = "" if math.isinf(high) else f" to {high}"
-      raise ValueError(f"config.{field}={value}: must be from {low}{most}")
+  for path, value in fields(given):
+    found = rule(path, own)
+    problem = found.problem(_named(given, path), value) if found else None
+    if problem:
+      raise ValueError(problem)
 
 
-def training(parts: Iterable[str]) -> dict[str, tuple[float, float]]:
-  """Returns the limits of how parts of a configuration train, as `numbers` takes them.
+def fields(part: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+  """Yields all fields of a configuration, those of parts too, but no arguments of models.
 
   Args:
-    parts: fields at the top of the configuration that have `train`.
+    part: a configuration, or a part of one.
+    before: the path of the part, with a dot at its end.
+
+  Yields:
+    (path, value).
+  """
+  for name, value in part.items():
+    if name in ("arguments", "of_study"):
+      continue  # `model_shapes` makes the models, which checks their arguments
+    if isinstance(value, Mapping) or hasattr(value, "items"):
+      yield from fields(value, f"{before}{name}.")
+    elif not _names_model(part, name):
+      yield before + name, value
+
+
+def _names_model(part: Any, name: str) -> bool:
+  return name == "name" and "arguments" in part
+
+
+def rule(path: str, own: Mapping[str, Rule]) -> Rule | None:
+  """Returns the rule of a field: of the longest ending of its path that has one.
+
+  Args:
+    path: in the configuration, with dots.
+    own: the study's own rules, which go before those that all studies share.
 
   Example:
-    >>> training(["kd"])["kd.train.epochs"]
-    (1, 1000000)
+    >>> rule("combine.kd.alpha", {})
+    Number(low=0, high=1, whole=False, optional=False)
   """
-  limits: dict[str, tuple[float, float]] = {}
-  for part in parts:
-    for field, pair in _TRAINING.items():
-      limits[f"{part}.train.{field}"] = pair
-  return limits
+  known = {**FIELDS, **own}
+  parts = path.split(".")
+  for first in range(len(parts)):
+    ending = ".".join(parts[first:])
+    if ending in known:
+      return known[ending]
+  return None
+
+
+def _named(given: Any, path: str) -> str:
+  """Returns a field's path in the configuration that the user gave."""
+  first, dot, rest = path.partition(".")
+  return (given.get("of_study") or {}).get(first, first) + dot + rest
 
 
 def choice(field: str, value: Any, choices: Iterable[Any]) -> None:
@@ -73,21 +287,49 @@ def choice(field: str, value: Any, choices: Iterable[Any]) -> None:
     ...
     ValueError: config.search.by='loss': must be one of accuracy, log_likelihood
   """
-  choices = list(choices)
-  if value not in choices:
-    raise ValueError(f"config.{field}={value!r}: must be one of {', '.join(map(str, choices))}")
+  problem = OneOf(tuple(choices)).problem(field, value)
+  if problem:
+    raise ValueError(problem)
 
 
-def fractions(field: str, values: Iterable[float]) -> None:
-  """Raises an error for the first value that is not from 0 to below 1.
+def model_shapes(given: Any, builder: Any) -> dict[str, Any]:
+  """Makes every model of a configuration in shapes only, which checks its arguments.
 
   Args:
-    field: of the configuration, for the message.
-    values: the field's.
+    given: a study's configuration; `combine` counts where `combo` is true.
+    builder: of the data set, says the images' shape.
+
+  Returns:
+    {path of the model: shapes of its parameters}.
 
   Raises:
-    ValueError: names the field and the value.
+    ValueError: names the first model that cannot be made.
   """
-  for value in values:
-    if not 0 <= value < 1:
-      raise ValueError(f"config.{field}: {value} must be from 0 to below 1")
+  shapes = {}
+  for path, model in _models(given):
+    try:
+      shapes[path] = _shapes(model, builder)
+    except Exception as error:  # a model can raise anything for arguments that make no sense
+      reason = str(error).strip().partition("\n")[0] or type(error).__name__
+      raise ValueError(f"config.{_named(given, path)}: {reason}") from None
+  return shapes
+
+
+def _models(part: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+  for name, value in part.items():
+    if name == "combine" and not part.get("combo"):
+      continue  # models of combinations that are not asked for
+    if hasattr(value, "items"):
+      if "arguments" in value:
+        yield before + name, value
+      else:
+        yield from _models(value, f"{before}{name}.")
+
+
+def _shapes(model: Any, builder: Any) -> Any:
+  """Returns the shapes of a model's parameters."""
+  image = builders.image_shape(builder)
+  made = models.create(model.name, num_classes=builders.num_classes(builder),
+                       **model.arguments.to_dict())
+  init = functools.partial(made.init, train=False)
+  return jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, *image)))["params"]

@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 
 import compress_jax as cj
+from experiments import faults
 from experiments.datasets.splits import Data
 from experiments.training import devices, evaluate, input_pipeline
 from experiments.training.progress import Bar, Log
@@ -65,21 +66,34 @@ def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directo
     The best epoch's variables and the history.
 
   Raises:
+    NotFinite: a loss or a weight is NaN or infinite after an epoch, which is not kept.
     ValueError: `recipe.only` names no layer, or a kept state is damaged.
   """
-  trainer = _Trainer(model, data, recipe, teacher)
+  with faults.stoppable(functools.partial(_position, directory, log.label, recipe.epochs)):
+    return _fit(_Trainer(model, data, recipe, teacher), variables, data, recipe, directory, log,
+                target)
+
+
+def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, directory: Path, log: Log,
+         target: float) -> Fit:
+  """Does what `fit` says."""
   state, best, history = _resume(directory, start_state(variables, recipe.only))
+  if 0 < len(history) < recipe.epochs and _best(history, recipe) < target:
+    log.say(f"resumes at epoch {len(history) + 1}/{recipe.epochs}")
   state = devices.everywhere(state, trainer.mesh)
   for epoch in range(len(history), recipe.epochs):
     if _best(history, recipe) >= target:
       break
     state, means = trainer.epoch(state, epoch, f"{log.label} {epoch + 1}/{recipe.epochs}")
-    val_loss, val = evaluate.loss_and_accuracy(model, trainer.variables(state), data.validation)
+    val_loss, val = evaluate.loss_and_accuracy(trainer.model, trainer.variables(state),
+                                               data.validation)
     if val > _best(history, recipe):
       # A copy, because the next step takes the state's memory over.
       best = {part: jax.tree.map(jnp.copy, state[part]) for part in _KEPT}
     history.append({**means, "val_loss": val_loss, "val_accuracy": val})
     _report(log, history, recipe)
+    # Before it is kept: what is not finite never becomes so again.
+    faults.check_epoch(f"epoch {epoch + 1}/{recipe.epochs}", history[-1], state, recipe.hint)
     _keep(directory, {"state": state, "best": best}, history)
   return Fit(variables=trainer.variables(best), history=history,
              accuracy=max(0.0, _best(history, recipe)))
@@ -102,7 +116,7 @@ class _Trainer:
   """A model, what feeds it, and the compiled steps."""
 
   def __init__(self, model: nn.Module, data: Data, recipe: Recipe, teacher: Teacher | None):
-    self.recipe, self.steps = recipe, recipe.steps(len(data.train))
+    self.model, self.recipe, self.steps = model, recipe, recipe.steps(len(data.train))
     self.mesh, self.count = devices.mesh(recipe.batch_size), len(data.train)
     self.feed = input_pipeline.of(data.train, self.mesh, recipe.batch_size)
     self.program = _program(model, teacher, recipe)
@@ -194,21 +208,49 @@ def _keep(directory: Path, tree: Any, history: list[Any]) -> None:
   """Saves the state under the epoch's number, then drops what came before."""
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / f"epoch-{len(history):04d}"
-  cj.checkpoint.save(path, jax.tree.leaves(tree), history=history)
+  with faults.finishing():
+    cj.checkpoint.save(path, jax.tree.leaves(tree), history=history)
   for old in directory.glob("epoch-*"):
     if old != path:
       shutil.rmtree(old, ignore_errors=True)
 
 
+def kept_epochs(directory: Path) -> int:
+  """Returns how many epochs' training is kept in a directory.
+
+  Args:
+    directory: of `fit`.
+  """
+  return max((_number(path) for path in _complete(directory)), default=0)
+
+
+def _complete(directory: Path) -> list[Path]:
+  # A name with a suffix is a checkpoint that was being written, or replaced.
+  return [path for path in directory.glob("epoch-*") if not path.suffix]
+
+
+def _number(path: Path) -> int:
+  return int(path.name.removeprefix("epoch-"))
+
+
+def _position(directory: Path, label: str, epochs: int) -> str:
+  """Returns where a training goes on that is stopped now, as its directory tells."""
+  kept = kept_epochs(directory)
+  if kept >= epochs:
+    return f"stage {label}, after epoch {kept}"
+  return f"stage {label}, epoch {kept + 1}"
+
+
 def _resume(directory: Path, start: Any) -> tuple[Any, Any, list[Any]]:
   """Returns (state, best, history) of the last complete epoch, or the start."""
   best = {part: start[part] for part in _KEPT}
-  # A name with a suffix is a checkpoint that was being written, or replaced.
-  complete = [path for path in directory.glob("epoch-*") if not path.suffix]
-  kept = sorted(complete, key=lambda path: int(path.name.removeprefix("epoch-")))
+  kept = sorted(_complete(directory), key=_number)
   if not kept:
     return start, best, []
-  leaves, metadata = cj.checkpoint.load(kept[-1])
+  try:
+    leaves, metadata = cj.checkpoint.load(kept[-1])
+  except cj.checkpoint.CheckpointError as error:
+    raise cj.stages.DamagedStage(directory, str(error), "train from the start") from error
   structure = jax.tree.structure({"state": start, "best": best})
   tree = jax.tree.unflatten(structure, leaves)
   return tree["state"], tree["best"], metadata["history"]

@@ -53,6 +53,7 @@ class Recipe:
     aware: whether layers' inputs are rounded while training, and grids follow
       the weights; parameters hold the leaves that do so (`cj.quantize`).
     joint: pruning and quantization on the way, or None.
+    field: of the configuration, sets the learning rate; for messages.
   """
 
   epochs: int
@@ -67,6 +68,12 @@ class Recipe:
   only: str = ""
   aware: bool = False
   joint: Joint | None = None
+  field: str = "learning_rate"
+
+  @property
+  def hint(self) -> str:
+    """What to do where training stops being finite."""
+    return f"lower --config.{self.field} ({self.learning_rate:g} now)"
 
   @property
   def first_kept(self) -> int:

@@ -1,9 +1,13 @@
 """Stages: identity, sharing, interruption."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
 import compress_jax as cj
+import compress_jax.inspect
 from compress_jax.io.stages import Stage, find, run
 
 
@@ -86,3 +90,92 @@ def test_time_between_attempts_is_not_counted(tmp_path):
   for file in stage().directory(tmp_path).rglob("*"):
     os.utime(file, (time.time() - 500,) * 2)
   assert run(stage(), tmp_path, lambda _: ({}, {})).metrics["seconds"] < 100
+
+
+def work(directory):
+  params = {"w": np.arange(6, dtype=np.float32)}
+  size = cj.artifact.save(directory / "model.cjx", params)
+  (directory / "log.txt").write_text("starts")
+  return params, {"accuracy": 0.25, "artifact_bytes": size}
+
+
+def digit(file, old, new):
+  text = file.read_text()
+  assert old in text
+  file.write_text(text.replace(old, new, 1))
+
+
+DAMAGE = {
+    "a digit of the metrics": (lambda d: digit(d / "metrics.json", "0.25", "0.95"),
+                               r"metrics\.json: fails its checksum"),
+    "a missing artifact": (lambda d: (d / "model.cjx").unlink(), r"model\.cjx: is missing"),
+    "a changed artifact": (lambda d: (d / "model.cjx").write_bytes(
+        b"\0" * (d / "model.cjx").stat().st_size), r"model\.cjx: fails its checksum"),
+    "a longer artifact": (lambda d: (d / "model.cjx").open("ab").write(b"\0"),
+                          r"model\.cjx: has \d+ bytes; it must have \d+ bytes"),
+    "a digit of the specification": (lambda d: digit(d / "stage.json", 'epochs": 1', 'epochs": 2'),
+                                     r"stage\.json: fails its checksum"),
+    "a digit of the manifest": (lambda d: digit(d / "checkpoint" / "manifest.json", "6", "7"),
+                                r"manifest\.json: fails its checksum"),
+    "a digit of a checksum": (lambda d: digit(d / "complete.json", '"bytes": ', '"bytes": 1'),
+                              r"complete\.json: fails its own checksum"),
+    "missing metrics": (lambda d: (d / "metrics.json").unlink(), r"metrics\.json: is missing"),
+    "metrics cut short": (lambda d: (d / "metrics.json").write_text('{"acc'),
+                          r"metrics\.json: cannot be read, maybe cut short")}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_whatever_a_stage_left_is_checked_and_repaired(case, tmp_path):
+  damage, message = DAMAGE[case]
+  made = stage(epochs=1)
+  directory = run(made, tmp_path, work).directory
+  damage(directory)
+  for attempt in (lambda: find(made, tmp_path), lambda: run(made, tmp_path, pytest.fail)):
+    with pytest.raises(cj.stages.DamagedStage, match=f"{message}.*; remove {directory} to run "
+                       "that stage again") as caught:
+      attempt()
+    assert caught.value.directory == directory
+  found = cj.inspect.check(cj.inspect.read(tmp_path)).failures
+  assert any(re.search(message, line) for line in found), found
+  (removed,) = cj.stages.repair(tmp_path)
+  assert removed.startswith(directory.name) and re.search(message, removed)
+  assert run(made, tmp_path, work).metrics["accuracy"] == 0.25
+  assert not cj.stages.repair(tmp_path)
+
+
+def test_the_log_may_grow_and_a_stage_without_its_mark_is_not_complete(tmp_path):
+  result = run(stage(), tmp_path, work)
+  (result.directory / "log.txt").write_text("more")
+  assert find(stage(), tmp_path).metrics == result.metrics
+  (result.directory / "complete.json").unlink()
+  assert find(stage(), tmp_path) is None
+
+
+def test_stages_that_version_0_3_completed_still_count(tmp_path):
+  result = run(stage(), tmp_path, work)
+  (result.directory / "complete.json").unlink()
+  known = json.loads((result.directory / "stage.json").read_text())
+  del known["marked_by"]
+  (result.directory / "stage.json").write_text(json.dumps(known))
+  assert find(stage(), tmp_path).metrics == result.metrics
+  assert not cj.inspect.check(cj.inspect.read(tmp_path)).failures
+  (result.directory / "model.cjx").unlink()
+  assert "is missing" in cj.inspect.check(cj.inspect.read(tmp_path)).failures[0]
+  (result.directory / "metrics.json").write_text("{")
+  with pytest.raises(cj.stages.DamagedStage, match=r"metrics\.json: cannot be read"):
+    find(stage(), tmp_path)
+
+
+def test_repair_reads_arrays_and_what_an_interrupted_stage_keeps(tmp_path):
+  directory = run(stage(), tmp_path, work).directory
+  def interrupted(path):
+    cj.checkpoint.save(path / "work" / "epoch-0001", {"w": np.ones(3)})
+    raise KeyboardInterrupt
+  with pytest.raises(KeyboardInterrupt):
+    run(stage("b"), tmp_path, interrupted)
+  assert not cj.stages.repair(tmp_path)
+  for folder in ("checkpoint", "work/epoch-0001"):
+    for path in tmp_path.glob(f"stages/*/{folder}/arrays/**/d/*"):
+      path.write_bytes(b"\xff" * path.stat().st_size)
+  assert [line.partition("-")[0] for line in cj.stages.repair(tmp_path)] == ["a", "b"]
+  assert not directory.exists()

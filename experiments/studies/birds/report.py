@@ -22,24 +22,23 @@ LABELS = {"layer": "layer by layer", "global": "globally", "l1": "L1", "l2": "L2
 _MARKS = "os^v"
 
 
-def write(rows: Sequence[Row], workdir: Path, config: Any,
-          histories: Mapping[str, Sequence[Row]]) -> None:
+def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: Any) -> None:
   """Writes results.csv, results.json, tables.md, three pictures and report.html; prints tables.
 
   Args:
+    studies: one per seed.
     rows: one row per stage and seed.
     workdir: where the files go.
     config: the study's configuration.
-    histories: of the students of the first seed, one row per epoch.
   """
   means = results.means(rows)
-  results.write(rows, workdir, config, texts={"tables.md": tables(means, config)}, pictures={
+  results.write(rows, workdir, config,
+                texts={"tables.md": functools.partial(tables, means, config)}, pictures={
       "figure3.png": functools.partial(
-          figures.curves, histories["squeezenet"], "SqueezeNet, trained on the labels"),
-      # The loss in training is of labels and teacher, which is another scale.
+          figures.training, studies[0], "squeezenet", "SqueezeNet, trained on the labels"),
       "figure4.png": functools.partial(
-          figures.curves, histories["squeezenet-kd"], "SqueezeNet, distilled from ResNet-50",
-          losses=("training (labels and teacher)", "validation (labels)")),
+          figures.training, studies[0], "squeezenet-kd", "SqueezeNet, distilled from ResNet-50",
+          losses=figures.DISTILLED),
       "table3.png": functools.partial(pruning, means, config)})
 
 

@@ -30,12 +30,10 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
 
   Raises:
     ValueError: something in the configuration, the data or a file cannot be used.
+    StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  studies, rows = base.run(Birds, config, workdir, data_dir)
-  histories = {name: studies[0].result(name).metrics["history"] for name in STUDENTS}
-  report.write(rows, workdir, config, histories)
-  return rows
+  return base.run(Birds, config, workdir, data_dir, report.write)
 
 
 class Birds(base.Study):

@@ -7,11 +7,8 @@ import itertools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 import compress_jax as cj
-from experiments import models
-from experiments.datasets import builders
 from experiments.studies import checks
 
 TECHNIQUES = ("kd", "imp", "lrtf", "q")  # in the order in which they are applied
@@ -28,22 +25,13 @@ def _combinations() -> tuple[str, ...]:
 
 COMBOS = _combinations()
 
-_LIMITS = {
-    "kd.alpha": (0, 1), "kd.temperature": (1e-3, 1e3), "imp.fraction": (0.001, 0.999),
-    "imp.tolerance": (0, 1), "imp.rounds": (0, 1000), "lrtf.rank": (0, 10**6),
-    "lrtf.delta": (0, 10**6), "q.bits": (2, 16), "q.activation_bits": (2, 16),
-    "q.images": (1, checks.MANY), "seed": (0, 2**31 - 1),
-    "data.validation": (0.001, 0.9), "data.limit": (0, checks.MANY),
-    "data.augment.crop": (0, 64), "data.augment.rotate": (0, 180), "data.augment.jitter": (0, 1),
-    **checks.SEEDS, **checks.training(("base", "kd", "imp"))}
-
 
 def check(config: Any) -> None:
   """Raises a ValueError that names the first number or name that cannot be used."""
-  checks.numbers(config, _LIMITS)
-  checks.choice("compute_dtype", config.compute_dtype, ("float32", "bfloat16"))
+  checks.config(config, {})
+  field = "combine.combos" if "of_study" in config else "combos"
   for combo in selected(config):
-    checks.choice("combos", combo, ("all", *COMBOS))
+    checks.choice(field, combo, ("all", *COMBOS))
 
 
 def selected(config: Any) -> list[str]:
@@ -61,27 +49,15 @@ def check_models(config: Any, builder: Any) -> None:
   Raises:
     ValueError: names the model or the rank that cannot be.
   """
+  shapes = checks.model_shapes(config, builder)
   for part in ("teacher", "student"):
-    try:
-      params = _shapes(config[part], builder)
-    except ValueError as error:
-      raise ValueError(f"config.{part}: {error}") from None
     for chosen in _ranks(config):
       factorize = functools.partial(cj.factorize.svd, **chosen)
       try:
         # Shapes only: a rank that is too large is known before hours of training.
-        jax.eval_shape(factorize, params)
+        jax.eval_shape(factorize, shapes[part])
       except ValueError as error:
         raise ValueError(f"config.lrtf: {part}: {error}") from None
-
-
-def _shapes(model: Any, builder: Any) -> Any:
-  """Returns the shapes of a model's parameters."""
-  image = builders.image_shape(builder)
-  made = models.create(model.name, num_classes=builders.num_classes(builder),
-                       **model.arguments.to_dict())
-  init = functools.partial(made.init, train=False)
-  return jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, *image)))["params"]
 
 
 def _ranks(config: Any) -> list[dict[str, int]]:

@@ -26,37 +26,33 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
     folder: where the files go.
     config: the study's configuration.
   """
-  # The additional models are trained here, where the report first asks for them.
   pictures = {"pareto.png": functools.partial(figures.pareto, rows)}
-  more = []
   if config.get("conventional"):
-    more = [study.row("conventional") for study in studies]
-    pictures |= _students(studies[0])
+    pictures["figure3.png"] = functools.partial(
+        figures.training, studies[0], "conventional", "student, trained on the labels")
+    pictures["figure4.png"] = functools.partial(
+        figures.training, studies[0], "kd", "student, distilled", losses=figures.DISTILLED)
   if config.get("deltas"):
-    pictures["figure5.png"] = functools.partial(deltas, _factorized(studies, config))
-  text = (f"Ours on {config.data.name}, the paper's on CIFAR-10.\n\n"
-          + tables([*rows, *more]))
+    pictures["figure5.png"] = functools.partial(_figure5, studies)
   results.print_sizes(rows)
-  results.write(rows, folder, config, texts={"tables.md": text}, pictures=pictures)
+  results.write(rows, folder, config, texts={
+      "tables.md": functools.partial(_text, studies, rows, config)}, pictures=pictures)
 
 
-def _students(study: Any) -> dict[str, Any]:
-  """Returns what draws the training of the student, without a teacher and with one."""
-  alone, taught = (study.result(name).metrics["history"] for name in ("conventional", "kd"))
-  return {
-      "figure3.png": functools.partial(figures.curves, alone, "student, trained on the labels"),
-      # The loss in training is of labels and teacher, which is another scale.
-      "figure4.png": functools.partial(
-          figures.curves, taught, "student, distilled",
-          losses=("training (labels and teacher)", "validation (labels)"))}
+def _text(studies: Sequence[Any], rows: Sequence[Row], config: Any) -> str:
+  alone = _rows_of(studies, ["conventional"]) if config.get("conventional") else []
+  return f"Ours on {config.data.name}, the paper's on CIFAR-10.\n\n{tables([*rows, *alone])}"
 
 
-def _factorized(studies: Sequence[Any], config: Any) -> list[Row]:
-  """Returns the rows of Figure 5."""
+def _figure5(studies: Sequence[Any], path: Path) -> None:
+  deltas(_rows_of(studies, [name for name in studies[0].more if "delta" in name]), path)
+
+
+def _rows_of(studies: Sequence[Any], names: Sequence[str]) -> list[Row]:
+  """Returns the rows of stages of every seed."""
   rows = []
   for study in studies:
-    for start in ("lrtf-delta", "kd+lrtf-delta"):
-      rows += [study.row(f"{start}{delta}") for delta in config.deltas]
+    rows += [study.row(name) for name in names]
   return rows
 
 

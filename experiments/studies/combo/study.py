@@ -35,13 +35,12 @@ def run(config: Any, workdir: Path, data_dir: str | None = None,
 
   Raises:
     ValueError: something in the configuration, the data or a file cannot be used.
+    StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
   folder = results or workdir
   folder.mkdir(parents=True, exist_ok=True)
-  studies, rows = base.run(Combinations, config, workdir, data_dir, folder)
-  report.write(studies, rows, folder, config)
-  return rows
+  return base.run(Combinations, config, workdir, data_dir, report.write, folder)
 
 
 def beside(config: Any) -> Any:
@@ -57,6 +56,9 @@ def beside(config: Any) -> Any:
   made.base = config.combine.get("base") or config.base
   made.weights = config.get("weights") or ""
   made.update(config.combine)
+  # Where the user finds the parts, for messages.
+  made.of_study = {part: f"combine.{part}" for part in config.combine}
+  made.of_study.update({"teacher": "model"})
   return made.lock()
 
 
@@ -68,14 +70,24 @@ class Combinations(base.Study):
   "kd+lrtf-delta3", which are factorized to another rank.
   """
 
-  def __init__(self, config: Any, workdir: Path, builder: Any, *more: Any):
-    """Prepares the study; see `base.Study`. Raises as `check_models` does."""
-    check_models(config, builder)
-    super().__init__(config, workdir, builder, *more)
+  def check(self) -> None:
+    """Raises as `check_models` does: for models, and for ranks that they cannot have."""
+    check_models(self.config, self.builder)
 
   @property
   def names(self) -> Sequence[str]:
     return selected(self.config)
+
+  @property
+  def more(self) -> Sequence[str]:
+    """The student without a teacher (Figure 3), and the factorized models of Figure 5."""
+    c, names = self.config, []
+    if c.get("conventional"):
+      # Figure 4 is drawn beside Figure 3: the same student with a teacher.
+      names += ["conventional", "kd"]
+    for start in ("lrtf-delta", "kd+lrtf-delta"):
+      names += [f"{start}{delta}" for delta in c.get("deltas") or ()]
+    return names
 
   def parent(self, name: str) -> str | None:
     if name in ("base", "conventional"):

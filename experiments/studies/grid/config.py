@@ -7,15 +7,15 @@ from typing import Any
 from experiments.studies import checks
 from experiments.studies.grid import training
 
-_LIMITS = {
-    "base_epochs": (1, 10**4), "prune_epochs": (1, 10**4), "round_epochs": (1, 10**4),
-    "batch_size": (1, 10**6), "steps_per_epoch": (0, checks.MANY), "learning_rate": (0, 10),
-    "images": (1, checks.MANY), "compare_steps": (0, 10**6), **checks.SEEDS}
+FIELDS = {
+    "base_epochs": checks.count(1, 10**4), "prune_epochs": checks.count(1, 10**4),
+    "round_epochs": checks.count(1, 10**4), "batch_size": checks.count(1, 10**6),
+    "steps_per_epoch": checks.count(0), "learning_rate": checks.Number(0),
+    "compare_steps": checks.count(0, 10**6), "vmap": checks.Switch(),
+    "sparsities": checks.Each(checks.BelowOne(), least=1),
+    "bits": checks.Each(checks.OneOf(tuple(training.ROUNDED)), least=1)}
 
 
 def check(config: Any) -> None:
   """Raises a ValueError that names the first field that cannot be used."""
-  checks.numbers(config, _LIMITS)
-  checks.fractions("sparsities", config.sparsities)
-  for bits in config.bits:
-    checks.choice("bits", bits, training.ROUNDED)
+  checks.config(config, FIELDS)

@@ -23,10 +23,11 @@ _COLUMNS = (
     Column("Q", "quality", "quality", ".4f"))
 
 
-def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
+def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: Any) -> None:
   """Writes results.csv, results.json, tables.md, accuracy.png and report.html; prints tables.
 
   Args:
+    studies: one per seed.
     rows: one row per cell and seed.
     workdir: where the files go.
     config: the study's configuration.
@@ -37,7 +38,7 @@ def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
   # The paper's reduction is a factor; the page shows the part that is saved, like all studies.
   page_rows = [{**row, "reduction": row["saved"]} for row in named]
   results.write(rows, workdir, config, page_rows=page_rows,
-                texts={"tables.md": markdown(means, config.model.name)},
+                texts={"tables.md": functools.partial(markdown, means, config.model.name)},
                 pictures={"accuracy.png": functools.partial(picture, means, config.model.name)})
 
 

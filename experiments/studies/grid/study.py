@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import compress_jax as cj
-from experiments import models
+from experiments import faults, models
 from experiments.datasets import builders
 from experiments.reporting import results
 from experiments.studies import base
@@ -40,19 +40,29 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
 
   Raises:
     ValueError: something in the configuration, the data or a file cannot be used.
+    StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  grids, rows = base.run(Grid, config, workdir, data_dir)
-  if config.compare_steps:
+  return base.run(Grid, config, workdir, data_dir, _report)
+
+
+def _report(grids: Sequence[Grid], rows: Sequence[Mapping[str, Any]], folder: Path,
+            config: Any) -> None:
+  """Writes the report, and how the ways to train the cells compare, where that is asked for."""
+  if config.compare_steps and grids[0].has("base"):
     ways = grids[0].compare(config.compare_steps)
-    results.write_csv(ways, workdir / "ways.csv")
+    results.write_csv(ways, folder / "ways.csv")
     report.print_ways(ways)
-  report.write(rows, workdir, config)
-  return rows
+  report.write(grids, rows, folder, config)
 
 
 class Grid(base.Study):
   """One seed of the study."""
+
+  def __init__(self, *args: Any):
+    """Prepares the study; see `base.Study`."""
+    super().__init__(*args)
+    self._broken: dict[int, str] = {}  # by place: why, of cells trained side by side
 
   @functools.cached_property
   def model(self) -> Any:
@@ -118,7 +128,10 @@ class Grid(base.Study):
     if self.config.vmap:
       # Whichever cell comes first trains all of them.
       state, history = self._side_by_side
-      state = jax.tree.map(lambda x: x[self.names.index(name)], state)
+      place = self.names.index(name)
+      if place in self._broken:
+        raise faults.NotFinite(self._broken[place])
+      state = jax.tree.map(lambda x: x[place], state)
     else:
       numbers = {"sparsity": jnp.float32(sparsity), "bits": jnp.int32(bits)}
       state, history = self._trained(self.plan, self.base_params, numbers, log, training.looped)
@@ -172,7 +185,18 @@ class Grid(base.Study):
                       "accuracy": float(np.mean(sums["correct"])) / count})
       log.say(f"step {last}/{plan.steps}  loss {history[-1]['loss']:.4f}  "
               f"accuracy {history[-1]['accuracy']:.4f}")
+      self._check_losses(sums["loss"], f"epoch {epoch + 1} (step {last}/{plan.steps})")
     return state, history
+
+  def _check_losses(self, losses: Any, at: str) -> None:
+    """Raises an error for a loss that is not finite; of cells side by side, notes which."""
+    hint = f"lower --config.learning_rate ({self.config.learning_rate:g} now)"
+    if np.ndim(losses) == 0:
+      faults.check_epoch(at, {"loss": float(losses)}, {}, hint)
+      return
+    for place in np.flatnonzero(~np.isfinite(losses)):
+      # The first time counts: later all of the cell's losses are the same.
+      self._broken.setdefault(int(place), f"{at}: loss is {losses[place]}; {hint}")
 
   def _order(self, epoch: int) -> np.ndarray:
     return input_pipeline.order(len(self.data.train), self._steps, self.config.batch_size,

@@ -8,14 +8,20 @@ from experiments.studies import checks
 
 SERIAL = ("kd", "imp", "q")  # the parts of the serial pipeline, in order
 
-_LIMITS = {
-    "sparsity": (0, 0.999), "bits": (2, 8), "activation_bits": (2, 8), "alpha": (0, 1),
-    "temperature": (1e-3, 1e3), "images": (1, checks.MANY), **checks.SEEDS}
+FIELDS = {
+    "sparsity": checks.Number(0, 0.999), "bits": checks.count(2, 8),
+    "activation_bits": checks.count(2, 8), "joint.learning_rate": checks.Number(0),
+    "joint.schedule": checks.OneOf(("linear", "cosine", "cubic")),
+    "joint.start": checks.Number(0, 1), "joint.stop": checks.Number(0, 1),
+    "joint.every": checks.count(1)}
 
 
 def check(config: Any) -> None:
   """Raises a ValueError that names the first field that cannot be used."""
-  checks.numbers(config, _LIMITS)
+  checks.config(config, FIELDS)
+  if config.joint.start > config.joint.stop:
+    raise ValueError(f"config.joint.start={config.joint.start}: must not be above "
+                     f"config.joint.stop={config.joint.stop}")
   for field in ("steps_per_epoch", "batch_size"):
     values = {config[part].train[field] for part in SERIAL}
     if len(values) > 1:

@@ -12,16 +12,17 @@ from experiments.reporting import figures, paper_tables, results
 Row = Mapping[str, Any]
 
 
-def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
+def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: Any) -> None:
   """Writes results.csv, results.json, tables.md, pareto.png and report.html; prints tables.
 
   Args:
+    studies: one per seed.
     rows: one row per stage and seed.
     workdir: where the files go.
     config: the study's configuration.
   """
   results.print_sizes(rows)
-  results.write(rows, workdir, config, texts={"tables.md": table(rows)},
+  results.write(rows, workdir, config, texts={"tables.md": functools.partial(table, rows)},
                 pictures={"pareto.png": functools.partial(figures.pareto, rows)})
 
 

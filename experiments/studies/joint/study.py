@@ -38,11 +38,10 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
 
   Raises:
     ValueError: something in the configuration, the data or a file cannot be used.
+    StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  _, rows = base.run(JointStudy, config, workdir, data_dir)
-  report.write(rows, workdir, config)
-  return rows
+  return base.run(JointStudy, config, workdir, data_dir, report.write)
 
 
 class JointStudy(base.Study):
@@ -88,7 +87,7 @@ class JointStudy(base.Study):
                 schedule=c.joint.schedule, start=c.joint.start, stop=c.joint.stop,
                 every=c.joint.every)
     return dataclasses.replace(parts[0], epochs=sum(part.epochs for part in parts), joint=how,
-                               learning_rate=c.joint.learning_rate)
+                               learning_rate=c.joint.learning_rate, field="joint.learning_rate")
 
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, Any]:
     """Returns the epochs of training behind a student, its teacher's not counted."""

@@ -8,23 +8,28 @@ from compress_jax.search import Limits
 from experiments.studies import checks
 
 # Fields that limit the model; None is no limit. Accuracies are fractions.
-LIMITS = {"max_bytes": (1, 10**12), "max_latency_ms": (1e-6, 1e12), "max_accuracy_drop": (0, 1)}
+LIMITS = {"max_bytes": checks.Number(1, 10**12, whole=True, optional=True),
+          "max_latency_ms": checks.Number(1e-6, 1e12, optional=True),
+          "max_accuracy_drop": checks.Number(0, 1, optional=True)}
 
-_LIMITS = {
-    "batch": (1, checks.MANY), "calls": (1, checks.MANY),
+FIELDS = {
+    **LIMITS, "batch": checks.count(1), "deploy": checks.count(0, 1000),
+    "choices.sparsities": checks.Each(checks.BelowOne(), least=1),
+    "choices.bits": checks.Each(checks.Number(2, 16, whole=True, optional=True), least=1),
+    "choices.ranks": checks.Each(checks.Number(1e-6, 1, optional=True), least=1),
+    "search.by": checks.OneOf(("accuracy", "log_likelihood")), "search.images": checks.count(0),
     # The first evaluation is of the model before compression.
-    "search.evaluations": (2, checks.MANY), **checks.SEEDS}
+    "search.evaluations": checks.count(2), "search.reserve": checks.Number(0, 0.99),
+    # 0 leaves the weights as they were trained.
+    "finetune.train.epochs": checks.count(0, 10**6)}
 
 
 def check(config: Any) -> None:
   """Raises a ValueError that names the first field that cannot be used."""
-  asked = given(config)
-  if not asked:
+  if not given(config):
     raise ValueError(", ".join(f"config.{field}" for field in LIMITS) + ": give at least one of "
                      "them, for instance --config.max_bytes=20000")
-  checks.numbers(config, {field: LIMITS[field] for field in asked})
-  checks.numbers(config, _LIMITS)
-  checks.choice("search.by", config.search.by, ("accuracy", "log_likelihood"))
+  checks.config(config, FIELDS)
 
 
 def given(config: Any) -> dict[str, float]:

@@ -28,12 +28,14 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
   """
   texts, pictures = {}, {}
   for study in studies:
+    if not study.has("search"):
+      continue
     own = [row for row in rows if row["seed"] == study.seed]
     # One seed is the usual case, and needs no number in its files' names.
     ending = f"-seed{study.seed}" if len(studies) > 1 else ""
     found, accuracy = study.result("search").metrics, study.table("accuracy")
     layers = plan_rows(study.plan(study.chosen), accuracy, study.table("bytes"))
-    texts[f"plan{ending}.md"] = plan_text(own, layers, found, config)
+    texts[f"plan{ending}.md"] = functools.partial(plan_text, own, layers, found, config)
     files.write_json(folder / f"plan{ending}.json", {
         "chosen": [row for row in own if row["chosen"]], "layers": layers})
     pictures[f"front{ending}.png"] = functools.partial(figures.front, own, found, config)

@@ -44,13 +44,12 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
 
   Raises:
     ValueError: something in the configuration, the data or a file cannot be used.
+    StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
   results = workdir / "-".join(named(config))
   results.mkdir(exist_ok=True)
-  studies, rows = base.run(Suggest, config, workdir, data_dir, results)
-  report.write(studies, rows, results, config)
-  return rows
+  return base.run(Suggest, config, workdir, data_dir, report.write, results)
 
 
 class Suggest(base.Study):
@@ -88,7 +87,7 @@ class Suggest(base.Study):
       middle = (low + high) // 2
       names.append(f"front{middle}")
       # Deployed here and now: whether it recovers says in which half to go on.
-      if self._misses(names[-1]):
+      if not self.has(names[-1]) or self._misses(names[-1]):
         low = middle + 1
       else:
         high = middle
@@ -102,7 +101,7 @@ class Suggest(base.Study):
   @functools.cached_property
   def chosen(self) -> str:
     """Whichever of the base model and the tried ones is best within the limits."""
-    names = ["base", *self.tried]
+    names = [name for name in ("base", *self.tried) if self.has(name)]
     points = [self._point(name) for name in names]
     return names[self._order(points, points[0])[0]]
 

@@ -7,16 +7,13 @@ from typing import Any
 
 from experiments.studies import checks
 
-_LIMITS = {
-    "distil.temperature": (1e-3, 1e3), "distil.alpha": (0, 1), "pruning.fraction": (0.001, 0.999),
-    "static.bits": (2, 16), "static.activation_bits": (2, 16), "static.images": (1, checks.MANY),
-    "qat.bits": (2, 16), "qat.activation_bits": (2, 16), "qat.images": (1, checks.MANY),
-    "calls": (1, checks.MANY), **checks.SEEDS}
+FIELDS = {"pruning.rounds": checks.Each(checks.count(-checks.MANY)),  # `_check_rounds` says more
+          "pruning.where": checks.Pattern(), "ensemble": checks.Each(checks.Elsewhere(), least=1)}
 
 
 def check(config: Any) -> None:
   """Raises a ValueError that names the first field that cannot be used."""
-  checks.numbers(config, _LIMITS)
+  checks.config(config, FIELDS)
   _check_rounds(config)
   if "combined" not in config.students:
     raise ValueError(f"config.students={', '.join(config.students)}: must have 'combined'")

@@ -43,16 +43,18 @@ TABLES = (
 )
 
 
-def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
+def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: Any) -> None:
   """Writes results.csv, results.json, tables.md, two pictures and report.html; prints tables.
 
   Args:
+    studies: one per seed.
     rows: one row per stage and seed.
     workdir: where the files go.
     config: the study's configuration.
   """
   means = results.means(rows)
-  results.write(rows, workdir, config, texts={"tables.md": tables(means, config)},
+  results.write(rows, workdir, config,
+                texts={"tables.md": functools.partial(tables, means, config)},
                 pictures={"figure6.png": functools.partial(figure6, means, config),
                           "figure10.png": functools.partial(figure10, means)})
 
@@ -78,11 +80,11 @@ def tables(means: Sequence[Row], config: Any) -> str:
 def _with_ratios(means: Sequence[Row]) -> dict[str, Row]:
   """Returns rows by name, with what they are beside the base model's."""
   base = results.by_name(means)["base"]["milliseconds"]
-  ours = {}
+  ours = []
   for row in means:
-    ours[row["combo"]] = {**row, "latency": row["milliseconds"] / base,
-                          "times": 1 / (1 - row["reduction"])}
-  return ours
+    ours.append({**row, "latency": row["milliseconds"] / base,
+                 "times": 1 / (1 - row["reduction"])})
+  return results.by_name(ours)
 
 
 def _found(theirs: Sequence[Row], ours: Mapping[str, Row], config: Any) -> list[tuple[Row, Row]]:
@@ -205,6 +207,6 @@ def _bars(axes: Any, places: np.ndarray, heights: Sequence[float], label: str,
 
 def _errors(rows: Sequence[Row]) -> list[float] | None:
   """Returns deviations over seeds in percent, or None for a single seed."""
-  if rows[0]["spread"] is None:
+  if not rows or rows[0]["spread"] is None:
     return None
   return [100 * row["spread"] for row in rows]

@@ -32,11 +32,10 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
 
   Raises:
     ValueError: something in the configuration, the data or a file cannot be used.
+    StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  _, rows = base.run(Takeaways, config, workdir, data_dir)
-  report.write(rows, workdir, config)
-  return rows
+  return base.run(Takeaways, config, workdir, data_dir, report.write)
 
 
 class Takeaways(base.Study):

@@ -19,16 +19,17 @@ _TABLES = (("Table 1", "table_1", (ACCURACY, _FILE, _TIME)),
            ("Section 3.2", "section_3_2", (ACCURACY, _FILE, _TIME)))
 
 
-def write(rows: Sequence[Row], workdir: Path, config: Any) -> None:
+def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: Any) -> None:
   """Writes results.csv, results.json, tables.md, Figures 5 and 6 and report.html; prints tables.
 
   Args:
+    studies: one per seed.
     rows: one row per stage and seed.
     workdir: where the files go.
     config: the study's configuration.
   """
   means = results.means(rows)
-  results.write(rows, workdir, config, texts={"tables.md": tables(means)},
+  results.write(rows, workdir, config, texts={"tables.md": functools.partial(tables, means)},
                 pictures={"figure5.png": functools.partial(figure5, means),
                           "figure6.png": functools.partial(figure6, means)})
 

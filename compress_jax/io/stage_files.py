@@ -1,0 +1,169 @@
+"""The files that a complete stage leaves, and whether they are as it left them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from compress_jax.io import artifact, checkpoint, files
+
+COMPLETE = "complete.json"
+FORMAT = 1
+
+# Read by people and by the stage itself, and no result; a log may grow.
+_EXEMPT = {COMPLETE, "lock", "started.json", "log.txt"}
+
+
+def seal(directory: Path) -> None:
+  """Marks a stage complete: writes the checksums of what it leaves.
+
+  Args:
+    directory: the stage's; everything else is written.
+  """
+  left = [path for path in directory.iterdir() if path.is_file() and path.name not in _EXEMPT]
+  left.append(directory / "checkpoint" / "manifest.json")
+  known = {path.relative_to(directory).as_posix(): _entry(path) for path in sorted(left)}
+  files.write_json(directory / COMPLETE, {
+      "format": FORMAT, "files": known, "sha256": _digest(known)})
+
+
+def _entry(path: Path) -> dict[str, Any]:
+  content = path.read_bytes()
+  return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _digest(known: Any) -> str:
+  """Returns the checksum of the checksums, or a digit changed there would blame another file."""
+  return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def is_complete(directory: Path) -> bool:
+  """Returns whether a stage is marked complete.
+
+  Args:
+    directory: a stage's, which need not be there.
+  """
+  if (directory / COMPLETE).exists():
+    return True
+  # Until version 0.3 the metrics, which were written last, were the mark.
+  return (directory / "metrics.json").exists() and not _marks_itself(directory)
+
+
+def _marks_itself(directory: Path) -> bool:
+  """Returns whether a version ran the stage that marks it by `complete.json`."""
+  try:
+    return "marked_by" in json.loads((directory / "stage.json").read_text())
+  except (OSError, ValueError, TypeError):
+    return False
+
+
+def damaged(directory: Path, *, contents: bool = True) -> Iterator[str]:
+  """Yields what is wrong with the files of a complete stage; arrays are not read.
+
+  Args:
+    directory: the stage's.
+    contents: whether files that are not JSON are read, and not only measured.
+
+  Yields:
+    One line for each file, which begins with its path.
+  """
+  sealed = (directory / COMPLETE).exists()
+  for name in ("stage.json", "metrics.json"):
+    # `changed` tells of a missing file where there is a list of files.
+    if (directory / name).exists() or not sealed:
+      yield from _unreadable(directory / name)
+  yield from changed(directory, contents=contents)
+  yield from _cut_arrays(directory / "checkpoint")
+
+
+def _unreadable(file: Path) -> Iterator[str]:
+  try:
+    found = json.loads(file.read_text())
+  except (OSError, ValueError) as error:
+    yield f"{file}: cannot be read, maybe cut short ({error})"
+    return
+  if not isinstance(found, dict):
+    yield f"{file}: holds a {type(found).__name__}, not an object"
+
+
+def changed(directory: Path, *, contents: bool = True) -> Iterator[str]:
+  """Yields which files of a stage are not as `complete.json` says.
+
+  Args:
+    directory: the stage's.
+    contents: see `damaged`.
+
+  Yields:
+    One line for each file, which begins with its path; nothing of a stage that has no such
+    file, because version 0.3 ran it or because it is not complete.
+  """
+  mark = directory / COMPLETE
+  if not mark.exists():
+    return
+  try:
+    known = json.loads(mark.read_text())
+    intact = known["format"] == FORMAT and known["sha256"] == _digest(known["files"])
+  except (OSError, ValueError, TypeError, KeyError) as error:
+    yield f"{mark}: cannot be read, maybe cut short ({error})"
+    return
+  if not intact:
+    yield f"{mark}: fails its own checksum"
+    return
+  for name, entry in known["files"].items():
+    yield from _changed(directory / name, entry, contents or name.endswith(".json"))
+
+
+def _changed(file: Path, entry: dict[str, Any], contents: bool) -> Iterator[str]:
+  if not file.is_file():
+    yield f"{file}: is missing"
+  elif file.stat().st_size != entry["bytes"]:
+    yield f"{file}: has {file.stat().st_size} bytes; it must have {entry['bytes']} bytes"
+  elif contents and _entry(file) != entry:
+    yield f"{file}: fails its checksum; it was changed after the stage was complete"
+
+
+def _cut_arrays(path: Path) -> Iterator[str]:
+  """Yields which files of a checkpoint's arrays do not have their size."""
+  try:
+    known = checkpoint.read_manifest(path)
+  except checkpoint.CheckpointError as error:
+    yield str(error)
+    return
+  yield from checkpoint.damaged_files(path, known)
+
+
+def check(directory: Path) -> list[str]:
+  """Reads everything that a stage left, arrays too, and says what is wrong.
+
+  Args:
+    directory: a stage's, complete or not; of one that is not, what it keeps to go on.
+
+  Returns:
+    One line for each problem; empty if all is well.
+  """
+  if not is_complete(directory):
+    kept = {path.parent for path in directory.rglob("manifest.json")}
+    # One that is being written, or replaced, has a suffix, and is not used.
+    return [problem for path in sorted(kept) if not path.suffix for problem in _arrays(path)]
+  found = list(damaged(directory))
+  if found:
+    return found
+  return [*_arrays(directory / "checkpoint"), *_artifacts(directory)]
+
+
+def _arrays(path: Path) -> list[str]:
+  try:
+    return [f"{path}: {problem}" for problem in checkpoint.check(path)]
+  except checkpoint.CheckpointError as error:
+    return [str(error)]
+
+
+def _artifacts(directory: Path) -> Iterator[str]:
+  for file in sorted(directory.glob("*.cjx")):
+    try:
+      artifact.load(file)
+    except artifact.ArtifactError as error:
+      yield str(error)

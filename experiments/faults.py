@@ -1,0 +1,177 @@
+"""What can go wrong while a study runs, as errors that say what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from compress_jax.tree import path_str
+
+
+class NotFinite(ArithmeticError):
+  """Training, or a model, has numbers that are not finite; the message has a hint."""
+
+
+class NotThere(LookupError):
+  """A stage's result that is asked for, and that this run does not have."""
+
+
+class StageFailed(NotThere):
+  """A stage failed in this run; those that start from it cannot run.
+
+  Attributes:
+    stage: its name.
+  """
+
+  def __init__(self, stage: str, reason: str):
+    """Makes the error.
+
+    Args:
+      stage: the name of the stage that failed.
+      reason: why, for people.
+    """
+    super().__init__(f"{stage}: {reason}")
+    self.stage = stage
+
+
+class Stopped(KeyboardInterrupt):
+  """The user or the system stopped the run; the message is where it will go on."""
+
+
+class DiskFull(OSError):
+  """There is no space left; the message says where the run will go on."""
+
+
+class Terminated(KeyboardInterrupt):
+  """SIGTERM came, which is treated as Ctrl-C is."""
+
+
+class _Signals:
+  """What `finishing` and the handler of signals share; a process has one set of handlers."""
+
+  finishing = 0  # how many sections are being finished, one inside the other
+  pending: int | None = None  # the signal that waits for them
+
+
+def on_signal(number: int, _: Any = None) -> None:
+  """Handles SIGINT and SIGTERM: raises, or waits for the end of what `finishing` protects.
+
+  Args:
+    number: of the signal.
+
+  Raises:
+    KeyboardInterrupt: of either signal; `Terminated` for SIGTERM.
+  """
+  # Who asks twice does not want to wait.
+  if _Signals.finishing and _Signals.pending is None:
+    _Signals.pending = number
+    return
+  _Signals.pending = None
+  raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def finishing() -> Iterator[None]:
+  """Lets a short section end before a signal stops the run: threads that write, for instance."""
+  _Signals.finishing += 1
+  try:
+    yield
+  finally:
+    _Signals.finishing -= 1
+  if _Signals.pending is not None and not _Signals.finishing:
+    on_signal(_Signals.pending)
+
+
+@contextlib.contextmanager
+def stoppable(where: Callable[[], str]) -> Iterator[None]:
+  """Says in `Stopped` and `DiskFull` where the same command will go on.
+
+  Args:
+    where: called when the run is stopped inside, unless something further in knows better.
+
+  Example:
+    >>> with stoppable(lambda: "stage kd, epoch 2"):
+    ...   raise OSError(errno.ENOSPC, "full", "metrics.json")
+    Traceback (most recent call last):
+    ...
+    experiments.faults.DiskFull: No space left on device (metrics.json); state kept; the same \
+command continues at stage kd, epoch 2
+  """
+  try:
+    yield
+  except (Stopped, DiskFull):
+    raise
+  except KeyboardInterrupt as stop:
+    raise Stopped(where()) from stop
+  except OSError as error:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+      raise
+    raise DiskFull(f"{os.strerror(error.errno)} ({error.filename or 'a file'}); state kept; the "
+                   f"same command continues at {where()}") from error
+
+
+class StudyFailed(Exception):
+  """Some stages of a study failed; the others ran, and what there is was reported.
+
+  Attributes:
+    reported: whether there was a base model, and so a report.
+  """
+
+  def __init__(self, text: str, *, reported: bool):
+    """Makes the error.
+
+    Args:
+      text: what failed and what was skipped.
+      reported: whether a report was written.
+    """
+    super().__init__(text)
+    self.reported = reported
+
+
+def check_epoch(at: str, means: Mapping[str, float], weights: Any, hint: str) -> None:
+  """Raises an error where an epoch of training left numbers that are not finite.
+
+  Args:
+    at: which epoch, for the message.
+    means: of the epoch; losses are those whose name ends in "loss".
+    weights: the arrays after the epoch.
+    hint: what to do about it.
+
+  Raises:
+    NotFinite: names the epoch, what is not finite, and the hint.
+
+  Example:
+    >>> check_epoch("epoch 2/4", {"loss": float("nan")}, {}, "lower the learning rate")
+    Traceback (most recent call last):
+    ...
+    experiments.faults.NotFinite: epoch 2/4: loss is nan; lower the learning rate
+  """
+  for name, value in means.items():
+    if name.endswith("loss") and not np.isfinite(value):
+      raise NotFinite(f"{at}: {name} is {value}; {hint}")
+  check_weights(at, weights, hint)
+
+
+def check_weights(at: str, weights: Any, hint: str) -> None:
+  """Raises an error where arrays have elements that are not finite.
+
+  Args:
+    at: what they are of, for the message.
+    weights: a tree of arrays and leaves; integers and keys are always finite.
+    hint: what to do about it.
+
+  Raises:
+    NotFinite: names the first such array, and the hint.
+  """
+  for path, x in jax.tree_util.tree_leaves_with_path(weights):
+    # On the host: no program is compiled for it, and a checkpoint brings them there anyway.
+    if jnp.issubdtype(x.dtype, jnp.floating) and not np.isfinite(np.asarray(x)).all():
+      raise NotFinite(f"{at}: {path_str(path)} is not finite; {hint}")
