@@ -112,4 +112,4 @@ def _called(x: Any) -> str:
   if not _is_array(x) and containers.plain(x) is None:
     return f"a {type(x).__name__}"
   what = f"a {type(x).__name__}" if is_node(x) else "an array"
-  return f"{what} of shape {_shape(x)}"
+  return what if _shape(x) is None else f"{what} of shape {_shape(x)}"
