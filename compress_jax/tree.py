@@ -230,6 +230,32 @@ def everything(path: str) -> bool:
   return True
 
 
+def arrays_of(params: Any) -> tuple[list[Any], Rebuild]:
+  """Separates the arrays of a tree from what a compiled program cannot take.
+
+  Args:
+    params: any tree; a model's module may hold functions and strings, too.
+
+  Returns:
+    (its arrays, a function from as many new ones to the new tree).
+
+  Example:
+    >>> arrays, rebuild = arrays_of({"fn": len, "w": jnp.ones(2)})
+    >>> rebuild([2 * x for x in arrays])
+    {'fn': <built-in function len>, 'w': Array([2., 2.], dtype=float32)}
+  """
+  flat, structure = jax.tree.flatten(params)
+  places = [i for i, x in enumerate(flat) if hasattr(x, "dtype")]
+
+  def rebuild(new: list[Any]) -> Any:
+    values = list(flat)
+    for i, x in zip(places, new, strict=True):
+      values[i] = x
+    return jax.tree.unflatten(structure, values)
+
+  return [flat[i] for i in places], rebuild
+
+
 def dense(params: Any) -> Any:
   """Replaces every compressed leaf by the array it stands for.
 

@@ -152,18 +152,14 @@ def traced(interpreter: Interpreter, fn: Callable[..., Any], params: Any, args: 
   Raises:
     NoRule: see `lift`.
   """
-  flat, structure = jax.tree.flatten((params, args))
-  arrays = [i for i, x in enumerate(flat) if hasattr(x, "dtype")]
+  arrays, rebuild = tree.arrays_of((params, args))
 
   def run(given: list[Any]) -> dict[str, list[Captured]]:
-    values = list(flat)
-    for i, x in zip(arrays, given, strict=True):
-      values[i] = x
-    params, args = jax.tree.unflatten(structure, values)
+    params, args = rebuild(given)
     interpret(interpreter, fn, (params, *args), {}, watched)
     return interpreter.records
 
-  return jax.eval_shape(run, [flat[i] for i in arrays])
+  return jax.eval_shape(run, arrays)
 
 
 def interpret(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwargs: Any,

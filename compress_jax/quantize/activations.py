@@ -109,15 +109,15 @@ def dynamic(params: Any, *, bits: Array | int = 8, symmetric: bool = False) -> A
 def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
           bins: int, densify: bool) -> dict[str, Seen]:
   """Returns what went into every quantized leaf's products, by path."""
-  plain = _with_inputs(params, lambda path: None)
+  arrays, rebuild = tree.arrays_of(_with_inputs(params, lambda path: None))
 
   @jax.jit
-  def look(p: Any, x: Any) -> dict[str, Seen]:
+  def look(arrays: list[Any], x: Any) -> dict[str, Seen]:
     # Plain weights are not watched: they may take part in anything.
-    captured = capture(fn, where=lambda path: False, densify=densify)(p, x)[1]
+    captured = capture(fn, where=lambda path: False, densify=densify)(rebuild(arrays), x)[1]
     return {path: see(_joined(uses), bins) for path, uses in captured.items()}
 
-  each = [look(plain, batch) for batch in batches]
+  each = [look(arrays, batch) for batch in batches]
   if not each:
     raise ValueError("batches: calibration needs at least one")
   return jax.tree.map(lambda *xs: jnp.concatenate(xs), *each)

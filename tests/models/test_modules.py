@@ -47,6 +47,7 @@ def test_a_whole_nnx_module_is_a_tree_of_parameters(tmp_path):
 def test_a_whole_equinox_module_is_a_tree_of_parameters(tmp_path):
   apply = lambda model, x: jax.vmap(model)(x)
   params = cj.quantize.affine(zoo._Equinox(jax.random.key(0)), 4, axis=0)
+  params = cj.quantize.calibrate(apply, params, [X])
   expected = cj.lift(apply)(cj.freeze(params), X)
   cj.artifact.save(tmp_path / "model.cjx", params)
   loaded = cj.artifact.load(tmp_path / "model.cjx", like=zoo._Equinox(jax.random.key(1)))[0]
