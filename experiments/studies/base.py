@@ -16,6 +16,7 @@ from compress_jax.io import files
 from experiments import faults
 from experiments.datasets import builders
 from experiments.datasets.splits import Data
+from experiments.reporting import places
 from experiments.studies import checks
 from experiments.training import techniques
 from experiments.training.augment import Augment
@@ -401,7 +402,8 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
     data_dir: see `builders.builder`.
     report: called with the studies, one per seed, the rows of results.csv, the folder of
       the report and the configuration.
-    results: where the report will be; None is the workdir.
+    results: where the report will be; None is the workdir. Settings that differ from those
+      which are reported there have a folder in it (`places.folder`).
 
   Returns:
     The rows of results.csv.
@@ -411,7 +413,7 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
       the message names it.
     StudyFailed: a stage failed; the others ran and were reported, if there is a base model.
   """
-  folder = results or workdir
+  folder = places.folder(config, results or workdir)
   builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
   studies = [kind(config, workdir, builder, seed, folder)
              for seed in range(config.seed, config.seed + config.seeds)]
@@ -456,7 +458,7 @@ def _summary(studies: Sequence[Study]) -> str:
 
 def _keep_missing(missing: Sequence[str], folder: Path) -> None:
   """Keeps beside the results what is missing of them; complete results have no such file."""
-  file = folder / "missing.txt"
+  file = folder / places.MISSING
   if missing:
     files.write(file, "\n".join(missing) + "\n")
   else:
