@@ -61,9 +61,10 @@ def is_stage(directory: Path) -> bool:
     directory: any path.
 
   Returns:
-    True where there is a `stage.json`.
+    True where there is a `stage.json`, or what marks a stage complete: a stage that lost the
+    one is damaged, and still a stage.
   """
-  return (directory / "stage.json").is_file()
+  return any((directory / name).is_file() for name in ("stage.json", stage_files.COMPLETE))
 
 
 def read_stage(directory: Path) -> Stage:

@@ -7,12 +7,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from compress_jax.io import files
 from experiments import faults
 from experiments.datasets import builders
 from experiments.datasets.splits import Data
@@ -384,80 +383,3 @@ class Study:
             "nonzero_params": nonzero, "dense_bytes": measured.dense,
             "nonzero_bytes": measured.nonzero, "gzip_bytes": measured.gzip,
             "artifact_bytes": size, "trained": about}
-
-
-# Writes what a study leaves behind: (studies, rows of results.csv, folder, configuration).
-Report = Callable[[Sequence[Any], Sequence[Mapping[str, Any]], Path, Any], None]
-
-
-def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,
-        report: Report, results: Path | None = None) -> list[dict[str, Any]]:
-  """Runs a study for every seed, or what is missing of it, and reports what there is.
-
-  Args:
-    kind: a subclass of `Study`.
-    config: from a file in `configs/`; has seed and seeds.
-    workdir: where stages go.
-    data_dir: see `builders.builder`.
-    report: called with the studies, one per seed, the rows of results.csv, the folder of
-      the report and the configuration.
-    results: where the report will be; None is the workdir.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration, the data or a file cannot be used;
-      the message names it.
-    StudyFailed: a stage failed; the others ran and were reported, if there is a base model.
-  """
-  folder = results or workdir
-  builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
-  studies = [kind(config, workdir, builder, seed, folder)
-             for seed in range(config.seed, config.seed + config.seeds)]
-  studies[0].check()  # seeds differ in nothing that is checked
-  rows = []
-  for study in studies:
-    rows += study.rows()
-  trained = sum(study.stages_run for study in studies)
-  say(f"stages run now: {trained}; the rest was complete in {workdir}")
-  missing = _missing(studies)
-  for line in missing:
-    say(line)
-  with faults.stoppable(lambda: "the report"):
-    if rows:
-      report(studies, rows, folder, config)
-    _keep_missing(missing, folder)
-  if missing:
-    ending = "" if rows else "; no results are written, because there is no base model"
-    raise faults.StudyFailed(_summary(studies) + ending, reported=bool(rows))
-  return rows
-
-
-def _missing(studies: Sequence[Study]) -> list[str]:
-  """Returns one line for each stage that failed, and one for each that was skipped."""
-  lines = []
-  for study in studies:
-    for name, why in study.failed.items():
-      lines.append(f"failed: {name} (seed {study.seed}): {why}")
-  for study in studies:
-    for name, because in study.skipped.items():
-      lines.append(f"skipped: {name} (seed {study.seed}), because {because} failed")
-  return lines
-
-
-def _summary(studies: Sequence[Study]) -> str:
-  """Returns how many stages failed and were skipped, and the first failure, in one line."""
-  failed = sum(len(study.failed) for study in studies)
-  skipped = sum(len(study.skipped) for study in studies)
-  first = next(line for line in _missing(studies) if line.startswith("failed: "))
-  return f"stages failed: {failed}, skipped: {skipped}; {first}"
-
-
-def _keep_missing(missing: Sequence[str], folder: Path) -> None:
-  """Keeps beside the results what is missing of them; complete results have no such file."""
-  file = folder / "missing.txt"
-  if missing:
-    files.write(file, "\n".join(missing) + "\n")
-  else:
-    file.unlink(missing_ok=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -209,10 +211,15 @@ def _keep(directory: Path, tree: Any, history: list[Any]) -> None:
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / f"epoch-{len(history):04d}"
   with faults.finishing():
-    cj.checkpoint.save(path, jax.tree.leaves(tree), history=history)
+    # The manifest checks its arrays; the history is text in it, and decides which epoch is best.
+    cj.checkpoint.save(path, jax.tree.leaves(tree), history=history, sha256=_digest(history))
   for old in directory.glob("epoch-*"):
     if old != path:
       shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(history: list[Any]) -> str:
+  return hashlib.sha256(json.dumps(history, sort_keys=True).encode()).hexdigest()
 
 
 def kept_epochs(directory: Path) -> int:
@@ -251,6 +258,9 @@ def _resume(directory: Path, start: Any) -> tuple[Any, Any, list[Any]]:
     leaves, metadata = cj.checkpoint.load(kept[-1])
   except cj.checkpoint.CheckpointError as error:
     raise cj.stages.DamagedStage(directory, str(error), "train from the start") from error
+  if metadata.get("sha256", _digest(metadata["history"])) != _digest(metadata["history"]):
+    problem = f"{kept[-1] / 'manifest.json'}: the history fails its checksum"
+    raise cj.stages.DamagedStage(directory, problem, "train from the start")
   structure = jax.tree.structure({"state": start, "best": best})
   tree = jax.tree.unflatten(structure, leaves)
   return tree["state"], tree["best"], metadata["history"]

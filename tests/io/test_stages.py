@@ -119,6 +119,8 @@ DAMAGE = {
                                 r"manifest\.json: fails its checksum"),
     "a digit of a checksum": (lambda d: digit(d / "complete.json", '"bytes": ', '"bytes": 1'),
                               r"complete\.json: fails its own checksum"),
+    "a missing description": (lambda d: (d / "stage.json").unlink(),
+                              r"stage\.json: (is missing|cannot be read)"),
     "missing metrics": (lambda d: (d / "metrics.json").unlink(), r"metrics\.json: is missing"),
     "metrics cut short": (lambda d: (d / "metrics.json").write_text('{"acc'),
                           r"metrics\.json: cannot be read, maybe cut short")}

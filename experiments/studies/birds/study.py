@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from experiments.studies import base
+from experiments.studies import base, seeds
 from experiments.studies.birds import report
 from experiments.studies.birds.config import GRID, check
 from experiments.training import techniques
@@ -33,7 +33,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  return base.run(Birds, config, workdir, data_dir, report.write)
+  return seeds.run(Birds, config, workdir, data_dir, report.write)
 
 
 class Birds(base.Study):

@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.studies import base
+from experiments.studies import base, seeds
 from experiments.studies.combo import report
 from experiments.studies.combo.config import check, check_models, selected
 from experiments.training import techniques
@@ -40,7 +40,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None,
   check(config)
   folder = results or workdir
   folder.mkdir(parents=True, exist_ok=True)
-  return base.run(Combinations, config, workdir, data_dir, report.write, folder)
+  return seeds.run(Combinations, config, workdir, data_dir, report.write, folder)
 
 
 def beside(config: Any) -> Any:

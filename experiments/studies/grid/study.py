@@ -16,7 +16,7 @@ import compress_jax as cj
 from experiments import faults, models
 from experiments.datasets import builders
 from experiments.reporting import results
-from experiments.studies import base
+from experiments.studies import base, seeds
 from experiments.studies.grid import comparison, report, training
 from experiments.studies.grid.config import check
 from experiments.training import devices, evaluate, input_pipeline, loop, techniques
@@ -43,7 +43,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  return base.run(Grid, config, workdir, data_dir, _report)
+  return seeds.run(Grid, config, workdir, data_dir, _report)
 
 
 def _report(grids: Sequence[Grid], rows: Sequence[Mapping[str, Any]], folder: Path,

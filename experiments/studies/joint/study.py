@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from experiments.studies import base
+from experiments.studies import base, seeds
 from experiments.studies.joint import report
 from experiments.studies.joint.config import SERIAL, check
 from experiments.training import techniques
@@ -41,7 +41,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  return base.run(JointStudy, config, workdir, data_dir, report.write)
+  return seeds.run(JointStudy, config, workdir, data_dir, report.write)
 
 
 class JointStudy(base.Study):

@@ -15,7 +15,7 @@ import numpy as np
 
 import compress_jax as cj
 from compress_jax.search import Choice, Limits, Point, Table
-from experiments.studies import base
+from experiments.studies import base, seeds
 from experiments.studies.suggest import as_json, baselines, report, scoring
 from experiments.studies.suggest.config import LIMITS, check, limits_of, named
 from experiments.training import techniques
@@ -49,7 +49,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
   check(config)
   results = workdir / "-".join(named(config))
   results.mkdir(exist_ok=True)
-  return base.run(Suggest, config, workdir, data_dir, report.write, results)
+  return seeds.run(Suggest, config, workdir, data_dir, report.write, results)
 
 
 class Suggest(base.Study):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 import compress_jax as cj
-from experiments.studies import base
+from experiments.studies import base, seeds
 from experiments.studies.takeaways import report
 from experiments.studies.takeaways.config import check, pruned, sparsity, stage_of_round
 from experiments.training import techniques
@@ -35,7 +35,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  return base.run(Takeaways, config, workdir, data_dir, report.write)
+  return seeds.run(Takeaways, config, workdir, data_dir, report.write)
 
 
 class Takeaways(base.Study):

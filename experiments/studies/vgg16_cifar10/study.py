@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from experiments.studies import base
+from experiments.studies import base, seeds
 from experiments.studies.vgg16_cifar10 import report
 from experiments.studies.vgg16_cifar10.config import check
 from experiments.training import techniques
@@ -37,7 +37,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  return base.run(VGG16, config, workdir, data_dir, report.write)
+  return seeds.run(VGG16, config, workdir, data_dir, report.write)
 
 
 class VGG16(base.Study):

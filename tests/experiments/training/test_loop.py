@@ -62,6 +62,18 @@ def test_going_on_after_any_epoch_ends_the_same(tmp_path, monkeypatch):
     same(fit(path).variables, whole.variables)
 
 
+def test_a_damaged_state_is_named_with_its_remedy(tmp_path):
+  fit(tmp_path, dataclasses.replace(RECIPE, epochs=2))
+  manifest = tmp_path / "work" / "epoch-0002" / "manifest.json"
+  whole = manifest.read_text()
+  for damaged, message in ((whole.replace('"val_accuracy": ', '"val_accuracy": 1'), "the history"),
+                           (whole[:-9], "cannot be read")):
+    manifest.write_text(damaged)
+    with pytest.raises(cj.stages.DamagedStage, match=f"manifest.json: {message}.*; remove "
+                       f"{tmp_path / 'work'} to train from the start"):
+      fit(tmp_path)
+
+
 def test_training_keeps_masks_and_compiles_once(tmp_path):
   variables = start()
   compiled = step_lib.steps_program(MODEL, None, RECIPE.augment)
