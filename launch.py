@@ -44,9 +44,10 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise ValueError(f"argument {argv[1]!r}: flags are written --name=value")
   workdir = _workdir()
-  # Programs compiled once serve the study's next run.
-  jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+  # Programs compiled once serve the study's next run; a cache of the user's own is kept.
+  if not jax.config.jax_compilation_cache_dir:
+    jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
   # What is not kept there is compiled again; a full disk is told of when results are written.
   warnings.filterwarnings("ignore", message="Error (writing|reading) persistent compilation cache")
   config = _CONFIG.value

@@ -109,8 +109,6 @@ def test_again_trains_nothing_and_a_killed_run_ends_the_same(study, tmp_path):
   workdir, data_dir, _ = study
   again = launch(workdir, data_dir)
   assert "stages run now: 0;" in again.communicate()[0]
-  # Only the compiled programs are shared, for speed.
-  shutil.copytree(workdir / "compiled", tmp_path / "compiled")
   rng, some = random.Random(0), ("base", "imp", "imp+q")  # a part of the tree, for time
   kills = int(os.environ.get("KILLS", "1"))
   for number in range(kills):
