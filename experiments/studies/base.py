@@ -263,9 +263,15 @@ class Study:
 
   def _position(self, name: str) -> str:
     """Returns where a stage goes on that is stopped while it does not train."""
-    if any(self.stage(name).directory(self.workdir).glob("work/**/epoch-*")):
+    if _has_epochs(self.stage(name).directory(self.workdir)):
       return f"stage {name}, after its training"
     return f"stage {name}, epoch 1"
+
+  def _begins(self, directory: Path) -> str:
+    """Returns how a stage begins; training says at which epoch it resumes, if one is kept."""
+    if not (directory / "log.txt").exists():
+      return "starts"
+    return "resumes" if _has_epochs(directory) else "resumes at its beginning"
 
   def _complete(self, name: str) -> cj.stages.Result:
     """Returns a stage's result, from its directory or by its work."""
@@ -344,8 +350,7 @@ class Study:
   def _work(self, name: str, directory: Path) -> tuple[Any, dict[str, Any]]:
     """Makes, deploys and measures one stage; returns its variables and metrics."""
     log = Log(name, directory / "log.txt")
-    # `fit` says at which epoch, where one is kept.
-    log.say(f"{'resumes' if log.path.exists() else 'starts'} (seed {self.seed})")
+    log.say(f"{self._begins(directory)} (seed {self.seed})")
     trained, details = self.make(name, directory / "work", log)
     faults.check_weights("after the last step", trained.variables,
                          "lower the learning rates of this stage and of those before it")
@@ -383,3 +388,8 @@ class Study:
             "nonzero_params": nonzero, "dense_bytes": measured.dense,
             "nonzero_bytes": measured.nonzero, "gzip_bytes": measured.gzip,
             "artifact_bytes": size, "trained": about}
+
+
+def _has_epochs(directory: Path) -> bool:
+  """Returns whether a stage keeps the state of any training."""
+  return any(directory.glob("work/**/epoch-*"))

@@ -41,7 +41,7 @@ def test_training_that_diverges_ends_with_exit_code_3_and_names_stage_epoch_and_
   assert not complete(tmp_path) and not list(tmp_path.glob("results.*"))
 
 
-def test_what_does_not_start_from_a_failed_stage_goes_on_and_is_reported(tmp_path):
+def test_what_does_not_start_from_a_failed_stage_goes_on_and_is_reported(tmp_path, monkeypatch):
   broken = config(kd={"train": {"learning_rate": 1e6}})
   with pytest.raises(faults.StudyFailed, match=r"failed: 1, skipped: 2; failed: kd .*epoch 1/2: "
                      r".* lower --config.kd.train.learning_rate \(1e\+06 now\)"):
@@ -53,6 +53,8 @@ def test_what_does_not_start_from_a_failed_stage_goes_on_and_is_reported(tmp_pat
   assert (tmp_path / "report.html").exists() and "| joint | 6 |" in (
       tmp_path / "tables.md").read_text()
   # Nothing of it is cached, and what is reported makes room for complete results.
+  monkeypatch.setattr("experiments.reporting.page.write", lambda *_, **__: None)  # for time
+  monkeypatch.setattr("experiments.reporting.figures.pareto", lambda *_: None)
   assert len(joint.run(config(), tmp_path)) == 5 and not (tmp_path / "missing.txt").exists()
   before = (tmp_path / "results.csv").read_text()
   rows = joint.run(config(sparsity=0.5), tmp_path)
