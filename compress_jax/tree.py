@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from compress_jax import checks
+from compress_jax import checks, names
 from compress_jax.leaves import dense_of, freeze_of, is_leaf, is_node, parts_of
 
 Where = str | Callable[[str], bool] | None
@@ -66,47 +66,13 @@ def is_float(x: Any) -> bool:
   return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
 
 
-# Last parts of paths that name no weight, however many dimensions they have: attention's biases
-# are (heads, features), Equinox's convolutions' (channels, 1, 1), and a stack of layers has one
-# axis more.
-_NO_WEIGHT = re.compile(r"(.*_)?(bias|biases)(_.*)?|scale|gamma|beta")
-# Collections of Flax beside "params", and what norms of other libraries count along.
-_STATISTICS = {"batch_stats", "running_mean", "running_var", "num_batches_tracked"}
-
-
-def is_weight(path: str, x: Any) -> bool:
-  """Tells by name and shape whether a leaf is a weight that transforms take by default.
-
-  Where a model does not keep to these names, `cj.used_in_products` asks the model.
-
-  Args:
-    path: of the leaf.
-    x: an array or leaf.
-
-  Returns:
-    Whether it has two or more dimensions and is called neither bias, scale, gamma nor beta.
-
-  Example:
-    >>> heads = jnp.ones((4, 8))
-    >>> is_weight("attention/query/kernel", heads), is_weight("attention/query/bias", heads)
-    (True, False)
-  """
-  name = _unboxed(path).rpartition("/")[2]
-  return x.ndim >= 2 and _NO_WEIGHT.fullmatch(name) is None
-
-
-def _unboxed(path: str) -> str:
-  """Returns the path of a variable: Flax's variables hold their array as an attribute `value`."""
-  return path.removesuffix("/value")
-
-
 def matcher(where: Where) -> Callable[[str, Any], bool]:
   """Returns the predicate on (path, leaf) that a `where=` argument stands for.
 
   Args:
     where: a regular expression searched for in the path, a predicate on the
       path, or None for every weight: what has two or more dimensions and no name of
-      a bias or of a norm's parameters (`is_weight`).
+      a bias or of a norm's parameters (`names.is_weight`).
 
   Returns:
     A function of (path, leaf).
@@ -115,7 +81,7 @@ def matcher(where: Where) -> Callable[[str, Any], bool]:
     ValueError: `where` is something else, empty, or no regular expression.
   """
   if where is None:
-    return is_weight
+    return names.is_weight
   if callable(where):
     return lambda path, x: bool(where(path))
   if where == "":
@@ -326,7 +292,7 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
   """
   flat, structure = entries(params)
   if trainable is None:
-    fixed = statistics([path for path, _ in flat])
+    fixed = names.statistics([path for path, _ in flat])
     marked = [trains(x, path not in fixed) for path, x in flat]
   else:
     match = matcher(trainable)
@@ -338,36 +304,6 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
   chosen = jax.tree.map(lambda x, t: x if t else None, params, flags)
   rest = jax.tree.map(lambda x, t: None if t else x, params, flags)
   return chosen, rest
-
-
-def statistics(paths: Sequence[str]) -> set[str]:
-  """Finds what a model keeps beside its parameters: running means, variances and the like.
-
-  Args:
-    paths: of all leaves of a tree.
-
-  Returns:
-    Those of statistics.
-
-  Example:
-    >>> sorted(statistics(["params/w", "batch_stats/norm/mean", "batch_stats/norm/var"]))
-    ['batch_stats/norm/mean', 'batch_stats/norm/var']
-  """
-  known = set(map(_unboxed, paths))
-  # Linen: what trains is in the collection "params"; others are for the model itself.
-  linen = any(path.startswith("params/") for path in paths)
-  return {path for path in paths
-          if (linen and not path.startswith("params/")) or _is_statistic(path, known)}
-
-
-def _is_statistic(path: str, known: set[str]) -> bool:
-  path = _unboxed(path)
-  parent, _, name = path.rpartition("/")
-  if name in ("mean", "var"):
-    # NNX's norms keep both beside their scale; a parameter called so stands alone.
-    pair = {f"{parent}/mean".lstrip("/"), f"{parent}/var".lstrip("/")}
-    return pair <= known
-  return not _STATISTICS.isdisjoint(path.split("/"))
 
 
 def merge(trainable: Any, rest: Any) -> Any:

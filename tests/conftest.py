@@ -25,6 +25,13 @@ settings.register_profile("compiled", deadline=None, derandomize=True,
 settings.load_profile("compiled")
 
 
+# Whole studies take most of the time, nearly all of it compiling: the test command runs the
+# combinations, the grid, the joint training and the search; CI (`ALL=1`) all of them.
+if not os.environ.get("ALL"):
+  collect_ignore = [f"experiments/studies/test_{name}.py"
+                    for name in ("birds", "damage", "takeaways", "vgg16_cifar10")]
+
+
 def pytest_unconfigure():
   if _CACHE:
     shutil.rmtree(_CACHE, ignore_errors=True)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import compress_jax as cj
-from tests.transforms import GRIDS, OTHERS, PRUNES, assert_same
+from tests.transforms import ALL, GRIDS, OTHERS, PRUNES, assert_same
 
 MAKES = {**GRIDS, **OTHERS, **{name: PRUNES[name] for name in ("magnitude", "layer", "random",
                                                                "n_m", "filters")},
          "block": lambda p: cj.prune.block(p, 0.5, block=(2, 2))}
 
 
-@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("name", MAKES if ALL else ["per_group", "layer", "block"])
 def test_a_weight_without_elements_goes_through_everything(name):
   params = {"empty": {"kernel": jnp.zeros((0, 4))}, "full": {"kernel": jnp.eye(4)}}
   p = MAKES[name](params)

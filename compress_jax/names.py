@@ -1,0 +1,71 @@
+"""What the names in a tree's paths tell: which leaves are weights, and which are statistics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+# Last parts of paths that name no weight, however many dimensions they have: attention's biases
+# are (heads, features), Equinox's convolutions' (channels, 1, 1), and a stack of layers has one
+# axis more.
+_NO_WEIGHT = re.compile(r"(.*_)?(bias|biases)(_.*)?|scale|gamma|beta")
+# Collections of Flax beside "params", and what norms of other libraries count along.
+_STATISTICS = {"batch_stats", "running_mean", "running_var", "num_batches_tracked"}
+
+
+def is_weight(path: str, x: Any) -> bool:
+  """Tells by name and shape whether a leaf is a weight that transforms take by default.
+
+  Where a model does not keep to these names, `cj.used_in_products` asks the model.
+
+  Args:
+    path: of the leaf.
+    x: an array or leaf.
+
+  Returns:
+    Whether it has two or more dimensions and is called neither bias, scale, gamma nor beta.
+
+  Example:
+    >>> import numpy as np
+    >>> heads = np.ones((4, 8))
+    >>> is_weight("attention/query/kernel", heads), is_weight("attention/query/bias", heads)
+    (True, False)
+  """
+  name = _unboxed(path).rpartition("/")[2]
+  return x.ndim >= 2 and _NO_WEIGHT.fullmatch(name) is None
+
+
+def _unboxed(path: str) -> str:
+  """Returns the path of a variable: Flax's variables hold their array as an attribute `value`."""
+  return path.removesuffix("/value")
+
+
+def statistics(paths: Sequence[str]) -> set[str]:
+  """Finds what a model keeps beside its parameters: running means, variances and the like.
+
+  Args:
+    paths: of all leaves of a tree.
+
+  Returns:
+    Those of statistics.
+
+  Example:
+    >>> sorted(statistics(["params/w", "batch_stats/norm/mean", "batch_stats/norm/var"]))
+    ['batch_stats/norm/mean', 'batch_stats/norm/var']
+  """
+  known = set(map(_unboxed, paths))
+  # Linen: what trains is in the collection "params"; others are for the model itself.
+  linen = any(path.startswith("params/") for path in paths)
+  return {path for path in paths
+          if (linen and not path.startswith("params/")) or _is_statistic(path, known)}
+
+
+def _is_statistic(path: str, known: set[str]) -> bool:
+  path = _unboxed(path)
+  parent, _, name = path.rpartition("/")
+  if name in ("mean", "var"):
+    # NNX's norms keep both beside their scale; a parameter called so stands alone.
+    pair = {f"{parent}/mean".lstrip("/"), f"{parent}/var".lstrip("/")}
+    return pair <= known
+  return not _STATISTICS.isdisjoint(path.split("/"))
