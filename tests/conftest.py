@@ -25,11 +25,14 @@ settings.register_profile("compiled", deadline=None, derandomize=True,
 settings.load_profile("compiled")
 
 
-# Whole studies take most of the time, nearly all of it compiling: the test command runs the
-# combinations, the grid, the joint training and the search; CI (`ALL=1`) all of them.
+# Whole studies and workflows take most of the time, nearly all of it compiling: the test command
+# runs the combinations, the grid and the joint training; CI (`ALL=1`) runs them all.
 if not os.environ.get("ALL"):
-  collect_ignore = [f"experiments/studies/test_{name}.py"
-                    for name in ("birds", "damage", "takeaways", "vgg16_cifar10")]
+  collect_ignore = [
+      *(f"experiments/studies/test_{name}.py" for name in (
+          "birds", "damage", "faults", "suggest", "takeaways", "vgg16_cifar10")),
+      "experiments/training/test_joint_training.py", "lift/test_language_model.py",
+      "models/test_workflows.py"]
 
 
 def pytest_unconfigure():
