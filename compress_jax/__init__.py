@@ -24,8 +24,8 @@ from compress_jax.leaves import (
     node,
     static,
 )
-from compress_jax.lift.interpreter import capture, lift, used_in_products
 from compress_jax.lift.registry import Captured, NoRule, register_product
+from compress_jax.lift.tracing import capture, lift, used_in_products
 from compress_jax.metrics.size import Size, count, size
 from compress_jax.prune import penalties, schedules
 from compress_jax.quantize import fold

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from compress_jax.leaves.base import UnsupportedError
 from compress_jax.leaves.checking import concrete
 from compress_jax.leaves.either import dense_of
 
-__all__ = ["at", "concrete", "finite", "number"]
+__all__ = ["at", "concrete", "finite", "number", "taken"]
 
 
 def number(name: str, value: Any, low: float, high: float) -> None:
@@ -61,3 +62,33 @@ def at(path: str) -> Iterator[None]:
     yield
   except UnsupportedError as error:
     raise UnsupportedError(f"{path}: {error}") from None
+
+
+@contextlib.contextmanager
+def taken(paths: Iterable[str], by_default: bool) -> Iterator[None]:
+  """Adds to an error about a leaf that nobody asked for which `where=` leaves it out.
+
+  Args:
+    paths: of the leaves that are changed inside.
+    by_default: whether `where=None` took them.
+
+  Raises:
+    ValueError: what was raised inside, with the hint where it begins with a leaf's path.
+
+  Example:
+    >>> with taken(["norm/shift"], by_default=True):
+    ...   raise ValueError("norm/shift: group=3: must divide axis -2")
+    Traceback (most recent call last):
+    ...
+    ValueError: norm/shift: group=3: must divide axis -2; it was taken by default, and \
+where='^(?!norm/shift$)' leaves it out
+  """
+  try:
+    yield
+  except ValueError as error:
+    about = [path for path in paths if str(error).startswith(f"{path}:")]
+    if not by_default or not about:
+      raise
+    pattern = f"^(?!{re.escape(about[0])}$)"
+    raise type(error)(f"{error}; it was taken by default, and where={pattern!r} leaves it "
+                      "out") from None

@@ -113,8 +113,7 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
   match = matcher(where)
   chosen = [i for i, (path, x) in enumerate(flat) if is_float(x) and match(path, x)]
   if not chosen:
-    some = ", ".join(path for path, _ in flat[:8]) or "an empty tree"
-    raise ValueError(f"where={where!r} matches no floating-point leaf; must match one of: {some}")
+    raise ValueError(_nothing_chosen(where, flat))
 
   def rebuild(new: list[Any]) -> Any:
     leaves = [x for _, x in flat]
@@ -123,6 +122,14 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
     return jax.tree_util.tree_unflatten(structure, leaves)
 
   return [flat[i] for i in chosen], rebuild
+
+
+def _nothing_chosen(where: Where, flat: list[Entry]) -> str:
+  some = ", ".join(path for path, _ in flat[:8]) or "an empty tree"
+  if where is None:
+    return ("where=None matches no floating-point leaf: none of two or more dimensions has the "
+            f"name of a weight; where='.' takes all; a pattern must match one of: {some}")
+  return f"where={where!r} matches no floating-point leaf; must match one of: {some}"
 
 
 def select_parts(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
@@ -179,7 +186,7 @@ def transform(params: Any, where: Where, change: Callable[[str, Any], Any]) -> A
   chosen, rebuild = select_parts(params, where)
   changed = []
   for path, x in chosen:
-    with checks.at(path):
+    with checks.taken([path], where is None), checks.at(path):
       changed.append(change(path, x))
   return rebuild(changed)
 

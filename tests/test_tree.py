@@ -1,5 +1,7 @@
 """Selection by default, and what the optimizer sees, on the trees of real models."""
 
+import re
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -134,3 +136,34 @@ def test_a_model_with_names_of_its_own_is_asked():
   assert "norms/weight" in pruned(params)
   where = cj.used_in_products(apply, params, jnp.ones((2, 8)))
   assert pruned(params, where) == {"matrix"}
+
+
+SHIFTED = {"norm": {"shift": jnp.ones((1, 4))}, "w": jnp.eye(4) + jnp.arange(4.0)}
+
+
+@pytest.mark.parametrize("transform", [
+    lambda p, **kw: cj.factorize.svd(p, rank=2, **kw), lambda p, **kw: cj.prune.n_m(p, 2, 4, **kw),
+    lambda p, **kw: cj.quantize.affine(p, 8, group=4, **kw)])
+def test_an_error_about_a_leaf_that_nobody_named_says_which_where_leaves_it_out(transform):
+  with pytest.raises(ValueError, match="norm/shift: .*taken by default") as refused:
+    transform(SHIFTED)
+  hint = re.search(r"where='([^']+)'", str(refused.value)).group(1)
+  done = transform(SHIFTED, where=hint)
+  assert isinstance(done["w"], cj.Leaf) and done["norm"]["shift"].shape == (1, 4)
+  with pytest.raises(ValueError) as refused:
+    transform(SHIFTED, where="shift")
+  assert "by default" not in str(refused.value)  # it was named
+
+
+def test_what_no_product_uses_is_refused_with_the_where_that_leaves_it_out():
+  apply = lambda params, x: x @ params["w"] + params["norm"]["shift"]
+  with pytest.raises(cj.NoRule, match="where=cj.used_in_products"):
+    cj.lift(apply)(cj.quantize.affine(SHIFTED, 8), jnp.ones((2, 4)))
+  where = cj.used_in_products(apply, SHIFTED, jnp.ones((2, 4)))
+  params = cj.quantize.affine(SHIFTED, 8, where=where)
+  assert cj.lift(apply)(params, jnp.ones((2, 4))).shape == (2, 4)
+
+
+def test_a_tree_without_weights_says_what_a_weight_is():
+  with pytest.raises(ValueError, match="two or more dimensions.*where='.'.*of: bias"):
+    cj.prune.magnitude({"bias": jnp.ones(3)}, 0.5)

@@ -12,7 +12,7 @@ import jax.export
 from compress_jax import tree
 from compress_jax.export import inputs
 from compress_jax.io import files
-from compress_jax.lift.interpreter import lift
+from compress_jax.lift.tracing import lift
 
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 

@@ -21,9 +21,10 @@ from compress_jax import tree
 from compress_jax.leaves import Dynamic, Leaf, StaticGrid, base, input_grid_of, is_leaf, parts_of
 from compress_jax.leaves.base import Array
 from compress_jax.lift.contraction import Contraction, Conv
-from compress_jax.lift.interpreter import Interpreter, interpret
+from compress_jax.lift.interpreter import Interpreter
 from compress_jax.lift.registry import RULES, Ref
 from compress_jax.lift.rules import control_flow
+from compress_jax.lift.tracing import interpret
 
 # Programs in programs whose own name no graph keeps.
 _INLINED = {primitives.jit_p: "jaxpr", primitives.remat_p: "jaxpr",

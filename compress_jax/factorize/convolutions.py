@@ -93,8 +93,9 @@ def _over_kernels(params: Any, where: tree.Where, factors: Callable[[str, Array]
                      f"{', '.join(path for path, _ in chosen)}")
   new = []
   for path, x in chosen:
-    checks.finite(path, x)
-    new.append(factors(path, dense_of(x)) if x.ndim == 4 else x)
+    with checks.taken([path], where is None):
+      checks.finite(path, x)
+      new.append(factors(path, dense_of(x)) if x.ndim == 4 else x)
   return rebuild(new)
 
 

@@ -71,7 +71,8 @@ def svd(params: Any, *, rank: int | None = None, delta: int | None = None,
     parts.append((u, s, v))
     rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
     candidates.append(ranks.candidate(path, x.shape, s, cost=rows + columns))
-  found = ranks.chosen(candidates, rank=rank, delta=delta, energy=energy, budget=budget)
+  with checks.taken([c.path for c in candidates], where is None):
+    found = ranks.chosen(candidates, rank=rank, delta=delta, energy=energy, budget=budget)
   new = [x for _, x in chosen]
   for i, part, r in zip(picked, parts, found, strict=True):
     new[i] = _truncated(new[i], part, r)

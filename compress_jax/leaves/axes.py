@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from compress_jax.leaves.nodes import is_node
 
@@ -163,3 +164,41 @@ def squeezed(x: Any, dims: Sequence[int]) -> Any:
   if is_node(x):
     return x.squeezed(dims)
   return x if x is None or x.ndim == 0 else jnp.squeeze(x, dims)
+
+
+def cuttable(x: Any, shards: Sequence[int]) -> bool:
+  """Tells whether each device's part of a weight has a part of a field of its own.
+
+  Args:
+    x: an array, leaf or None.
+    shards: into how many parts each axis of the weight is cut.
+
+  Returns:
+    False where a cut goes through a group of indices that share an entry.
+  """
+  if is_node(x) or x is None or x.ndim == 0:
+    return True
+  return all(size == 1 or size % count == 0
+             for size, count in zip(x.shape, shards, strict=True))
+
+
+def partition_specs(x: Any, spec: tuple[Any, ...], shards: Sequence[int]) -> Any:
+  """Returns how a field is cut where the weight is cut over devices.
+
+  Args:
+    x: an array, leaf or None.
+    spec: of the weight, one entry for each axis; () for a field that goes whole to every device.
+    shards: into how many parts each axis of the weight is cut.
+
+  Returns:
+    A tree like `x` with a `PartitionSpec` in the place of each array.
+  """
+  if not spec:
+    return jax.tree.map(lambda a: PartitionSpec(), x)
+  if is_node(x):
+    return x.partition_specs(spec, shards)
+  if x is None or x.ndim == 0:
+    return None if x is None else PartitionSpec()
+  # An axis of 1 is shared by all parts.
+  return PartitionSpec(*(entry if size > 1 else None
+                         for entry, size in zip(spec, x.shape, strict=True)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, NoReturn
 
 import jax
@@ -320,6 +321,30 @@ class Leaf(Node):
     """
     return {name: axes.pieces(x, axis, count)
             for name, x in self._laid_out("be cut into groups").items()}
+
+  def partition_specs(self, spec: tuple[Any, ...], shards: Sequence[int]) -> Leaf:
+    """Returns how each array is cut where the weight is cut over devices, for `jax.shard_map`.
+
+    Args:
+      spec: the weight's `jax.sharding.PartitionSpec` as a tuple, one entry for each axis.
+      shards: into how many parts each axis is cut.
+
+    Returns:
+      A tree like the leaf with `PartitionSpec`s in the places of arrays; what is not laid
+      out like the weight goes whole to every device.
+
+    Raises:
+      UnsupportedError: the leaf cannot be cut so.
+    """
+    # Cut nowhere, every leaf can be on every device.
+    cut = max(shards, default=1) > 1
+    fields = self._laid_out("be cut over devices") if cut else {}
+    out = {}
+    for name, x in self.fields().items():
+      if name in fields and not axes.cuttable(x, shards):
+        self._cannot("be cut over devices", "the cut would go through a group that shares a grid")
+      out[name] = axes.partition_specs(x, spec if name in fields else (), shards)
+    return self.replace(**out)
 
   def _laid_out(self, what: str) -> dict[str, Any]:
     if not self.laid_out:

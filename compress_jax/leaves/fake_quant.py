@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -114,6 +117,11 @@ class FakeQuant(Rounded):
       # LSQ's factor counts all the weights that a step serves.
       self._cannot("be looked up by rows while its step trains", "use cj.dense(params)")
     return super().taken(rows)
+
+  def partition_specs(self, spec: tuple[Any, ...], shards: Sequence[int]) -> Leaf:
+    if self.learned and max(shards) > 1:
+      self._cannot("be cut over devices while its step trains", "freeze it, or use cj.dense")
+    return super().partition_specs(spec, shards)
 
   @property
   def takes_input_grid(self) -> bool:

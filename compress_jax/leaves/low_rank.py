@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax.numpy as jnp
 
 from compress_jax.leaves import axes, base
@@ -54,6 +57,15 @@ class LowRank(Factors):
 
   def taken(self, rows: Array) -> LowRank:
     return self.replace(u=axes.taken(self.u, rows, self.shape[0]))
+
+  def partition_specs(self, spec: tuple[Any, ...], shards: Sequence[int]) -> LowRank:
+    # The rank is summed over: it stays whole.
+    u = axes.partition_specs(self.u, (*spec[:-1], None), (*shards[:-1], 1))
+    # A stack's v has the axes of the stack too, a convolution's is one matrix.
+    stack = self.v.ndim - 2
+    v = axes.partition_specs(self.v, (*spec[:stack], None, spec[-1]),
+                             (*shards[:stack], 1, shards[-1]))
+    return LowRank(u, v)
 
   def validate(self) -> None:
     super().validate()

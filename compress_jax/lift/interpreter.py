@@ -1,216 +1,15 @@
-"""`lift`: any JAX function, run on trees with compressed leaves."""
+"""The interpreter of `lift`: runs a program whose inputs may be compressed leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import numpy as np
 from jax.extend.core import Literal
 
-from compress_jax import tree
-from compress_jax.leaves import Leaf, input_grid_of, is_leaf
+from compress_jax.leaves import input_grid_of
 from compress_jax.lift.contraction import Contraction
 from compress_jax.lift.registry import PRODUCTS, RULES, Captured, NoRule, Ref, bind, product_rule
-
-
-def lift(fn: Callable[..., Any], densify: bool = False,
-         exact: bool = True) -> Callable[..., Any]:
-  """Makes a function run on compressed leaves, by the rules of its primitives.
-
-  The function is traced on arrays of the leaves' shapes and dtypes, and its
-  program is interpreted: each product runs as the leaf can do it (integers for
-  `Quantized`, two thin products for `LowRank`). jit, grad and vmap work outside;
-  inside too, as far as there are rules for the programs that they make. Python
-  scalars among the arguments stay python scalars.
-
-  Args:
-    fn: any JAX function.
-    densify: whether a primitive without a rule runs on the dense array (the input of
-      a product rounded as the weight's grid says). If not, it raises: nothing is
-      densified unasked.
-    exact: whether products of `FakeQuant` leaves add up to the last bit what the
-      integers will, which takes several products where sums are long. False
-      takes one product of rounded floats: the way to train.
-
-  Returns:
-    A function like `fn`, whose arguments may hold compressed leaves.
-
-  Raises:
-    NoRule: (when called) a primitive has no rule for a leaf.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> import compress_jax as cj
-    >>> params = cj.freeze(cj.quantize.affine({"w": jnp.eye(2)}, bits=8))
-    >>> apply = lambda params, x: x @ params["w"]
-    >>> cj.lift(apply)(params, jnp.array([[1.0, 2.0]])).tolist()
-    [[1.0, 2.0]]
-  """
-  def lifted(*args: Any, **kwargs: Any) -> Any:
-    return interpret(Interpreter(densify, exact=exact), fn, args, kwargs)
-  return lifted
-
-
-def capture(fn: Callable[..., Any], where: tree.Where = None,
-            densify: bool = False) -> Callable[..., Any]:
-  """Makes a function also return what went into and came out of its products.
-
-  Args:
-    fn: any JAX function whose first argument is the parameter tree.
-    where: which plain weights to watch, by path in the first argument (regular
-      expression or predicate; by default every one with two or more
-      dimensions). Compressed leaves are always watched.
-    densify: see `lift`.
-
-  Returns:
-    A function of the same arguments that returns (result, {path: [Captured]}),
-    one `Captured(input, output, terms)` a use. Inside `scan` they are stacked; of a
-    `cond` come those that all branches have; inside `while` there are none.
-
-  Raises:
-    NoRule: (when called) see `lift`.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> import compress_jax as cj
-    >>> apply = lambda params, x: x @ params["w"] + 1
-    >>> _, seen = cj.capture(apply)({"w": jnp.eye(2)}, jnp.ones((1, 2)))
-    >>> seen["w"][0].output.tolist()
-    [[1.0, 1.0]]
-  """
-  def captured(*args: Any, **kwargs: Any) -> Any:
-    match = tree.matcher(where)
-    interpreter = Interpreter(densify, watching=True)
-    watched = {path for path, x in tree.entries(args[0])[0] if tree.is_float(x) and match(path, x)}
-    out = interpret(interpreter, fn, args, kwargs, watched)
-    return out, interpreter.records
-  return captured
-
-
-def used_in_products(fn: Callable[..., Any], params: Any, *args: Any) -> Callable[[str], bool]:
-  """Asks a model which of its parameters products use as weights; nothing is computed.
-
-  For `where=` of a transform, where the default, which goes by names and dimensions, takes
-  what is no weight or misses what is one.
-
-  Args:
-    fn: the model, called as `fn(params, *args)`.
-    params: a parameter tree.
-    *args: as for `fn`: arrays or `jax.ShapeDtypeStruct`s.
-
-  Returns:
-    A predicate on paths.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> import compress_jax as cj
-    >>> params = {"shift": jnp.ones((1, 2)), "w": jnp.eye(2)}
-    >>> apply = lambda params, x: x @ params["w"] + params["shift"]
-    >>> where = cj.used_in_products(apply, params, jnp.ones((1, 2)))
-    >>> where("w"), where("shift")
-    (True, False)
-  """
-  return frozenset(records(fn, params, *args, densify=True)).__contains__
-
-
-def records(fn: Callable[..., Any], params: Any, *args: Any,
-            densify: bool = False) -> dict[str, list[Captured]]:
-  """Returns what `capture` would see of all weights, as shapes; nothing is computed.
-
-  Args:
-    fn: the model, called as `fn(params, *args)`.
-    params: a parameter tree; what in it is no array stays as it is.
-    *args: arrays or `jax.ShapeDtypeStruct`s.
-    densify: see `lift`.
-
-  Returns:
-    {path: [Captured]} of `jax.ShapeDtypeStruct`s.
-
-  Raises:
-    NoRule: see `lift`.
-  """
-  return traced(Interpreter(densify, watching=True), fn, params, args,
-                {path for path, x in tree.entries(params)[0] if tree.is_float(x)})
-
-
-def traced(interpreter: Interpreter, fn: Callable[..., Any], params: Any, args: Any,
-           watched: Collection[str]) -> dict[str, list[Captured]]:
-  """Interprets a program on shapes only.
-
-  Args:
-    interpreter: runs it.
-    fn: the model, called as `fn(params, *args)`.
-    params: a parameter tree; what in it is no array stays as it is.
-    args: arrays or `jax.ShapeDtypeStruct`s.
-    watched: paths of the plain arrays that are recorded too.
-
-  Returns:
-    The interpreter's records, as shapes.
-
-  Raises:
-    NoRule: see `lift`.
-  """
-  arrays, rebuild = tree.arrays_of((params, args))
-
-  def run(given: list[Any]) -> dict[str, list[Captured]]:
-    params, args = rebuild(given)
-    interpret(interpreter, fn, (params, *args), {}, watched)
-    return interpreter.records
-
-  return jax.eval_shape(run, arrays)
-
-
-def interpret(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwargs: Any,
-              watched: Collection[str] = frozenset()) -> Any:
-  """Traces `fn` on stand-ins for its leaves and interprets the program.
-
-  Args:
-    interpreter: runs it.
-    fn: any JAX function.
-    args: its arguments, in which leaves may be.
-    kwargs: its arguments by name.
-    watched: paths of the plain arrays that become references too.
-
-  Returns:
-    What `fn` returns.
-  """
-  flat, structure = tree.entries((args, kwargs))
-  flat = [(_short(path), x) for path, x in flat]
-  dynamic = [i for i, (_, x) in enumerate(flat) if isinstance(x, Leaf | jax.Array | np.ndarray)]
-
-  def call(*arrays: Any) -> Any:
-    values = [x for _, x in flat]
-    for i, x in zip(dynamic, arrays, strict=True):
-      values[i] = x
-    new_args, new_kwargs = jax.tree_util.tree_unflatten(structure, values)
-    return fn(*new_args, **new_kwargs)
-
-  # A shape and a dtype are all that tracing sees of a leaf.
-  stand_ins = [_stand_in(flat[i][1]) for i in dynamic]
-  closed, shape = jax.make_jaxpr(call, return_shape=True)(*stand_ins)
-  inputs = []
-  for path, x in (flat[i] for i in dynamic):
-    inputs.append(Ref(x, path, x.dtype) if is_leaf(x) or path in watched else x)
-  outs = interpreter.run(closed.jaxpr, closed.consts, inputs)
-  # A weight that the function returns comes out as the leaf that it is.
-  outs = [x.whole() if isinstance(x, Ref) else x for x in outs]
-  return jax.tree.unflatten(jax.tree.structure(shape), outs)
-
-
-def _short(path: str) -> str:
-  """Names "0/0/a/b" (first argument) a/b, "0/1/a" args[1]/a, and "1/key/a" key=/a."""
-  positional, _, path = path.partition("/")
-  which, _, rest = path.partition("/")
-  if positional == "0" and which == "0":
-    return rest
-  argument = f"args[{which}]" if positional == "0" else f"{which}="
-  return f"{argument}/{rest}" if rest else argument
-
-
-def _stand_in(x: Any) -> Any:
-  return jax.ShapeDtypeStruct(x.shape, x.dtype) if is_leaf(x) else x
 
 
 class Interpreter:
@@ -284,7 +83,11 @@ class Interpreter:
     return [x.dense() if isinstance(x, Ref) and not x.compressed else x for x in inputs]
 
   def _on_arrays(self, equation: Any, inputs: list[Any]) -> list[Any]:
-    return bind(equation, [self.plain(x, equation, "none is registered") for x in inputs])
+    why = "none is registered"
+    if equation.primitive not in PRODUCTS:
+      why += ("; if no product multiplies by it, it should not have been compressed: "
+              "where=cj.used_in_products(fn, params, x) leaves it out")
+    return bind(equation, [self.plain(x, equation, why) for x in inputs])
 
   def plain(self, x: Any, equation: Any, why: str) -> Any:
     """Returns `x` as an array where that is allowed.
@@ -389,11 +192,14 @@ class _Returned:
 
 def _rule_for(primitive: Any, refs: list[Ref]) -> Any:
   """Returns the rule of the first weight's type that has one, or that of any type, or None."""
-  for ref in refs:
-    for kind in ref.kind().__mro__:
-      if (primitive, kind) in RULES:
-        return RULES[primitive, kind]
-  return RULES.get((primitive, None))
+  for key in (primitive, primitive.name):
+    for ref in refs:
+      for kind in ref.kind().__mro__:
+        if (key, kind) in RULES:
+          return RULES[key, kind]
+    if (key, None) in RULES:
+      return RULES[key, None]
+  return None
 
 
 def _on_input_grid(x: Any, weight: Any) -> Any:

@@ -19,7 +19,7 @@ ProductRule = Callable[..., Array]
 # The primitives that multiply by a weight and sum.
 PRODUCTS = (primitives.dot_general_p, primitives.conv_general_dilated_p)
 
-# (primitive, leaf type or None for any) -> rule(interpreter, equation, *inputs)
+# (primitive or its name, leaf type or None for any) -> rule(interpreter, equation, *inputs)
 RULES: dict[tuple[Any, type[Leaf] | None], Rule] = {}
 
 
@@ -128,7 +128,8 @@ def register(primitive: Any, leaf: type | None) -> Callable[[Rule], Rule]:
   """Registers how a primitive runs on a leaf.
 
   Args:
-    primitive: a JAX primitive (`jax.extend.core.primitives`).
+    primitive: a JAX primitive (`jax.extend.core.primitives`), or the name of one that JAX
+      does not export.
     leaf: the leaf type; None serves every leaf; `jax.Array` a watched array.
 
   Returns:

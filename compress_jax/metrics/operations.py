@@ -13,7 +13,7 @@ from compress_jax import tree
 from compress_jax.leaves import UnsupportedError, dense_of, input_grid_of
 from compress_jax.leaves.base import bits_of
 from compress_jax.leaves.either import weight_bits_of
-from compress_jax.lift.interpreter import records
+from compress_jax.lift.tracing import records
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -109,7 +109,9 @@ def n_m(params: Any, n: Array | int, m: int, *, axis: int = -2, where: tree.Wher
     raise ValueError(f"m={m}: must be a whole number from 1")
   checks.number("n", n, 0, m)
   chosen, rebuild = selected(params, where)
-  return rebuild(with_masks(chosen, [_n_m_mask(path, x, n, m, axis) for path, x in chosen]))
+  with checks.taken([path for path, _ in chosen], where is None):
+    masks = [_n_m_mask(path, x, n, m, axis) for path, x in chosen]
+  return rebuild(with_masks(chosen, masks))
 
 
 def _n_m_mask(path: str, x: Any, n: Array | int, m: int, axis: int) -> Array:
@@ -153,7 +155,8 @@ def filters(params: Any, sparsity: Array | float, *, score: str = "l1", axis: in
   """
   _check_score(score)
   chosen, rebuild = selected(params, where)
-  scores = [_filter_scores(path, x, axis, score) for path, x in chosen]
+  with checks.taken([path for path, _ in chosen], where is None):
+    scores = [_filter_scores(path, x, axis, score) for path, x in chosen]
   kept = keep_largest(scores, sparsity, scope)
   masks = [_along(one, x.shape, axis) for (_, x), one in zip(chosen, kept, strict=True)]
   return rebuild(with_masks(chosen, masks))

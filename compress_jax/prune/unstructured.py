@@ -142,7 +142,7 @@ def selected(params: Any, where: tree.Where) -> tuple[list[tree.Entry], Any]:
   """
   chosen, rebuild = tree.select_parts(params, where)
   for path, x in chosen:
-    with checks.at(path):
+    with checks.taken([path], where is None), checks.at(path):
       checks.finite(path, x)
       mask_of(x)  # a leaf that cannot say is refused here, where its path is known
   return chosen, rebuild

@@ -12,7 +12,8 @@ import numpy as np
 from compress_jax import checks, tree
 from compress_jax.leaves import Dynamic, StaticGrid, grid, is_leaf
 from compress_jax.leaves.base import Array
-from compress_jax.lift.interpreter import Captured, capture
+from compress_jax.lift.registry import Captured
+from compress_jax.lift.tracing import capture
 from compress_jax.quantize.observers import MinMax, Seen, see
 from compress_jax.quantize.weights import checked_bits
 
@@ -66,7 +67,8 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     if path not in seen:
       raise ValueError(f"{path}: no product with this quantized leaf was seen; the model must "
                        "multiply by it, and not only inside a `while` or in one branch of a `cond` "
-                       f"(seen: {', '.join(seen) or 'none'})")
+                       f"(seen: {', '.join(seen) or 'none'}); where=cj.used_in_products(fn, "
+                       "params, x) quantizes only what products use")
     ends = checks.concrete(jnp.stack([seen[path].low, seen[path].high]))
     if ends is not None and not np.isfinite(ends).all():
       raise ValueError(f"{path}: batches put NaN or infinity into its layer; inputs must be finite")

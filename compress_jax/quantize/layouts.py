@@ -13,8 +13,9 @@ from compress_jax import tree
 from compress_jax.leaves import Leaf, dense_of
 from compress_jax.leaves.base import Array
 from compress_jax.lift.contraction import Contraction
-from compress_jax.lift.interpreter import Interpreter, traced
+from compress_jax.lift.interpreter import Interpreter
 from compress_jax.lift.registry import Ref
+from compress_jax.lift.tracing import traced
 
 Axis = int | tuple[int, ...] | None
 

@@ -1,5 +1,5 @@
 """The rules of `lift`: importing this package registers them."""
 
-from compress_jax.lift.rules import control_flow, factors, joined, products, rearranging
+from compress_jax.lift.rules import control_flow, factors, joined, products, rearranging, sharded
 
-__all__ = ["control_flow", "factors", "joined", "products", "rearranging"]
+__all__ = ["control_flow", "factors", "joined", "products", "rearranging", "sharded"]
