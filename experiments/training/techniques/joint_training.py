@@ -40,8 +40,8 @@ def joint(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data,
     images: about so many calibrate the inputs' static grids.
 
   Returns:
-    The integer model, and {"history", "sparsity", "predictions_differ",
-    "logits_differ"}.
+    The integer model, and {"history", "sparsity"} beside how it differs from the
+    fake-quantized one; see `quantizing.deployed`.
   """
   student = fresh(name, arguments, data, recipe.seed)
   # Masks from the first step on, though they mask nothing yet: the state keeps its structure.
