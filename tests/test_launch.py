@@ -55,6 +55,20 @@ def test_one_line_and_exit_code_2(case, tmp_path):
   assert re.search(message, done.stderr), done.stderr
 
 
+@pytest.mark.parametrize("flags,shown", [
+    (["--help"], r"(?s)Studies\n.*configs/combo.py  +The sixteen.*Flags\n.*--workdir=  +Where"),
+    (["-h", COMBO], r"--config.imp.fraction= +0.2 +a number from 0.001 to 0.999\n")])
+def test_help_is_printed_and_is_no_error(flags, shown):
+  done = launch(*flags, COLUMNS="120")
+  assert done.returncode == 0 and not done.stderr
+  assert re.search(shown, done.stdout), done.stdout
+
+
+def test_help_for_a_file_that_is_not_there_is_an_error():
+  done = launch("--help", "--config=configs/nothing.py")
+  assert done.returncode == 2 and "no such file" in done.stderr and not done.stdout
+
+
 def test_debug_shows_the_traceback(tmp_path):
   done = launch(COMBO, "--config.q.bits=0", "--debug", f"--workdir={tmp_path}")
   assert done.returncode != 0 and "Traceback" in done.stderr

@@ -72,6 +72,27 @@ def _name(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
   return f"{name[:_LONGEST - 9]}-{digest}"
 
 
+def flat(part: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+  """Yields all fields of a configuration, those of its parts too.
+
+  Args:
+    part: a configuration, or a part of one.
+    before: the path of the part, with a dot at its end.
+
+  Yields:
+    (path, value).
+
+  Example:
+    >>> list(flat({"seeds": 1, "imp": {"fraction": 0.2}}))
+    [('seeds', 1), ('imp.fraction', 0.2)]
+  """
+  for name, value in part.items():
+    if hasattr(value, "items"):
+      yield from flat(value, f"{before}{name}.")
+    else:
+      yield before + name, value
+
+
 def _differences(theirs: Any, ours: Mapping[str, Any], before: str = "") -> Iterator[str]:
   for field, value in sorted(ours.items()):
     other = theirs.get(field) if isinstance(theirs, Mapping) else None

@@ -77,7 +77,7 @@ class Number(Rule):
     kind = "a whole number" if self.whole else "a number"
     none = ", or None" if self.optional else ""
     zero = f" (0: {self.zero})" if self.zero else ""
-    return f"{kind} from {self.low:,} to {self.high:,}{none}{zero}"
+    return f"{kind} from {_plain(self.low)} to {_plain(self.high)}{none}{zero}"
 
   def fits(self, value: Any) -> bool:
     if value is None:
@@ -87,6 +87,14 @@ class Number(Rule):
     if not isinstance(value, kind) or isinstance(value, bool):
       return False
     return self.low <= value <= self.high
+
+
+def _plain(number: float) -> str:
+  """Returns a limit in few characters: 10000, 0.001, 1e9."""
+  short = f"{number:.0e}"
+  if number >= 10**6 and float(short) == number:
+    return short.replace("e+0", "e").replace("e+", "e")
+  return str(number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +242,7 @@ FIELDS: dict[str, Rule] = {
     # No tight limit: a rate that is too large is a matter of the model, and training says so.
     "train.learning_rate": Number(0), "train.final_learning_rate": Number(0),
     "train.l1": Number(0), "train.l2": Number(0),
-    "temperature": Number(1e-3, 1e3), "alpha": Number(0, 1),
+    "temperature": Number(1e-3, 1000), "alpha": Number(0, 1),
     "images": count(1), "calls": count(1),
     "bits": count(2, 16), "activation_bits": count(2, 16),
     "fraction": Number(0.001, 0.999), "tolerance": Number(0, 1),
