@@ -9,6 +9,7 @@ import re
 import runpy
 import signal
 import sys
+import textwrap
 import warnings
 from typing import Any
 
@@ -29,8 +30,13 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Prepared TensorFlow Datasets, or a folder of images. Default: TFDS's own.")
 _REPAIR = flags.DEFINE_bool(
     "repair", False, "Remove the workdir's damaged stages, and run them again.")
+_LIST = flags.DEFINE_bool("list", False, "List the runs below runs/, or below --workdir.")
+_COMPARE = flags.DEFINE_string(
+    "compare", None, "Compare runs: A,B with names that --list shows, or paths.")
+_REMOVE = flags.DEFINE_string(
+    "remove", None, "Remove the results of runs, and the stages that no other run uses: A,B.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
-_FLAGS = (_CONFIG, _WORKDIR, _DATA_DIR, _REPAIR, _DEBUG)
+_FLAGS = (_CONFIG, _WORKDIR, _DATA_DIR, _REPAIR, _LIST, _COMPARE, _REMOVE, _DEBUG)
 
 
 def main(argv: list[str]) -> None:
@@ -46,6 +52,9 @@ def main(argv: list[str]) -> None:
   """
   if len(argv) > 1:
     raise ValueError(f"argument {argv[1]!r}: flags are written --name=value")
+  if _looks_at_runs():
+    _show_runs(pathlib.Path(_WORKDIR.value or "runs"))
+    return
   workdir = _workdir()
   # Programs compiled once serve the study's next run; a cache of the user's own is kept.
   if not jax.config.jax_compilation_cache_dir:
@@ -71,6 +80,26 @@ def main(argv: list[str]) -> None:
     combo.run(combinations, workdir, _DATA_DIR.value, workdir / "combo")
   if failure is not None:
     raise failure
+
+
+def _looks_at_runs() -> bool:
+  """Returns whether the command line asks about runs that there are, and starts none."""
+  return _LIST.value or _COMPARE.value is not None or _REMOVE.value is not None
+
+
+def _show_runs(root: pathlib.Path) -> None:
+  """Lists, compares or removes runs below a folder."""
+  # Imported late, as every study is.
+  from experiments.reporting import removal, run_tables, runs
+  if _COMPARE.value is not None:
+    folders = runs.chosen(_COMPARE.value, root, "compare")
+    print(run_tables.compared(folders, root, help.width()))
+  if _REMOVE.value is not None:
+    for line in removal.remove(runs.chosen(_REMOVE.value, root, "remove"), root):
+      print(textwrap.fill(line, help.width(), subsequent_indent="  ", break_long_words=False,
+                          break_on_hyphens=False), flush=True)
+  if _LIST.value:
+    print(run_tables.listed(root, help.width()))
 
 
 def _combinations(config: Any) -> Any:
@@ -115,6 +144,8 @@ def _parse(argv: list[str]) -> list[str]:
     if not flags.FLAGS["verbosity"].present:
       # Orbax and TFDS tell of every file.
       logging.set_verbosity(logging.ERROR)
+    if _looks_at_runs():
+      return rest
     if _CONFIG.value is None:
       raise ValueError("--config is missing: it must be a file in configs/, for instance "
                        "--config=configs/combo.py (--help lists them)")
@@ -224,6 +255,10 @@ def _run(argv: list[str]) -> None:
     _fail(error, _DEBUG.value, code=3)
   except stages.DamagedStage as error:
     _fail(error, _DEBUG.value, hint=" (--repair does so)")
+  except BrokenPipeError:
+    # `| head` has seen enough; what is still buffered must not complain at the end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
   except (ValueError, OSError) as error:
     _fail(error, _DEBUG.value)
 

@@ -35,6 +35,9 @@ CASES = {
     "data_dir": ([COMBO, "--data_dir=/nowhere"], "data_dir='/nowhere': is no directory"),
     "no_folder": ([BIRDS], "--data_dir is missing; it must be a folder with train/<class>"),
     "empty_folder": ([BIRDS, "--data_dir=configs"], "data_dir='configs': no images in train/"),
+    "no_runs": (["--list"], "--workdir='.*': has no runs; it must be a workdir, or a directory of"),
+    "compare": (["--compare=nothing"], "--compare='nothing': no results are there; it must be a"),
+    "remove": (["--remove=tests"], "--remove='tests': no results are there; it must be a folder"),
     "workdir": ([COMBO, "--workdir=/proc/nowhere"], "workdir='/proc/nowhere': cannot be written"),
 }
 

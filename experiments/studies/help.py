@@ -121,9 +121,7 @@ class Field:
   @property
   def shown(self) -> str:
     """The default as it is typed."""
-    if isinstance(self.default, bool):
-      return str(self.default).lower()
-    return '""' if self.default == "" else str(self.default)
+    return places.typed(self.default)
 
 
 def fields(config: Any) -> list[Field]:
