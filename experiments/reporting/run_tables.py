@@ -65,7 +65,7 @@ def _listed(run: Run, root: Path) -> dict[str, str]:
     best = max(score.accuracy for score in by_name.values())
     small = min(by_name.values(), key=lambda score: score.nbytes)
     row |= {"best": _percent(best),
-            "smallest": f"{small.nbytes / 1000:,.1f} kB at {_percent(small.accuracy)}"}
+            "smallest": f"{small.nbytes / 1000:,.1f} kB at {_percent(small.accuracy)} %"}
   return {name: cell or _NONE for name, cell in row.items()}
 
 

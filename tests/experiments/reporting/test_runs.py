@@ -83,7 +83,7 @@ def test_every_run_has_a_row_with_what_its_files_say(made):
   text = run_tables.listed(made, 200)
   rows = {line.split()[0]: line for line in text.splitlines()[1:]}
   assert list(rows) == ["begun", "first", OTHER, "second"]
-  assert re.search(r"toy +digits .* 2  +87.00  0.1 kB at 8\d.00  complete", rows["first"])
+  assert re.search(r"toy +digits .* 2  +87.00  0.1 kB at 8\d.00 %  complete", rows["first"])
   # The mean of two seeds.
   assert re.search(r" 4  +88.00 ", rows[OTHER]) and rows["second"].endswith("1 missing")
   assert rows["begun"].endswith("no results yet")
