@@ -9,6 +9,7 @@ import re
 import runpy
 import signal
 import sys
+import textwrap
 import warnings
 from typing import Any
 
@@ -18,16 +19,24 @@ from ml_collections import config_flags
 
 from compress_jax import stages
 from experiments import faults
+from experiments.studies import help
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The study: a file in configs/, with "
-                                          "`:argument` behind it where its docstring names one.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where stages and results go; a study whose "
-                               "stages are there goes on. Default: runs/<config and argument>.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps prepared data, "
-                                "or the folder of images. Default: TensorFlow Datasets' own.")
-_REPAIR = flags.DEFINE_bool("repair", False, "Remove the stages in the workdir whose files are "
-                            "damaged, and run them again.")
+# One line each: `--help` shows them in columns.
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The study: a file in configs/, and `:argument` where its docstring names one.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where stages and results go. Default: runs/<config and argument>.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Prepared TensorFlow Datasets, or a folder of images. Default: TFDS's own.")
+_REPAIR = flags.DEFINE_bool(
+    "repair", False, "Remove the workdir's damaged stages, and run them again.")
+_LIST = flags.DEFINE_bool("list", False, "List the runs below runs/, or below --workdir.")
+_COMPARE = flags.DEFINE_string(
+    "compare", None, "Compare runs: A,B with names that --list shows, or paths.")
+_REMOVE = flags.DEFINE_string(
+    "remove", None, "Remove the results of runs, and the stages that no other run uses: A,B.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+_FLAGS = (_CONFIG, _WORKDIR, _DATA_DIR, _REPAIR, _LIST, _COMPARE, _REMOVE, _DEBUG)
 
 
 def main(argv: list[str]) -> None:
@@ -43,6 +52,9 @@ def main(argv: list[str]) -> None:
   """
   if len(argv) > 1:
     raise ValueError(f"argument {argv[1]!r}: flags are written --name=value")
+  if _looks_at_runs():
+    _show_runs(pathlib.Path(_WORKDIR.value or "runs"))
+    return
   workdir = _workdir()
   # Programs compiled once serve the study's next run; a cache of the user's own is kept.
   if not jax.config.jax_compilation_cache_dir:
@@ -68,6 +80,26 @@ def main(argv: list[str]) -> None:
     combo.run(combinations, workdir, _DATA_DIR.value, workdir / "combo")
   if failure is not None:
     raise failure
+
+
+def _looks_at_runs() -> bool:
+  """Returns whether the command line asks about runs that there are, and starts none."""
+  return _LIST.value or _COMPARE.value is not None or _REMOVE.value is not None
+
+
+def _show_runs(root: pathlib.Path) -> None:
+  """Lists, compares or removes runs below a folder."""
+  # Imported late, as every study is.
+  from experiments.reporting import removal, run_tables, runs
+  if _COMPARE.value is not None:
+    folders = runs.chosen(_COMPARE.value, root, "compare")
+    print(run_tables.compared(folders, root, help.width()))
+  if _REMOVE.value is not None:
+    for line in removal.remove(runs.chosen(_REMOVE.value, root, "remove"), root):
+      print(textwrap.fill(line, help.width(), subsequent_indent="  ", break_long_words=False,
+                          break_on_hyphens=False), flush=True)
+  if _LIST.value:
+    print(run_tables.listed(root, help.width()))
 
 
 def _combinations(config: Any) -> Any:
@@ -103,15 +135,20 @@ def _config_argument() -> str:
 
 
 def _parse(argv: list[str]) -> list[str]:
-  """Parses the flags; what cannot be parsed is reported like any other error."""
+  """Parses the flags, or prints help; what cannot be parsed is reported like any other error."""
   try:
+    if help.asked(argv):
+      print(_help(argv))
+      sys.exit()
     rest = flags.FLAGS(argv)
     if not flags.FLAGS["verbosity"].present:
       # Orbax and TFDS tell of every file.
       logging.set_verbosity(logging.ERROR)
+    if _looks_at_runs():
+      return rest
     if _CONFIG.value is None:
       raise ValueError("--config is missing: it must be a file in configs/, for instance "
-                       "--config=configs/combo.py")
+                       "--config=configs/combo.py (--help lists them)")
     _ = _CONFIG.value.study  # a file that could not be loaded says so only now
     return rest
   except Exception as error:  # a config file can raise anything
@@ -120,21 +157,45 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _explained(error: Exception, argv: list[str]) -> Exception:
   """Returns the error, or one that says more about a missing file or field."""
-  given = [flag.partition("=")[2] for flag in argv if re.match(r"--?config=", flag)]
-  if not given or not given[-1]:
+  given = _given_config(argv)
+  file = given.partition(":")[0]
+  if not given:
     return error
-  file, _, argument = given[-1].partition(":")
   if not pathlib.Path(file).is_file():
-    return ValueError(f"--config={file}: no such file; it must be one of {', '.join(_studies())}")
+    return ValueError(f"--config={file}: no such file; it must be one of "
+                      f"{', '.join(help.studies())}")
   if isinstance(error, KeyError | AttributeError):
-    return _unknown_field(_loaded(file, argument), argv) or error
+    return _unknown_field(_loaded(given), argv) or error
   if isinstance(error, flags.UnrecognizedFlagError):
-    return _unknown_flag(_loaded(file, argument), error.flagname)
+    return _unknown_flag(_loaded(given), error.flagname)
   return error
 
 
-def _loaded(file: str, argument: str) -> Any:
-  """Returns the configuration in a file, without what flags change."""
+def _help(argv: list[str]) -> str:
+  """Returns what `--help` prints: the fields of the configuration that is given, if one is."""
+  shown = {}
+  for holder in _FLAGS:
+    ending = "" if flags.FLAGS[holder.name].boolean else "="
+    shown[f"--{holder.name}{ending}"] = flags.FLAGS[holder.name].help
+  given = _given_config(argv)
+  if not given:
+    return help.overview(shown, help.width())
+  return help.of_config(given, _loaded(given), shown, help.width())
+
+
+def _given_config(argv: list[str]) -> str:
+  """Returns the file and argument of the last --config on a command line, or ""."""
+  given = ""
+  for flag, following in zip(argv, [*argv[1:], ""], strict=True):
+    name, equals, value = flag.partition("=")
+    if name in ("--config", "-config"):
+      given = value if equals else following
+  return given
+
+
+def _loaded(given: str) -> Any:
+  """Returns the configuration in a file, for its argument, without what flags change."""
+  file, _, argument = given.partition(":")
   get_config = runpy.run_path(file)["get_config"]
   return get_config(argument) if argument else get_config()
 
@@ -148,15 +209,9 @@ def _unknown_flag(config: Any, name: str) -> Exception:
   if meant:
     hint = f"fields are set by {', '.join(f'--config.{path}=' for path in meant)}"
   else:
-    hint = ("it must be --config, --workdir, --data_dir, --repair, --debug, or --config.FIELD= "
-            f"for a field of the configuration ({', '.join(sorted(config))})")
+    hint = (f"it must be {', '.join(f'--{flag.name}' for flag in _FLAGS)}, or --config.FIELD= "
+            f"for a field of the configuration ({', '.join(sorted(config))}; --help has all)")
   return ValueError(f"--{name}: no such flag; {hint}")
-
-
-def _studies() -> list[str]:
-  """Returns the files in configs/ that are a study's; others hold what studies share."""
-  paths = sorted(pathlib.Path("configs").glob("*.py"))
-  return [str(path) for path in paths if "def get_config(" in path.read_text()]
 
 
 def _unknown_field(config: Any, argv: list[str]) -> Exception | None:
@@ -200,6 +255,10 @@ def _run(argv: list[str]) -> None:
     _fail(error, _DEBUG.value, code=3)
   except stages.DamagedStage as error:
     _fail(error, _DEBUG.value, hint=" (--repair does so)")
+  except BrokenPipeError:
+    # `| head` has seen enough; what is still buffered must not complain at the end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
   except (ValueError, OSError) as error:
     _fail(error, _DEBUG.value)
 

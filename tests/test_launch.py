@@ -28,13 +28,16 @@ CASES = {
     "unknown_model": ([COMBO, "--config.teacher.name=resnet"], "teacher: model 'resnet': must be"),
     "unknown_combo": ([COMBO, "--config.combos=base,q+imp"],
                       "combos='q\\+imp': must be one of all"),
-    "sparsity": ([COMBO, "--config.imp.fraction=1.5"], "imp.fraction=1.5: must be from"),
-    "bits": ([COMBO, "--config.q.bits=0"], "q.bits=0: must be from 2 to 16"),
-    "rank": ([COMBO, "--config.lrtf.rank=-1"], "lrtf.rank=-1: must be from 0"),
+    "sparsity": ([COMBO, "--config.imp.fraction=1.5"], "imp.fraction=1.5: must be a number from"),
+    "bits": ([COMBO, "--config.q.bits=0"], "q.bits=0: must be a whole number from 2 to 16"),
+    "rank": ([COMBO, "--config.lrtf.rank=-1"], "lrtf.rank=-1: must be a whole number from 0"),
     "delta": ([COMBO, "--config.lrtf.delta=50"], "config.lrtf: teacher: head/kernel: delta=50"),
     "data_dir": ([COMBO, "--data_dir=/nowhere"], "data_dir='/nowhere': is no directory"),
     "no_folder": ([BIRDS], "--data_dir is missing; it must be a folder with train/<class>"),
     "empty_folder": ([BIRDS, "--data_dir=configs"], "data_dir='configs': no images in train/"),
+    "no_runs": (["--list"], "--workdir='.*': has no runs; it must be a workdir, or a directory of"),
+    "compare": (["--compare=nothing"], "--compare='nothing': no results are there; it must be a"),
+    "remove": (["--remove=tests"], "--remove='tests': no results are there; it must be a folder"),
     "workdir": ([COMBO, "--workdir=/proc/nowhere"], "workdir='/proc/nowhere': cannot be written"),
 }
 
@@ -53,6 +56,20 @@ def test_one_line_and_exit_code_2(case, tmp_path):
   assert done.returncode == 2, done.stderr
   assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
   assert re.search(message, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("flags,shown", [
+    (["--help"], r"(?s)Studies\n.*configs/combo.py  +The sixteen.*Flags\n.*--workdir=  +Where"),
+    (["-h", COMBO], r"--config.imp.fraction= +0.2 +a number from 0.001 to 0.999\n")])
+def test_help_is_printed_and_is_no_error(flags, shown):
+  done = launch(*flags, COLUMNS="120")
+  assert done.returncode == 0 and not done.stderr
+  assert re.search(shown, done.stdout), done.stdout
+
+
+def test_help_for_a_file_that_is_not_there_is_an_error():
+  done = launch("--help", "--config=configs/nothing.py")
+  assert done.returncode == 2 and "no such file" in done.stderr and not done.stdout
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -11,8 +12,14 @@ from typing import Any
 
 from experiments.training.progress import say
 
+try:
+  import fcntl
+except ImportError:  # Windows: nothing tells a removal that a study works in the workdir
+  fcntl = None
+
 _LONGEST = 100  # characters of a folder's name; file systems take 255 bytes
 
+LOCK = "lock"  # in a workdir; see `held`
 MISSING = "missing.txt"  # beside results that lack the stages which failed
 
 # Fields that change no row of results.csv.
@@ -23,7 +30,8 @@ def folder(config: Any, root: Path) -> Path:
   """Returns where a study's results go, and makes that folder.
 
   The first settings that are reported in full in a workdir have its top; others have a folder under
-  `results/` that is named by what differs, such as `results/imp.fraction=0.5`.
+  `results/` that is named by what differs, such as `results/imp.fraction=0.5`. Settings that
+  have a folder keep it, also when the top has been removed.
 
   Args:
     config: the study's configuration.
@@ -31,14 +39,72 @@ def folder(config: Any, root: Path) -> Path:
   """
   ours = _comparable(config.to_dict())
   theirs = _reported(root / "results.json")
-  if (root / MISSING).exists():
-    theirs = None  # stages failed: what was reported without them makes room
-  if theirs is None or theirs == ours:
+  if theirs == ours:
     return root
-  made = root / "results" / _name(theirs, ours)
+  made = _folder_of(ours, root)
+  if made is None and (theirs is None or (root / MISSING).exists()):
+    return root  # free, or reported without stages that failed, which makes room
+  made = made or _free(root / "results" / _name(theirs, ours), ours)
   made.mkdir(parents=True, exist_ok=True)
-  say(f"{root} has the results of other settings; these go to {made}")
+  say(f"these settings have results of their own in {made}")
   return made
+
+
+def _folder_of(ours: Mapping[str, Any], root: Path) -> Path | None:
+  """Returns the folder under `results/` that has these settings, or None."""
+  for file in sorted((root / "results").glob("*/results.json")):
+    if _reported(file) == ours:
+      return file.parent
+  return None
+
+
+def _free(made: Path, ours: Mapping[str, Any]) -> Path:
+  """Returns a folder, or one beside it where others were named like this by what differed."""
+  if _reported(made / "results.json") is None:
+    return made
+  return made.with_name(f"{made.name}-{_digest(json.dumps(ours, sort_keys=True))}")
+
+
+@contextlib.contextmanager
+def held(workdir: Path, *, alone: bool = False) -> Iterator[bool]:
+  """Holds a workdir: studies share it, and what removes results must have it alone.
+
+  The system lets go of it if the process is killed.
+
+  Args:
+    workdir: must be there.
+    alone: whether nothing else may hold it; a study waits for what does, a removal doesn't.
+
+  Yields:
+    Whether it is held; False where a study works in it and `alone` was asked for.
+  """
+  with (workdir / LOCK).open("a") as file:
+    try:
+      if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+    except BlockingIOError:
+      yield False
+    else:
+      yield True
+
+
+def is_held(workdir: Path) -> bool:
+  """Returns whether a study works in a workdir now.
+
+  Args:
+    workdir: any; no file is made there.
+  """
+  if not (workdir / LOCK).exists():
+    return False
+  try:
+    with held(workdir, alone=True) as free:
+      return not free
+  except OSError:  # another user's
+    return False
+
+
+def _digest(text: str) -> str:
+  return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,8 +134,45 @@ def _name(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
   if len(name) <= _LONGEST:
     return name
   # Names that are cut must still differ.
-  digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-  return f"{name[:_LONGEST - 9]}-{digest}"
+  return f"{name[:_LONGEST - 9]}-{_digest(text)}"
+
+
+def flat(part: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+  """Yields all fields of a configuration, those of its parts too.
+
+  Args:
+    part: a configuration, or a part of one.
+    before: the path of the part, with a dot at its end.
+
+  Yields:
+    (path, value).
+
+  Example:
+    >>> list(flat({"seeds": 1, "imp": {"fraction": 0.2}}))
+    [('seeds', 1), ('imp.fraction', 0.2)]
+  """
+  for name, value in part.items():
+    if hasattr(value, "items"):
+      yield from flat(value, f"{before}{name}.")
+    else:
+      yield before + name, value
+
+
+def typed(value: Any) -> str:
+  """Returns a field's value as it is typed behind its flag.
+
+  Args:
+    value: a field's, also as JSON has it.
+
+  Example:
+    >>> typed(True), typed([4, 8]), typed([4]), typed("")
+    ('true', '(4, 8)', '(4,)', '""')
+  """
+  if isinstance(value, bool):
+    return str(value).lower()
+  if isinstance(value, list):
+    return str(tuple(value))
+  return '""' if value == "" else str(value)
 
 
 def _differences(theirs: Any, ours: Mapping[str, Any], before: str = "") -> Iterator[str]:

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,13 @@ from experiments.training.progress import say
 Row = Mapping[str, Any]
 
 
-def write(rows: Sequence[Row], workdir: Path, config: Any, *,
+def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: Any, *,
           texts: Mapping[str, Callable[[], str]], pictures: Mapping[str, Callable[[Path], None]],
-          page_rows: Sequence[Row] | None = None) -> None:
+          page_rows: Sequence[Row] | None = None, also: Sequence[str] = ()) -> None:
   """Writes the files that every study leaves behind, and prints its texts.
 
   Args:
+    studies: one per seed.
     rows: of results.csv, one row per stage and seed; see the README for the columns.
     workdir: where the files go.
     config: the study's configuration, kept in results.json.
@@ -39,13 +41,15 @@ def write(rows: Sequence[Row], workdir: Path, config: Any, *,
     pictures: {file name: function that draws it into a path}. A text or a picture of a
       stage that failed in this run (`faults.NotThere`) is left out, and that is said.
     page_rows: the rows of report.html where they differ from those of results.csv.
+    also: names of files that the study itself writes there.
   """
   write_csv(rows, workdir / "results.csv")
   made_with = environment()
   seeds = sorted({row["seed"] for row in rows})
   files.write_json(workdir / "results.json", {
       "results": list(rows), "config": config.to_dict(), "environment": made_with,
-      "seeds": seeds})
+      # What may be removed with these results: see `removal`.
+      "seeds": seeds, "stages": _stages(studies), "files": [*texts, *pictures, *also]})
   made = _texts(texts, rows, workdir)
   drawn = _pictures(pictures, workdir)
   shown = page_rows or rows
@@ -54,6 +58,16 @@ def write(rows: Sequence[Row], workdir: Path, config: Any, *,
     say(text)
   written = ["results.csv", "results.json", *made, *drawn, "report.html"]
   say(f"written to {workdir}: {', '.join(written)}")
+
+
+def _stages(studies: Sequence[Any]) -> list[str]:
+  """Returns the directories of all stages that studies used, those without a row too."""
+  used = set()
+  for study in studies:
+    for name in (*study.done, *study.failed):
+      lineage = study.stage(name).lineage()
+      used |= {stage.directory(study.workdir).name for stage in lineage}
+  return sorted(used)
 
 
 def _texts(texts: Mapping[str, Callable[[], str]], rows: Sequence[Row],
@@ -107,8 +121,9 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 
 def environment() -> dict[str, Any]:
-  """Returns what results are made with: versions, commit, devices, cores and command."""
-  return {"python": platform.python_version(), "jax": jax.__version__,
+  """Returns what results are made with: date, versions, commit, devices, cores and command."""
+  return {"date": time.strftime("%Y-%m-%d %H:%M:%S"),
+          "python": platform.python_version(), "jax": jax.__version__,
           "compress_jax": cj.__version__, "commit": _commit(), "platform": platform.platform(),
           "devices": [str(d.device_kind) for d in jax.devices()], "cores": os.cpu_count(),
           "command": " ".join(sys.argv)}

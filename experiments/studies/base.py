@@ -40,6 +40,7 @@ class Study:
     seed: of everything that is random.
     fingerprint: of the data, for stages.
     stages_run: so many stages were not complete before.
+    done: {name: result} of the stages that were asked for in this run.
     failed: {name: why} of the stages that failed in this run.
     skipped: {name: because of which stage} of those that therefore could not run.
   """
@@ -60,7 +61,7 @@ class Study:
     self.fingerprint = builders.fingerprint(builder)
     self.failed: dict[str, str] = {}
     self.skipped: dict[str, str] = {}
-    self._done: dict[str, cj.stages.Result] = {}
+    self.done: dict[str, cj.stages.Result] = {}
 
   def check(self) -> None:
     """Raises a ValueError that names the first model of the configuration that cannot be made."""
@@ -249,17 +250,17 @@ class Study:
     """
     if name in self.failed:
       raise faults.StageFailed(name, self.failed[name])
-    if name not in self._done:
+    if name not in self.done:
       try:
         with faults.stoppable(functools.partial(self._position, name)):
-          self._done[name] = self._complete(name)
+          self.done[name] = self._complete(name)
       # The second is what JAX raises under `jax_debug_nans`.
       except (faults.NotFinite, FloatingPointError) as error:
         self.failed[name] = " ".join(str(error).split())
         directory = self.stage(name).directory(self.workdir)
         Log(name, directory / "log.txt").say(f"FAILED: {self.failed[name]}")
         raise faults.StageFailed(name, self.failed[name]) from error
-    return self._done[name]
+    return self.done[name]
 
   def _position(self, name: str) -> str:
     """Returns where a stage goes on that is stopped while it does not train."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,7 +22,21 @@ MANY = 10**9  # a number that needs no limit
 
 
 class Rule:
-  """What a field may be."""
+  """What a field may be.
+
+  Attributes:
+    text: the same in words, for errors and for `--help`: what follows "must be".
+  """
+
+  text: str
+
+  def fits(self, value: Any) -> bool:
+    """Returns whether a value may be the field's.
+
+    Args:
+      value: anything.
+    """
+    raise NotImplementedError
 
   def problem(self, field: str, value: Any) -> str | None:
     """Returns what is wrong with a value, as the text of an error, or None.
@@ -32,7 +45,7 @@ class Rule:
       field: where it is in the configuration, for the message.
       value: the field's.
     """
-    raise NotImplementedError
+    return None if self.fits(value) else f"config.{field}={value!r}: must be {self.text}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,32 +54,32 @@ class Number(Rule):
 
   Attributes:
     low: the least.
-    high: the most; infinity is no limit.
+    high: the most.
     whole: whether it must be an int.
     optional: whether it may be None.
+    zero: what 0 stands for, where that is more than a number.
 
   Example:
     >>> Number(0, 1).problem("kd.alpha", 2.0)
-    'config.kd.alpha=2.0: must be from 0 to 1'
+    'config.kd.alpha=2.0: must be a number from 0 to 1'
+    >>> Number(0, 9, whole=True, zero="all").text
+    'a whole number from 0 to 9 (0: all)'
   """
 
   low: float
   high: float = MANY
   whole: bool = False
   optional: bool = False
+  zero: str = ""
 
   @property
   def text(self) -> str:
-    """The limits in words."""
-    most = "" if math.isinf(self.high) else f" to {self.high}"
-    return f"from {self.low}{most}"
+    kind = "a whole number" if self.whole else "a number"
+    none = ", or None" if self.optional else ""
+    zero = f" (0: {self.zero})" if self.zero else ""
+    return f"{kind} from {_plain(self.low)} to {_plain(self.high)}{none}{zero}"
 
   def fits(self, value: Any) -> bool:
-    """Returns whether a value is of the type and within the limits.
-
-    Args:
-      value: anything.
-    """
     if value is None:
       return self.optional
     kind = int if self.whole else int | float
@@ -75,12 +88,13 @@ class Number(Rule):
       return False
     return self.low <= value <= self.high
 
-  def problem(self, field: str, value: Any) -> str | None:
-    if self.fits(value):
-      return None
-    if self.whole and not isinstance(value, int):
-      return f"config.{field}={value!r}: must be a whole number {self.text}"
-    return f"config.{field}={value}: must be {self.text}"
+
+def _plain(number: float) -> str:
+  """Returns a limit in few characters: 10000, 0.001, 1e9."""
+  short = f"{number:.0e}"
+  if number >= 10**6 and float(short) == number:
+    return short.replace("e+0", "e").replace("e+", "e")
+  return str(number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,16 +103,18 @@ class BelowOne(Number):
 
   Example:
     >>> BelowOne().problem("ratio", 1.0)
-    'config.ratio: 1.0 must be from 0 to below 1'
+    'config.ratio=1.0: must be a number from 0 to below 1'
   """
 
   low: float = 0
   high: float = 1
 
-  def problem(self, field: str, value: Any) -> str | None:
-    if self.fits(value) and value != 1:
-      return None
-    return f"config.{field}: {value} must be from 0 to below 1"
+  @property
+  def text(self) -> str:
+    return "a number from 0 to below 1"
+
+  def fits(self, value: Any) -> bool:
+    return super().fits(value) and value != 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +128,12 @@ class OneOf(Rule):
 
   choices: tuple[Any, ...]
 
-  def problem(self, field: str, value: Any) -> str | None:
-    if value in self.choices:
-      return None
-    return f"config.{field}={value!r}: must be one of {', '.join(map(str, self.choices))}"
+  @property
+  def text(self) -> str:
+    return f"one of {', '.join(map(str, self.choices))}"
+
+  def fits(self, value: Any) -> bool:
+    return value in self.choices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,76 +143,114 @@ class Each(Rule):
   Attributes:
     rule: of each.
     least: how many there must be.
+
+  Example:
+    >>> Each(BelowOne(), least=1).text
+    'values in parentheses, at least 1, each a number from 0 to below 1'
   """
 
   rule: Rule
   least: int = 0
 
+  @property
+  def text(self) -> str:
+    least = f", at least {self.least}" if self.least else ""
+    return f"values in parentheses{least}, each {self.rule.text}"
+
+  def fits(self, value: Any) -> bool:
+    return self._are_values(value) and all(map(self.rule.fits, value))
+
   def problem(self, field: str, value: Any) -> str | None:
-    if not isinstance(value, tuple | list) or len(value) < self.least:
-      return f"config.{field}={value!r}: must be values in parentheses, at least {self.least}"
+    if not self._are_values(value):
+      return super().problem(field, value)
+    # One of a long list is easier to find by itself.
     problems = (self.rule.problem(field, one) for one in value)
     return next(filter(None, problems), None)
+
+  def _are_values(self, value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) >= self.least
 
 
 class Switch(Rule):
   """True or False."""
 
-  def problem(self, field: str, value: Any) -> str | None:
-    return None if isinstance(value, bool) else f"config.{field}={value!r}: must be true or false"
+  text = "true or false"
+
+  def fits(self, value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 class Pattern(Rule):
   """A regular expression."""
 
+  text = "a regular expression"
+
+  def fits(self, value: Any) -> bool:
+    return self._error(value) is None
+
   def problem(self, field: str, value: Any) -> str | None:
+    error = self._error(value)
+    return None if error is None else f"{super().problem(field, value)} ({error})"
+
+  def _error(self, value: Any) -> Exception | None:
     try:
       re.compile(value)
     except (re.error, TypeError) as error:
-      return f"config.{field}={value!r}: must be a regular expression ({error})"
+      return error
     return None
 
 
+@dataclasses.dataclass(frozen=True)
 class Elsewhere(Rule):
-  """Anything here: whatever uses the field checks it, before anything is trained."""
+  """Anything here: whatever uses the field checks it, before anything is trained.
 
-  def problem(self, field: str, value: Any) -> str | None:
-    return None
+  Attributes:
+    text: what that asks for.
+  """
+
+  text: str
+
+  def fits(self, value: Any) -> bool:
+    return True
 
 
-def count(low: int, high: int = MANY) -> Number:
+def count(low: int, high: int = MANY, zero: str = "") -> Number:
   """Returns the rule of a whole number.
 
   Args:
     low: the least.
     high: the most.
+    zero: what 0 stands for, where that is more than a number.
   """
-  return Number(low, high, whole=True)
+  return Number(low, high, whole=True, zero=zero)
 
 
 # By the end of a field's path: the longest ending that is here is the field's rule.
 FIELDS: dict[str, Rule] = {
-    "study": Elsewhere(), "combo": Switch(), "weights": Elsewhere(),
+    "study": Elsewhere("the study's function, package.module.function"), "combo": Switch(),
+    "weights": Elsewhere("a .pth or .safetensors file to start from, or \"\""),
     "seed": count(0, 2**31 - 1), "seeds": count(1, 10**4),
     "compute_dtype": OneOf(("float32", "bfloat16")),
-    "data.name": Elsewhere(), "data.validation": Number(0.001, 0.9), "data.limit": count(0),
+    "data.name": Elsewhere(f"one of {', '.join(builders.DATASETS)}"),
+    "data.validation": Number(0.001, 0.9), "data.limit": count(0, zero="all images"),
     # Smaller images vanish in the networks that read folders.
     "data.side": count(32, 4096),
     "augment.crop": count(0, 64), "augment.flip": Switch(), "augment.rotate": Number(0, 180),
     "augment.jitter": Number(0, 1),
     "train.epochs": count(1, 10**6), "train.batch_size": count(1, 10**6),
-    "train.steps_per_epoch": count(0),
+    "train.steps_per_epoch": count(0, zero="a pass over the data"),
     # No tight limit: a rate that is too large is a matter of the model, and training says so.
     "train.learning_rate": Number(0), "train.final_learning_rate": Number(0),
     "train.l1": Number(0), "train.l2": Number(0),
-    "temperature": Number(1e-3, 1e3), "alpha": Number(0, 1),
+    "temperature": Number(1e-3, 1000), "alpha": Number(0, 1),
     "images": count(1), "calls": count(1),
     "bits": count(2, 16), "activation_bits": count(2, 16),
     "fraction": Number(0.001, 0.999), "tolerance": Number(0, 1),
     # Of the sixteen combinations, which any study can have under `combine`.
-    "combos": Elsewhere(), "imp.rounds": count(0, 1000), "q.bits": count(2, 16),
-    "q.activation_bits": count(2, 16), "lrtf.rank": count(0, 10**6),
-    "lrtf.delta": count(0, 10**6), "conventional": Switch(), "deltas": Each(count(0, 10**6)),
+    "combos": Elsewhere("all, or names and commas: base,imp,imp+q"),
+    "imp.rounds": count(0, 1000), "q.bits": count(2, 16), "q.activation_bits": count(2, 16),
+    "lrtf.rank": count(0, 10**6, zero="r_max - delta"), "lrtf.delta": count(0, 10**6),
+    "conventional": Switch(), "deltas": Each(count(0, 10**6)),
 }
 
 
@@ -212,7 +268,7 @@ def config(given: Any, own: Mapping[str, Rule]) -> None:
     >>> config({"kd": {"alpha": 2.0}}, {})
     Traceback (most recent call last):
     ...
-    ValueError: config.kd.alpha=2.0: must be from 0 to 1
+    ValueError: config.kd.alpha=2.0: must be a number from 0 to 1
   """
   for path, value in fields(given):
     found = rule(path, own)
@@ -253,7 +309,7 @@ def rule(path: str, own: Mapping[str, Rule]) -> Rule | None:
 
   Example:
     >>> rule("combine.kd.alpha", {})
-    Number(low=0, high=1, whole=False, optional=False)
+    Number(low=0, high=1, whole=False, optional=False, zero='')
   """
   known = {**FIELDS, **own}
   parts = path.split(".")

@@ -39,7 +39,15 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
       the message names it.
     StudyFailed: a stage failed; the others ran and were reported, if there is a base model.
   """
-  folder = places.folder(config, results or workdir)
+  workdir.mkdir(parents=True, exist_ok=True)
+  with places.held(workdir):
+    return _run(kind, config, workdir, data_dir, report, results or workdir)
+
+
+def _run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,
+         report: Report, results: Path) -> list[dict[str, Any]]:
+  """Runs and reports; the caller holds the workdir."""
+  folder = places.folder(config, results)
   builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
   studies = [kind(config, workdir, builder, seed, folder)
              for seed in range(config.seed, config.seed + config.seeds)]

@@ -32,7 +32,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
     config: the study's configuration.
   """
   means = results.means(rows)
-  results.write(rows, workdir, config,
+  results.write(studies, rows, workdir, config,
                 texts={"tables.md": functools.partial(tables, means, config)}, pictures={
       "figure3.png": functools.partial(
           figures.training, studies[0], "squeezenet", "SqueezeNet, trained on the labels"),

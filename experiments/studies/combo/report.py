@@ -35,7 +35,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
   if config.get("deltas"):
     pictures["figure5.png"] = functools.partial(_figure5, studies)
   results.print_sizes(rows)
-  results.write(rows, folder, config, texts={
+  results.write(studies, rows, folder, config, texts={
       "tables.md": functools.partial(_text, studies, rows, config)}, pictures=pictures)
 
 

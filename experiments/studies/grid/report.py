@@ -37,7 +37,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
   means = [{**row, "bits": round(row["bits"])} for row in results.means(named)]
   # The paper's reduction is a factor; the page shows the part that is saved, like all studies.
   page_rows = [{**row, "reduction": row["saved"]} for row in named]
-  results.write(rows, workdir, config, page_rows=page_rows,
+  results.write(studies, rows, workdir, config, page_rows=page_rows, also=["ways.csv"],
                 texts={"tables.md": functools.partial(markdown, means, config.model.name)},
                 pictures={"accuracy.png": functools.partial(picture, means, config.model.name)})
 

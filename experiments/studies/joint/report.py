@@ -22,7 +22,8 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
     config: the study's configuration.
   """
   results.print_sizes(rows)
-  results.write(rows, workdir, config, texts={"tables.md": functools.partial(table, rows)},
+  results.write(studies, rows, workdir, config,
+                texts={"tables.md": functools.partial(table, rows)},
                 pictures={"pareto.png": functools.partial(figures.pareto, rows)})
 
 

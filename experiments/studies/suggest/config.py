@@ -17,11 +17,11 @@ FIELDS = {
     "choices.sparsities": checks.Each(checks.BelowOne(), least=1),
     "choices.bits": checks.Each(checks.Number(2, 16, whole=True, optional=True), least=1),
     "choices.ranks": checks.Each(checks.Number(1e-6, 1, optional=True), least=1),
-    "search.by": checks.OneOf(("accuracy", "log_likelihood")), "search.images": checks.count(0),
+    "search.by": checks.OneOf(("accuracy", "log_likelihood")),
+    "search.images": checks.count(0, zero="all of the validation split"),
     # The first evaluation is of the model before compression.
     "search.evaluations": checks.count(2), "search.reserve": checks.Number(0, 0.99),
-    # 0 leaves the weights as they were trained.
-    "finetune.train.epochs": checks.count(0, 10**6)}
+    "finetune.train.epochs": checks.count(0, 10**6, zero="the weights stay as they are")}
 
 
 def check(config: Any) -> None:

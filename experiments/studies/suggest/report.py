@@ -26,7 +26,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
     folder: where the files go.
     config: the study's configuration.
   """
-  texts, pictures = {}, {}
+  texts, pictures, plans = {}, {}, []
   for study in studies:
     if not study.has("search"):
       continue
@@ -36,11 +36,13 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
     found, accuracy = study.result("search").metrics, study.table("accuracy")
     layers = plan_rows(study.plan(study.chosen), accuracy, study.table("bytes"))
     texts[f"plan{ending}.md"] = functools.partial(plan_text, own, layers, found, config)
-    files.write_json(folder / f"plan{ending}.json", {
+    plans.append(f"plan{ending}.json")
+    files.write_json(folder / plans[-1], {
         "chosen": [row for row in own if row["chosen"]], "layers": layers})
     pictures[f"front{ending}.png"] = functools.partial(figures.front, own, found, config)
     pictures[f"sensitivity{ending}.png"] = functools.partial(figures.sensitivity, accuracy)
-  results.write(rows, folder, config, texts=texts, pictures=pictures)
+  results.write(studies, rows, folder, config, texts=texts, pictures=pictures,
+                also=plans)
 
 
 def plan_rows(plan: Mapping[str, Choice], accuracy: Table, nbytes: Table) -> list[dict[str, Any]]:

@@ -7,8 +7,20 @@ from typing import Any
 
 from experiments.studies import checks
 
-FIELDS = {"pruning.rounds": checks.Each(checks.count(-checks.MANY)),  # `_check_rounds` says more
-          "pruning.where": checks.Pattern(), "ensemble": checks.Each(checks.Elsewhere(), least=1)}
+
+class Rounds(checks.Rule):
+  """Rounds of pruning, in order."""
+
+  text = "rising whole numbers from 1, in parentheses"
+
+  def fits(self, value: Any) -> bool:
+    each = checks.Each(checks.count(1), least=1)
+    return each.fits(value) and list(value) == sorted(set(value))
+
+
+FIELDS = {
+    "pruning.rounds": Rounds(), "pruning.where": checks.Pattern(),
+    "ensemble": checks.Each(checks.Elsewhere("the name of one of the students"), least=1)}
 
 
 def check(config: Any) -> None:
@@ -22,14 +34,11 @@ def check(config: Any) -> None:
 
 
 def _check_rounds(config: Any) -> None:
-  rounds = list(config.pruning.rounds)
-  if not rounds or rounds != sorted(set(rounds)) or rounds[0] < 1:
-    raise ValueError(f"config.pruning.rounds={tuple(rounds)}: must be rising whole numbers from 1")
   # Table III starts from the model that is pruned by 77 %.
   needed = nearest_round(config, 0.77)
-  if needed not in rounds:
-    raise ValueError(f"config.pruning.rounds={tuple(rounds)}: must have {needed}, the round "
-                     "nearest to 77 %")
+  if needed not in config.pruning.rounds:
+    raise ValueError(f"config.pruning.rounds={config.pruning.rounds}: must have {needed}, the "
+                     "round nearest to 77 %")
 
 
 def sparsity(config: Any, number: int) -> float:

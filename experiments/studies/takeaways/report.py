@@ -53,7 +53,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
     config: the study's configuration.
   """
   means = results.means(rows)
-  results.write(rows, workdir, config,
+  results.write(studies, rows, workdir, config,
                 texts={"tables.md": functools.partial(tables, means, config)},
                 pictures={"figure6.png": functools.partial(figure6, means, config),
                           "figure10.png": functools.partial(figure10, means)})

@@ -29,7 +29,8 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
     config: the study's configuration.
   """
   means = results.means(rows)
-  results.write(rows, workdir, config, texts={"tables.md": functools.partial(tables, means)},
+  results.write(studies, rows, workdir, config,
+                texts={"tables.md": functools.partial(tables, means)},
                 pictures={"figure5.png": functools.partial(figure5, means),
                           "figure6.png": functools.partial(figure6, means)})
 

@@ -48,3 +48,23 @@ def test_results_that_lack_stages_make_room(tmp_path):
 def test_a_damaged_results_json_is_written_again(tmp_path):
   (tmp_path / "results.json").write_text("{")
   assert report(config(), tmp_path) == "."
+
+
+def test_settings_keep_their_folder_when_the_top_was_removed(tmp_path):
+  report(config(), tmp_path)
+  report(config(seeds=2), tmp_path)
+  (tmp_path / "results.json").unlink()
+  assert report(config(seeds=2), tmp_path) == "results/seeds=2"
+  assert report(config(compute="x"), tmp_path) == "."
+
+
+def test_results_are_not_overwritten_by_others_that_differ_from_a_new_top_in_the_same(tmp_path):
+  report(config(), tmp_path)
+  report(config(seeds=2), tmp_path)
+  (tmp_path / "results.json").unlink()
+  report(config(imp={"fraction": 0.5}), tmp_path)
+  # Also "seeds=2", of other settings.
+  new = report(config(imp={"fraction": 0.5}, seeds=2), tmp_path)
+  assert new.startswith("results/seeds=2-")
+  assert report(config(imp={"fraction": 0.5}, seeds=2), tmp_path) == new
+  assert report(config(seeds=2), tmp_path) == "results/seeds=2"

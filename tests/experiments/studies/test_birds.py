@@ -145,10 +145,10 @@ def test_an_unknown_layer_to_train_is_named(root, tmp_path):
 
 
 @pytest.mark.parametrize("changes,message", [
-    ({"alpha": 2.0}, r"config.alpha=2.0: must be from 0 to 1"),
+    ({"alpha": 2.0}, r"config.alpha=2.0: must be a number from 0 to 1"),
     ({"prune": {"grid": ("layer",)}}, r"config.prune.grid='layer': must be one of layer-l1"),
-    ({"prune": {"fraction": 1.0}}, r"config.prune.fraction=1.0: must be from"),
-    ({"data": {"side": 8}}, r"config.data.side=8: must be from 32"),
+    ({"prune": {"fraction": 1.0}}, r"config.prune.fraction=1.0: must be a number from"),
+    ({"data": {"side": 8}}, r"config.data.side=8: must be a whole number from 32"),
     ({"weights": "nowhere.pth"}, r"config.weights='nowhere.pth': no such file")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):

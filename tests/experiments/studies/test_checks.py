@@ -63,7 +63,8 @@ def test_every_number_is_refused_outside_its_limits_and_named(config):
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("field,value,message", [
     ("compute_dtype", "fp16", "config.compute_dtype='fp16': must be one of float32, bfloat16"),
-    ("seed", -1, "config.seed=-1: must be from 0"), ("seeds", 0, "config.seeds=0: must be from 1"),
+    ("seed", -1, "config.seed=-1: must be a whole number from 0"),
+    ("seeds", 0, "config.seeds=0: must be a whole number from 1"),
     ("combo", 1, "config.combo=1: must be true or false")])
 def test_shared_fields_are_checked_by_every_study(config, field, value, message):
   made, check, _ = loaded(config)

@@ -79,8 +79,8 @@ def test_paper_tables_are_complete():
 
 @pytest.mark.parametrize("changes,message", [
     ({"bits": (4,)}, "config.bits=4: must be one of 32, 16, 8"),
-    ({"sparsities": (1.0,)}, "config.sparsities: 1.0 must be from 0 to below 1"),
-    ({"base_epochs": 0}, "config.base_epochs=0: must be from 1")])
+    ({"sparsities": (1.0,)}, "config.sparsities=1.0: must be a number from 0 to below 1"),
+    ({"base_epochs": 0}, "config.base_epochs=0: must be a whole number from 1")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
     grid.config.check(config(**changes))

@@ -35,8 +35,8 @@ def test_both_ways_end_as_sparse_integers_after_as_many_epochs(tmp_path):
 
 
 @pytest.mark.parametrize("changes,message", [
-    ({"sparsity": 1.0}, "config.sparsity=1.0: must be from 0 to 0.999"),
-    ({"bits": 16}, "config.bits=16: must be from 2 to 8")])
+    ({"sparsity": 1.0}, "config.sparsity=1.0: must be a number from 0 to 0.999"),
+    ({"bits": 16}, "config.bits=16: must be a whole number from 2 to 8")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
     joint.config.check(config(**changes))

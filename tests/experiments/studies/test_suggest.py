@@ -96,9 +96,9 @@ def test_one_sparsity_for_all_fits_and_is_no_smaller_than_need_be():
 
 @pytest.mark.parametrize("changes,message", [
     ({}, "config.max_bytes, config.max_latency_ms, config.max_accuracy_drop: give at least one"),
-    ({"max_accuracy_drop": 2.0}, "config.max_accuracy_drop=2.0: must be from 0 to 1"),
-    ({"max_bytes": 0}, "config.max_bytes=0: must be from"),
-    ({"max_bytes": 1, "calls": 0}, "config.calls=0: must be from 1"),
+    ({"max_accuracy_drop": 2.0}, "config.max_accuracy_drop=2.0: must be a number from 0 to 1"),
+    ({"max_bytes": 0}, "config.max_bytes=0: must be a whole number from"),
+    ({"max_bytes": 1, "calls": 0}, "config.calls=0: must be a whole number from 1"),
     ({"max_bytes": 1, "search": {"by": "loss"}},
      "config.search.by='loss': must be one of accuracy")])
 def test_bad_configurations_are_named(changes, message):

@@ -131,12 +131,12 @@ def test_all_designs_of_the_paper_are_there():
 
 
 @pytest.mark.parametrize("changes,message", [
-    ({"calls": 0}, "config.calls=0: must be from 1"),
+    ({"calls": 0}, "config.calls=0: must be a whole number from 1"),
     ({"ensemble": ("model9",)}, "config.ensemble='model9': must be one of baseline, combined"),
     ({"pruning": {"rounds": (9, 4)}}, r"config.pruning.rounds=\(9, 4\): must be rising"),
     ({"pruning": {"rounds": (4, 20)}}, r"rounds=\(4, 20\): must have 9, the round nearest"),
-    ({"pruning": {"fraction": 1.0}}, "config.pruning.fraction=1.0: must be from"),
-    ({"distil": {"alpha": 2.0}}, "config.distil.alpha=2.0: must be from 0 to 1")])
+    ({"pruning": {"fraction": 1.0}}, "config.pruning.fraction=1.0: must be a number from"),
+    ({"distil": {"alpha": 2.0}}, "config.distil.alpha=2.0: must be a number from 0 to 1")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
     takeaways.config.check(config(**changes))

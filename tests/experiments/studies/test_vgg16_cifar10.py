@@ -72,9 +72,9 @@ def test_the_student_has_the_size_that_the_paper_gives():
 
 
 @pytest.mark.parametrize("changes,message", [
-    ({"ratios": (1.0,)}, "config.ratios: 1.0 must be from 0 to below 1"),
-    ({"alpha": 2.0}, "config.alpha=2.0: must be from 0 to 1"),
-    ({"calls": 0}, "config.calls=0: must be from 1")])
+    ({"ratios": (1.0,)}, "config.ratios=1.0: must be a number from 0 to below 1"),
+    ({"alpha": 2.0}, "config.alpha=2.0: must be a number from 0 to 1"),
+    ({"calls": 0}, "config.calls=0: must be a whole number from 1")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
     vgg16.config.check(config(**changes))
