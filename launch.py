@@ -12,6 +12,12 @@ import sys
 import warnings
 from typing import Any
 
+from experiments import cpu
+
+# In front of everything that imports JAX, which reads XLA's flags when it starts.
+_FLAGS_SET = cpu.prepare()
+
+# ruff: noqa: E402
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -43,6 +49,8 @@ def main(argv: list[str]) -> None:
   """
   if len(argv) > 1:
     raise ValueError(f"argument {argv[1]!r}: flags are written --name=value")
+  if _FLAGS_SET:
+    print(_FLAGS_SET, flush=True)
   workdir = _workdir()
   # Programs compiled once serve the study's next run; a cache of the user's own is kept.
   if not jax.config.jax_compilation_cache_dir:

@@ -139,7 +139,7 @@ def test_pools_are_those_of_windows(side):
 
 
 @pytest.mark.parametrize("name,arguments,message", [
-    ("resnet", {}, "model 'resnet': must be one of alexnet, cnn, convnet, densenet, .*resnet18"),
+    ("resnet", {}, "model 'resnet': must be one of airnet, alexnet, cnn, .*resnet18"),
     ("densenet", {"width": 3}, "argument 'width' must be one of.*depth")])
 def test_bad_input_is_named(name, arguments, message):
   with pytest.raises(ValueError, match=message):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from experiments.training import step as step_lib
+from experiments.training import schedules
 
 
 def test_cosine_is_half_a_wave():
-  rates = [float(step_lib.cosine(s, 10, 1e-3, 1e-7)) for s in (0, 5, 10, 12)]
+  rates = [float(schedules.cosine(s, 10, 1e-3, 1e-7)) for s in (0, 5, 10, 12)]
   np.testing.assert_allclose(rates, [1e-3, (1e-3 + 1e-7) / 2, 1e-7, 1e-7], rtol=1e-4)
