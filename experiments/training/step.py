@@ -15,8 +15,6 @@ from experiments.training.augment import Augment, alternating_flips, augment, mi
 from experiments.training.recipe import Method
 
 
-# Cached, because `jax.jit` compiles again for every new function.
-@functools.lru_cache(maxsize=64)
 def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
                   aware: bool = False, schedule: str | None = None,
                   method: Method = Method()) -> Any:  # noqa: B008, it is frozen
@@ -39,6 +37,15 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
     donated, data is {"images", "labels", "order", "offset", "key", maybe "ids"} (see
     `input_pipeline`), and sums are of loss and correct answers.
   """
+  # However the arguments are given: a cache takes `f(x)` and `f(x=x)` for two.
+  return _steps_program(model, teacher, options, aware, schedule, method)
+
+
+# Cached, because `jax.jit` compiles again for every new function.
+@functools.lru_cache(maxsize=64)
+def _steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment, aware: bool,
+                   schedule: str | None, method: Method) -> Any:
+  """Does what `steps_program` says."""
   loss_fn = _loss(_forward(model, aware), teacher, method.smooths, options.mixup)
   gradients = jax.value_and_grad(loss_fn, has_aux=True)
 
