@@ -1,18 +1,22 @@
 """AirNet on CIFAR-10 ("94% on CIFAR-10 in 3.29 seconds on a single GPU").
 
-python launch.py --config=configs/airnet.py --data_dir=DIR          CIFAR-10; TIME
+python launch.py --config=configs/airnet.py --data_dir=DIR          CIFAR-10; half an hour, 2 cores
 python launch.py --config=configs/airnet.py:digits,smoke            a narrow net, made for tests
 
-The published recipe (airbench94_muon): whitening, Muon on normalized filters, SGD for biases and
-the head, everything linear to 0, label smoothing, alternating flips, shifts that reflect. It
-is the base model of the sixteen combinations, which `--config.combos=all` runs.
+The published recipe (airbench94_muon, but batches of 1,000 for 2,000): whitening, Muon on
+normalized filters, SGD for biases and the head, everything linear to 0, label smoothing,
+alternating flips, shifts that reflect. It is the base model of the sixteen combinations,
+which `--config.combos=all` runs.
 
 Differences: 10 % of the training images are held out, and the best epoch is chosen on them; the
 test images are not augmented. Rates of SGD are the published ones for the mean of a batch's
 losses, not the sum; the head's also for weights without a scale (0.67 · 2000 / 256²). Weight
-decay is AdamW's, so that of the head is 0.004 / 0.67 / (1 - 0.85); biases have none.
+decay is AdamW's, so that of the head is 0.004 / 0.67 / (1 - 0.85); biases have none. The
+whitening layer's bias trains in all epochs, not in three.
 
-Expected (paper, CIFAR-10 test, with augmented test images): 94.01 %. RESULT
+Expected (published, CIFAR-10 test, with augmented test images): 94.01 %. Here one epoch gives
+61 % of the validation images; 8 epochs were not measured. Steps take 240 to 290 images/s in
+bfloat16 (2 cores with AVX-512's bfloat16; batches of 2,000 and 500).
 """
 
 from ml_collections import ConfigDict
