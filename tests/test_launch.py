@@ -14,7 +14,7 @@ COMBO, BIRDS = "--config=configs/combo.py", "--config=configs/birds.py:smoke"
 CASES = {
     "no_config": ([], "--config is missing"),
     "unknown_config": (["--config=configs/nothing.py"],
-                       r"nothing.py: no such file; it must be one of configs/birds.py"),
+                       r"nothing.py: no such file; it must be one of configs/airnet.py"),
     "unknown_variant": ([f"{COMBO}:imagenet"], "imagenet: must be one of digits, mnist, cifar10"),
     "unknown_budget": ([f"{COMBO}:digits,hours=2"], "'hours=2' must be .*epochs="),
     "unknown_field": ([COMBO, "--config.imp.fractoin=0.2"],

@@ -23,11 +23,11 @@ class AirNet(nn.Module):
   1,971,640 parameters with ten classes of 32 x 32 RGB images, of which the whitening
   layer's 288 weights are computed from training images by `fitted` and never train.
 
-  As in the original but for these: the whitening layer's bias trains in all epochs (the
-  author's own variant without freezing is as accurate); the head has no scale beside its weights, which start
-  as small as the scale would make them (a learning rate of 1 is one of the original's
-  times 1 / width²); images are scaled by one number for all channels. Nothing here
-  augments test images.
+  As in the original but for these: the whitening layer's bias trains in all epochs (a variant
+  by the author without freezing is as accurate); the head has no scale beside its weights,
+  which start as small as the scale would make them (a learning rate of 1 is one of the
+  original's times 1 / width²); images are scaled by one number for all channels. Nothing
+  here augments test images.
 
   Attributes:
     num_classes: length of the logits.
