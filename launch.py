@@ -13,6 +13,12 @@ import textwrap
 import warnings
 from typing import Any
 
+from experiments import cpu
+
+# In front of everything that imports JAX, which reads XLA's flags when it starts.
+_FLAGS_SET = cpu.prepare()
+
+# ruff: noqa: E402
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -55,6 +61,8 @@ def main(argv: list[str]) -> None:
   if _looks_at_runs():
     _show_runs(pathlib.Path(_WORKDIR.value or "runs"))
     return
+  if _FLAGS_SET:
+    print(_FLAGS_SET, flush=True)
   workdir = _workdir()
   # Programs compiled once serve the study's next run; a cache of the user's own is kept.
   if not jax.config.jax_compilation_cache_dir:

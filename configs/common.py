@@ -7,7 +7,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-_NO_AUGMENTATION = {"crop": 0, "flip": False, "rotate": 0.0, "jitter": 0.0}
+from experiments import defaults
+
+_NO_AUGMENTATION = {"crop": 0, "flip": False, "rotate": 0.0, "jitter": 0.0, **defaults.AUGMENT}
 
 Budget = Callable[[ConfigDict], None]
 
@@ -32,21 +34,23 @@ def common(function: str, data: Mapping[str, Any]) -> ConfigDict:
       "data": {"validation": 0.1, "limit": 0, **data, "augment": augment},
       "seed": 0,
       "seeds": 1,
-      "compute_dtype": "float32",
+      "compute_dtype": "auto",  # bfloat16 where the device is fast at it, else float32
       "combo": False,  # also the sixteen combinations, on this study's model
   })
 
 
-def train(epochs: int, **changes: float) -> ConfigDict:
-  """Returns how to train: Adam, batches of 128, half a cosine.
+def train(epochs: int, **changes: Any) -> ConfigDict:
+  """Returns how to train: Adam, batches of 128, half a cosine, unless something else is said.
 
   Args:
     epochs: at most so many.
     **changes: other values of the fields: batch_size, steps_per_epoch (0 is a pass
-      over the data), learning_rate, final_learning_rate, l1, l2.
+      over the data), learning_rate, final_learning_rate, l1, l2, and those of
+      `defaults.TRAIN`, which `training.recipe` and `training.optimizers` explain.
   """
   return ConfigDict({"epochs": epochs, "batch_size": 128, "steps_per_epoch": 0,
-                     "learning_rate": 1e-3, "final_learning_rate": 1e-7, **changes})
+                     "learning_rate": 1e-3, "final_learning_rate": 1e-7, **defaults.TRAIN,
+                     **changes})
 
 
 def model(name: str, **arguments: Any) -> ConfigDict:

@@ -14,7 +14,7 @@ COMBO, BIRDS = "--config=configs/combo.py", "--config=configs/birds.py:smoke"
 CASES = {
     "no_config": ([], "--config is missing"),
     "unknown_config": (["--config=configs/nothing.py"],
-                       r"nothing.py: no such file; it must be one of configs/birds.py"),
+                       r"nothing.py: no such file; it must be one of configs/airnet.py"),
     "unknown_variant": ([f"{COMBO}:imagenet"], "imagenet: must be one of digits, mnist, cifar10"),
     "unknown_budget": ([f"{COMBO}:digits,hours=2"], "'hours=2' must be .*epochs="),
     "unknown_field": ([COMBO, "--config.imp.fractoin=0.2"],
@@ -22,7 +22,7 @@ CASES = {
     "field_as_flag": ([JOINT, "--epochs=3"], r"--epochs: no such flag; fields are set by "
                       r"--config.base.train.epochs=, .*--config.q.train.epochs="),
     "unknown_flag": ([JOINT, "--verbose"], r"no such flag; it must be --config, .*--debug"),
-    "dtype": ([JOINT, "--config.compute_dtype=fp16"], "compute_dtype='fp16': must be one of float"),
+    "dtype": ([JOINT, "--config.compute_dtype=fp16"], "compute_dtype='fp16': must be one of auto"),
     "wrong_type": ([COMBO, "--config.q.bits=many"], "bits"),
     "unknown_data": ([COMBO, "--config.data.name=svhn"], "data.name='svhn': must be one of"),
     "unknown_model": ([COMBO, "--config.teacher.name=resnet"], "teacher: model 'resnet': must be"),

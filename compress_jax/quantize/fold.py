@@ -21,6 +21,7 @@ def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: st
   Args:
     params: nested dict. Wherever a dict has both keys `layer` and `norm`, the
       first (kernel, maybe bias) is what the second (scale, bias) normalises.
+      A norm may have no scale.
     stats: nested dict with the same paths: `norm` holds mean and var.
     layer: the layer's key.
     norm: the batch norm's key.
@@ -72,7 +73,7 @@ def _folded(layer: Any, norm: Any, stats: Any, norm_key: str, epsilon: float,
   if norm_key not in stats:
     raise ValueError(f"{path}: stats must have the mean and var of {norm_key!r}")
   mean, var = stats[norm_key]["mean"], stats[norm_key]["var"]
-  factor = norm["scale"] * jax.lax.rsqrt(var + epsilon)
+  factor = norm.get("scale", 1.0) * jax.lax.rsqrt(var + epsilon)
   bias = layer.get("bias", 0.0)
   with checks.at(f"{path}kernel"):
     kernel = scaled(layer["kernel"], factor)

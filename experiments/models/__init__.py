@@ -7,6 +7,7 @@ from typing import Any
 
 from flax import linen as nn
 
+from experiments.models.airnet import AirNet
 from experiments.models.alexnet import AlexNet
 from experiments.models.cnn import CNN
 from experiments.models.convnet import ConvNet
@@ -18,8 +19,8 @@ from experiments.models.studentnet import StudentNet
 from experiments.models.students import Student
 from experiments.models.vgg import VGG
 
-MODELS = {"alexnet": AlexNet, "cnn": CNN, "convnet": ConvNet, "densenet": DenseNet,
-          "ensemble": Ensemble, "resnet18": ResNet, "resnet50": ResNet50,
+MODELS = {"airnet": AirNet, "alexnet": AlexNet, "cnn": CNN, "convnet": ConvNet,
+          "densenet": DenseNet, "ensemble": Ensemble, "resnet18": ResNet, "resnet50": ResNet50,
           "squeezenet": SqueezeNet, "student": Student, "studentnet": StudentNet, "vgg": VGG}
 
 

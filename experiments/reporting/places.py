@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import defaults
 from experiments.training.progress import say
 
 try:
@@ -110,7 +111,7 @@ def _digest(text: str) -> str:
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns a configuration as results.json has it, without what changes no result."""
   kept = {name: value for name, value in config.items() if name not in _NO_MATTER}
-  return json.loads(json.dumps(kept, sort_keys=True))
+  return json.loads(json.dumps(defaults.without(kept), sort_keys=True))
 
 
 def _reported(file: Path) -> dict[str, Any] | None:

@@ -126,6 +126,7 @@ def environment() -> dict[str, Any]:
           "python": platform.python_version(), "jax": jax.__version__,
           "compress_jax": cj.__version__, "commit": _commit(), "platform": platform.platform(),
           "devices": [str(d.device_kind) for d in jax.devices()], "cores": os.cpu_count(),
+          "xla_flags": os.environ.get("XLA_FLAGS", ""),
           "command": " ".join(sys.argv)}
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from experiments import faults
+from experiments import defaults, faults
 from experiments.datasets import builders
 from experiments.datasets.splits import Data
-from experiments.studies import checks
+from experiments.studies import checks, recipes
 from experiments.training import techniques
-from experiments.training.augment import Augment
 from experiments.training.progress import Log, say
 from experiments.training.recipe import Recipe
 
@@ -136,14 +135,8 @@ class Study:
     Args:
       part: has `train`, as `configs.common.train` makes it.
     """
-    train = part.train
-    return Recipe(epochs=train.epochs, batch_size=train.batch_size,
-                  steps_per_epoch=train.steps_per_epoch or None,
-                  learning_rate=train.learning_rate,
-                  final_learning_rate=train.final_learning_rate, seed=self.seed,
-                  l1=train.get("l1", 0.0), l2=train.get("l2", 0.0),
-                  augment=Augment(**self.config.data.augment.to_dict()),
-                  field=f"{self.field(part)}.train.learning_rate")
+    return recipes.recipe(part.train, self.config.data.augment, seed=self.seed,
+                          field=f"{self.field(part)}.train.learning_rate")
 
   def field(self, part: Any) -> str:
     """Returns where a part is in the configuration that the user gave, for messages.
@@ -236,8 +229,8 @@ class Study:
     parent = self.parent(name)
     spec = {**self.spec(name), "seed": self.seed, "data": self.config.data.to_dict(),
             "compute_dtype": self.config.compute_dtype}
-    return cj.stages.Stage(name=name, spec=spec, parent=parent and self.stage(parent),
-                           data=self.fingerprint)
+    return cj.stages.Stage(name=name, spec=defaults.without(spec),
+                           parent=parent and self.stage(parent), data=self.fingerprint)
 
   def result(self, name: str) -> cj.stages.Result:
     """Returns a stage's result, after running what is missing before it.

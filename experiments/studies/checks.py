@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from experiments import models
 from experiments.datasets import builders
+from experiments.training import optimizers, schedules
 
 MANY = 10**9  # a number that needs no limit
 
@@ -230,18 +231,28 @@ FIELDS: dict[str, Rule] = {
     "study": Elsewhere("the study's function, package.module.function"), "combo": Switch(),
     "weights": Elsewhere("a .pth or .safetensors file to start from, or \"\""),
     "seed": count(0, 2**31 - 1), "seeds": count(1, 10**4),
-    "compute_dtype": OneOf(("float32", "bfloat16")),
+    "compute_dtype": OneOf(("auto", "float32", "bfloat16")),
     "data.name": Elsewhere(f"one of {', '.join(builders.DATASETS)}"),
     "data.validation": Number(0.001, 0.9), "data.limit": count(0, zero="all images"),
     # Smaller images vanish in the networks that read folders.
     "data.side": count(32, 4096),
     "augment.crop": count(0, 64), "augment.flip": Switch(), "augment.rotate": Number(0, 180),
-    "augment.jitter": Number(0, 1),
+    "augment.jitter": Number(0, 1), "augment.pad": OneOf(("zero", "reflect")),
+    "augment.alternating": Switch(), "augment.cutout": count(0, 4096),
+    "augment.mixup": Number(0, 100),
     "train.epochs": count(1, 10**6), "train.batch_size": count(1, 10**6),
     "train.steps_per_epoch": count(0, zero="a pass over the data"),
     # No tight limit: a rate that is too large is a matter of the model, and training says so.
     "train.learning_rate": Number(0), "train.final_learning_rate": Number(0),
     "train.l1": Number(0), "train.l2": Number(0),
+    "train.optimizer": OneOf(optimizers.KINDS), "train.momentum": BelowOne(),
+    "train.weight_decay": Number(0), "train.bias_learning_rate": Number(0),
+    "train.head_learning_rate": Number(0),
+    "train.rest_optimizer": OneOf(optimizers.REST_KINDS), "train.rest_momentum": BelowOne(),
+    # More steps than these change a matrix by less than rounding does.
+    "train.newton_schulz_steps": count(1, 20), "train.normalize_filters": Switch(),
+    "train.schedule": OneOf(schedules.KINDS), "train.warmup": BelowOne(),
+    "train.label_smoothing": BelowOne(), "train.ema": BelowOne(),
     "temperature": Number(1e-3, 1000), "alpha": Number(0, 1),
     "images": count(1), "calls": count(1),
     "bits": count(2, 16), "activation_bits": count(2, 16),

@@ -11,6 +11,7 @@ from experiments import faults
 from experiments.datasets import builders
 from experiments.reporting import places
 from experiments.studies.base import Study
+from experiments.training import devices
 from experiments.training.progress import say
 
 # Writes what a study leaves behind: (studies, rows of results.csv, folder, configuration).
@@ -41,7 +42,7 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
   """
   workdir.mkdir(parents=True, exist_ok=True)
   with places.held(workdir):
-    return _run(kind, config, workdir, data_dir, report, results or workdir)
+    return _run(kind, _on_this_machine(config), workdir, data_dir, report, results or workdir)
 
 
 def _run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,
@@ -68,6 +69,15 @@ def _run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str |
     ending = "" if rows else "; no results are written, because there is no base model"
     raise faults.StudyFailed(_summary(studies) + ending, reported=bool(rows))
   return rows
+
+
+def _on_this_machine(config: Any) -> Any:
+  """Returns the configuration with the precision that is fast here, where it says "auto"."""
+  # Here, before any stage: stages of different precisions are different stages.
+  made = config.copy_and_resolve_references()
+  with made.unlocked():
+    made.compute_dtype = devices.compute_dtype(config.compute_dtype)
+  return made
 
 
 def _missing(studies: Sequence[Study]) -> list[str]:

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from experiments import cpu
+
 
 def mesh(batch_size: int) -> Mesh | None:
   """Returns a mesh, axis "batch", of as many local devices as divide a batch evenly.
@@ -26,6 +28,23 @@ def mesh(batch_size: int) -> Mesh | None:
   # JAX spreads an axis in equal parts only.
   count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
   return Mesh(np.array(devices[:count]), ("batch",)) if count > 1 else None
+
+
+def compute_dtype(asked: str) -> str:
+  """Returns the precision in which models compute; parameters and losses are float32 always.
+
+  Args:
+    asked: "float32", "bfloat16", or "auto": bfloat16 on a GPU, a TPU, and a CPU that
+      has instructions for it which XLA is told to use (`cpu.prepare`); else float32.
+
+  Example:
+    >>> compute_dtype("float32")
+    'float32'
+  """
+  if asked != "auto":
+    return asked
+  fast = jax.default_backend() != "cpu" or cpu.fast_in_bfloat16()
+  return "bfloat16" if fast else "float32"
 
 
 def everywhere(tree: Any, on: Mesh | None) -> Any:

@@ -46,7 +46,8 @@ class InMemory:
 
     Yields:
       (first, last, data): the steps of a call, and {"images", "labels", "order",
-      "offset"}, where row i - offset of order is of step i.
+      "offset"}, where row i - offset of order is of step i. Where order does not say
+      which images of the data set those are, "ids" does.
     """
     data = {**self.data, "order": devices.spread(order, self.on, 1), "offset": 0}
     for first in range(0, len(order), STEPS_PER_CALL):
@@ -95,7 +96,9 @@ class Streamed:
       images = np.concatenate([images, np.repeat(images[:1], missing, 0)])
       labels = np.concatenate([labels, np.repeat(labels[:1], missing, 0)])
     data = devices.everywhere({"images": images, "labels": labels}, self.on)
-    return {**data, "order": devices.spread(rows, self.on, 1), "offset": first}
+    ids = np.resize(index, rows.shape) if index.size else rows
+    return {**data, "order": devices.spread(rows, self.on, 1),
+            "ids": devices.spread(ids, self.on, 1), "offset": first}
 
 
 def of(split: Any, on: Mesh | None, batch_size: int) -> InMemory | Streamed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from flax import linen as nn
 import compress_jax as cj
 from experiments import faults
 from experiments.datasets.splits import Data
-from experiments.training import devices, evaluate, input_pipeline
+from experiments.training import averages, devices, evaluate, input_pipeline, optimizers
 from experiments.training.progress import Bar, Log
-from experiments.training.recipe import Fit, Recipe, Teacher
-from experiments.training.step import ADAM, steps_program
+from experiments.training.recipe import Fit, Method, Recipe, Teacher
+from experiments.training.step import steps_program
 
 _KEPT = ("trainable", "rest", "stats")  # of the best epoch; the optimizer's state is not needed
 
@@ -79,7 +80,8 @@ def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directo
 def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, directory: Path, log: Log,
          target: float) -> Fit:
   """Does what `fit` says."""
-  state, best, history = _resume(directory, start_state(variables, recipe.only))
+  start = start_state(variables, recipe.only, frozen_of(trainer.model), recipe.method)
+  state, best, history = _resume(directory, start)
   if 0 < len(history) < recipe.epochs and _best(history, recipe) < target:
     log.say(f"resumes at epoch {len(history) + 1}/{recipe.epochs}")
   state = devices.everywhere(state, trainer.mesh)
@@ -87,11 +89,12 @@ def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, director
     if _best(history, recipe) >= target:
       break
     state, means = trainer.epoch(state, epoch, f"{log.label} {epoch + 1}/{recipe.epochs}")
-    val_loss, val = evaluate.loss_and_accuracy(trainer.model, trainer.variables(state),
+    reached = averages.result(state, recipe.refits)
+    val_loss, val = evaluate.loss_and_accuracy(trainer.model, trainer.variables(reached),
                                                data.validation)
     if val > _best(history, recipe):
       # A copy, because the next step takes the state's memory over.
-      best = {part: jax.tree.map(jnp.copy, state[part]) for part in _KEPT}
+      best = {part: jax.tree.map(jnp.copy, reached[part]) for part in _KEPT}
     history.append({**means, "val_loss": val_loss, "val_accuracy": val})
     _report(log, history, recipe)
     # Before it is kept: what is not finite never becomes so again.
@@ -137,6 +140,8 @@ class _Trainer:
     key = jax.random.fold_in(random_key(self.recipe.seed), epoch)
     key = devices.everywhere(key, self.mesh)
     numbers = {**self.numbers, "start": float(epoch * self.steps)}
+    if self.recipe.augment.alternating:
+      numbers |= {"epoch": epoch, "seed": self.recipe.seed}
     size, loss, correct = self.recipe.batch_size, 0.0, 0
     with Bar(label, self.steps, size) as bar:
       for first, last, data in self.feed.calls(self._order(epoch)):
@@ -155,8 +160,8 @@ class _Trainer:
 def _program(model: nn.Module, teacher: Teacher | None, recipe: Recipe) -> Any:
   guide = teacher and teacher.model
   if recipe.joint is None:
-    return steps_program(model, guide, recipe.augment, recipe.aware)
-  return steps_program(model, guide, recipe.augment, True, recipe.joint.schedule)
+    return steps_program(model, guide, recipe.augment, recipe.aware, None, recipe.method)
+  return steps_program(model, guide, recipe.augment, True, recipe.joint.schedule, recipe.method)
 
 
 def _numbers(recipe: Recipe, teacher: Teacher | None, steps: int) -> dict[str, Any]:
@@ -164,7 +169,9 @@ def _numbers(recipe: Recipe, teacher: Teacher | None, steps: int) -> dict[str, A
   total = steps * recipe.epochs
   numbers = {"steps": float(total), "first": recipe.learning_rate,
              "last": recipe.final_learning_rate, "l1": recipe.l1, "l2": recipe.l2,
-             "temperature": 1.0, "alpha": 0.0}
+             "temperature": 1.0, "alpha": 0.0, "warmup": recipe.warmup, "ema": recipe.ema,
+             "smoothing": recipe.label_smoothing,
+             **recipe.optimizer.numbers(recipe.learning_rate)}
   if teacher is not None:
     numbers |= {"temperature": teacher.temperature, "alpha": teacher.alpha}
   if recipe.joint is not None:
@@ -174,24 +181,46 @@ def _numbers(recipe: Recipe, teacher: Teacher | None, steps: int) -> dict[str, A
   return numbers
 
 
-def start_state(variables: Any, only: str = "") -> Any:
+def frozen_of(model: nn.Module) -> str:
+  """Returns the pattern of the parameters that a model says never train, or "".
+
+  Args:
+    model: a zoo model; its attribute `frozen` says so.
+  """
+  return getattr(model, "frozen", "")
+
+
+def start_state(variables: Any, only: str = "", frozen: str = "",
+                method: Method = Method()) -> Any:  # noqa: B008, it is frozen
   """Returns the state of training at its first step.
 
   Args:
     variables: {"params", maybe "batch_stats"}.
     only: see `Recipe`.
+    frozen: regular expression; parameters whose path it is found in do not train.
+    method: says what optimizer the state is for, and whether weights are averaged.
 
   Returns:
-    {"trainable", "rest", "stats", "adam"}.
+    {"trainable", "rest", "stats", "optimizer", maybe "average"}.
 
   Raises:
     ValueError: there is no such layer.
   """
-  trainable, rest = _frozen(*cj.partition(variables["params"]), only)
+  parts = _frozen(*_partition(variables["params"], frozen), only)
   # Copies, because the compiled steps take their state's memory over.
   copy = functools.partial(jax.tree.map, lambda x: jnp.array(x, copy=True))
-  return {"trainable": copy(trainable), "rest": copy(rest),
-          "stats": copy(variables.get("batch_stats", {})), "adam": ADAM.init(trainable)}
+  state = {"trainable": copy(parts[0]), "rest": copy(parts[1]),
+           "stats": copy(variables.get("batch_stats", {})),
+           "optimizer": optimizers.start(method.optimizer, parts[0])}
+  if method.averages:
+    state["average"] = averages.start(state)
+  return state
+
+
+def _partition(params: Any, frozen: str) -> tuple[Any, Any]:
+  if not frozen:
+    return cj.partition(params)
+  return cj.partition(params, lambda path: re.search(frozen, path) is None)
 
 
 def _frozen(trainable: Any, rest: Any, only: str) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from flax import linen as nn
 
 from experiments.training.augment import Augment
+from experiments.training.optimizers import Optimizer, Rule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,23 @@ class Joint:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+  """What of a recipe is compiled into its steps, whose numbers are traced.
+
+  Attributes:
+    optimizer: its kind.
+    schedule: of the learning rate, one of `schedules.KINDS`.
+    smooths: whether labels are smoothed.
+    averages: whether weights are averaged.
+  """
+
+  optimizer: Rule = dataclasses.field(default_factory=Rule)
+  schedule: str = "cosine"
+  smooths: bool = False
+  averages: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
   """How to train.
 
@@ -42,8 +60,14 @@ class Recipe:
     epochs: at most so many; the best one by validation accuracy is kept.
     batch_size: images per step.
     steps_per_epoch: None is one pass over the training set.
-    learning_rate: Adam's at the first step.
-    final_learning_rate: at the last step, reached by half a cosine.
+    learning_rate: the optimizer's at the first step, or the highest of "one_cycle".
+    final_learning_rate: at the last step.
+    schedule: from one to the other, one of `schedules.KINDS`.
+    warmup: fraction of all steps in which "one_cycle" rises, 0 to below 1.
+    optimizer: what makes steps of gradients.
+    label_smoothing: probability that is spread over all classes, 0 to 1.
+    ema: of the weights and the batch norms' statistics, how much of the average stays
+      after a step, 0 to below 1; above 0 the average is evaluated and kept.
     l1: weight of the sum of absolute weights in the loss.
     l2: weight of half the sum of squared weights.
     seed: of the order of the images and of the augmentation.
@@ -61,6 +85,11 @@ class Recipe:
   steps_per_epoch: int | None = None
   learning_rate: float = 1e-3
   final_learning_rate: float = 1e-7
+  schedule: str = "cosine"
+  warmup: float = 0.2
+  optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+  label_smoothing: float = 0.0
+  ema: float = 0.0
   l1: float = 0.0
   l2: float = 0.0
   seed: int = 0
@@ -69,6 +98,17 @@ class Recipe:
   aware: bool = False
   joint: Joint | None = None
   field: str = "learning_rate"
+
+  @property
+  def method(self) -> Method:
+    """What of it is compiled in."""
+    return Method(optimizer=self.optimizer.rule, schedule=self.schedule,
+                  smooths=self.label_smoothing > 0, averages=self.ema > 0)
+
+  @property
+  def refits(self) -> bool:
+    """Whether grids follow the weights, step by step."""
+    return self.aware or self.joint is not None
 
   @property
   def hint(self) -> str:

@@ -7,35 +7,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 
 import compress_jax as cj
-from experiments.training.augment import Augment, augment
-
-ADAM = optax.scale_by_adam()
-
-
-def cosine(step: Any, steps: Any, first: Any, last: Any) -> jax.Array:
-  """Returns the learning rate at a step: half a cosine; every argument may be traced.
-
-  Args:
-    step: from 0.
-    steps: when `last` is reached; the rate stays there afterwards.
-    first: the rate at step 0.
-    last: the rate at the end.
-
-  Example:
-    >>> float(cosine(5, 10, 1.0, 0.0).round(3))
-    0.5
-  """
-  return last + (first - last) * (1 + jnp.cos(jnp.pi * jnp.minimum(step / steps, 1))) / 2
+from experiments.training import averages, losses, optimizers, schedules
+from experiments.training.augment import Augment, alternating_flips, augment, mixed
+from experiments.training.recipe import Method
 
 
-# Cached, because `jax.jit` compiles again for every new function.
-@functools.lru_cache(maxsize=64)
 def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
-                  aware: bool = False, schedule: str | None = None) -> Any:
+                  aware: bool = False, schedule: str | None = None,
+                  method: Method = Method()) -> Any:  # noqa: B008, it is frozen
   """Returns the compiled function that trains for some steps.
 
   Every number is traced: one program serves all learning rates, durations,
@@ -47,29 +29,42 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
     options: augmentation.
     aware: whether layers' inputs are rounded too, and grids follow the weights.
     schedule: name of one of `cj.schedules` by which every step prunes, or None.
+    method: optimizer, schedule of the learning rate, and what the loss is.
 
   Returns:
     run(state, data, numbers, teacher_variables, first, last) -> (state, sums),
-    where state is {"trainable", "rest", "stats", "adam"} and is donated, data is
-    {"images", "labels", "order", "offset", "key"} (see
+    where state is {"trainable", "rest", "stats", "optimizer", maybe "average"} and is
+    donated, data is {"images", "labels", "order", "offset", "key", maybe "ids"} (see
     `input_pipeline`), and sums are of loss and correct answers.
   """
-  gradients = jax.value_and_grad(_loss(_forward(model, aware), teacher), has_aux=True)
+  # However the arguments are given: a cache takes `f(x)` and `f(x=x)` for two.
+  return _steps_program(model, teacher, options, aware, schedule, method)
+
+
+# Cached, because `jax.jit` compiles again for every new function.
+@functools.lru_cache(maxsize=64)
+def _steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment, aware: bool,
+                   schedule: str | None, method: Method) -> Any:
+  """Does what `steps_program` says."""
+  loss_fn = _loss(_forward(model, aware), teacher, method.smooths, options.mixup)
+  gradients = jax.value_and_grad(loss_fn, has_aux=True)
 
   def step(i: Any, carry: Any, data: Any, numbers: Any, teacher_variables: Any) -> Any:
     state, sums = carry
     at = numbers["start"] + i
     state = state | _compressed(state, at, numbers, aware, schedule)
     index, key = data["order"][i - data["offset"]], jax.random.fold_in(data["key"], i)
-    images = augment(key, data["images"][index], options)
+    images = augment(key, data["images"][index], options, _flips(i, data, numbers, options))
     (loss, (stats, correct)), grads = gradients(
         state["trainable"], state["rest"], state["stats"], images, data["labels"][index],
         jax.random.fold_in(key, 1), numbers, teacher_variables)
-    updates, adam = ADAM.update(grads, state["adam"])
-    rate = cosine(at, numbers["steps"], numbers["first"], numbers["last"])
-    trainable = jax.tree.map(lambda p, u: p - rate * u, state["trainable"], updates)
-    return (state | {"trainable": trainable, "stats": stats, "adam": adam},
-            {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct})
+    rate = schedules.rate(method.schedule, at, numbers)
+    trainable, optimizer = optimizers.step(method.optimizer, state, _params(state), grads, rate,
+                                           numbers)
+    state = state | {"trainable": trainable, "stats": stats, "optimizer": optimizer}
+    if method.averages:
+      state["average"] = averages.step(state["average"], state, numbers["ema"], at)
+    return state, {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct}
 
   # The state is donated: there is never a second copy of it in memory.
   @functools.partial(jax.jit, donate_argnums=0)
@@ -82,19 +77,34 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
   return run
 
 
-def _loss(forward: Any, teacher: nn.Module | None) -> Any:
+def _params(state: Any) -> Any:
+  return cj.merge(state["trainable"], state["rest"])
+
+
+def _flips(i: Any, data: Any, numbers: Any, options: Augment) -> jax.Array | None:
+  """Returns which images of a step are mirrored, where that alternates."""
+  if not options.alternating:
+    return None
+  # What is read from disk piece by piece has other places in memory than in the data set.
+  ids = data.get("ids", data["order"])[i - data["offset"]]
+  return alternating_flips(ids, numbers["epoch"], numbers["seed"])
+
+
+def _loss(forward: Any, teacher: nn.Module | None, smooths: bool, mixup: float) -> Any:
   """Returns the function from the trainable part to (loss, (statistics, correct answers))."""
   def loss_fn(trainable: Any, rest: Any, stats: Any, images: Any, labels: Any, key: Any,
               numbers: Any, teacher_variables: Any) -> Any:
-    params = cj.merge(trainable, rest)
+    params, share = cj.merge(trainable, rest), None
+    if mixup:
+      images, share = mixed(jax.random.fold_in(key, 1), images, mixup)
+    smoothing = numbers["smoothing"] if smooths else None
     logits, stats = forward(params, stats, images, key)
     if teacher is None:
-      loss = cj.distill.cross_entropy(logits, labels)
+      loss = losses.on_labels(logits, labels, smoothing, share)
     else:
       # The teacher sees the same augmented view (Beyer et al. 2022).
       soft = teacher.apply(teacher_variables, images, train=False)
-      loss = cj.distill.hinton(logits, soft, labels, temperature=numbers["temperature"],
-                               alpha=numbers["alpha"])
+      loss = losses.on_teacher(logits, soft, labels, numbers, smoothing, share)
     # A weight of 0 costs too little to be worth a second program.
     loss += numbers["l1"] * cj.penalties.l1(params) + numbers["l2"] * cj.penalties.l2(params)
     return loss, (stats, (logits.argmax(-1) == labels).sum())
@@ -126,7 +136,7 @@ def _compressed(state: Any, at: Any, numbers: Any, aware: bool,
   """Returns the parameters with the step's sparsity, on grids that span them now."""
   if not (schedule or aware):
     return {}
-  params = cj.merge(state["trainable"], state["rest"])
+  params = _params(state)
   if schedule:
     sparsity_at = functools.partial(getattr(cj.schedules, schedule), final=numbers["sparsity"],
                                     start=numbers["prune_from"], stop=numbers["prune_to"])
@@ -134,5 +144,5 @@ def _compressed(state: Any, at: Any, numbers: Any, aware: bool,
                               every=numbers["every"])
   if aware:
     params = cj.quantize.refit(params)
-  trainable, rest = cj.partition(params)
+  trainable, rest = averages.split(params, state["trainable"])
   return {"trainable": trainable, "rest": rest}

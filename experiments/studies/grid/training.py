@@ -17,7 +17,7 @@ from flax import linen as nn
 
 import compress_jax as cj
 from experiments.training.augment import normalize
-from experiments.training.step import ADAM
+from experiments.training.optimizers import ADAM
 
 # By layer, as the toolkit that the paper used does.
 prune = functools.partial(cj.prune.magnitude, scope="layer")

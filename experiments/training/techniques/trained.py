@@ -14,6 +14,8 @@ from experiments import models
 from experiments.datasets.splits import Data
 from experiments.training import evaluate, loop
 
+_FITTED = 5000  # images that weights are computed from where a model wants that
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trained:
@@ -74,7 +76,13 @@ def fresh(name: str, arguments: Mapping[str, Any], data: Data, seed: int) -> Tra
     seed: of the initial values.
   """
   made = Trained(name=name, arguments=arguments, num_classes=data.num_classes, variables=None)
-  return dataclasses.replace(made, variables=loop.initial(made.model, data.train.shape, seed))
+  model = made.model
+  variables = loop.initial(model, data.train.shape, seed)
+  if hasattr(model, "fitted"):
+    # Some weights are not drawn but computed from images, of the training split alone.
+    images = data.train.read(np.arange(min(_FITTED, len(data.train))))
+    variables = model.fitted(variables, images)
+  return dataclasses.replace(made, variables=variables)
 
 
 def milliseconds(trained: Trained, data: Data, *, calls: int, batch: int = 1) -> float:

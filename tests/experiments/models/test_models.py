@@ -10,12 +10,34 @@ from experiments import models
 from experiments.models import pooling
 from experiments.models.layers import ConvNorm
 from experiments.models.students import STUDENTS
+from experiments.training import loop
+from experiments.training.augment import normalize
 
 
 def count(name, shape, num_classes=10, **arguments):
   model = models.create(name, num_classes=num_classes, **arguments)
   init = lambda: model.init(jax.random.key(0), jnp.ones((1, *shape)), train=False)
   return sum(x.size for x in jax.tree.leaves(jax.eval_shape(init)["params"]))
+
+
+def test_airnet_has_the_published_parameters():
+  convolutions = 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256)
+  assert count("airnet", (32, 32, 3)) == convolutions + 288 + 24 + 2 * 576 + 2560
+
+
+def test_airnets_first_layer_whitens_and_never_trains():
+  model = models.create("airnet", num_classes=10, widths=(4, 8))
+  images = np.random.default_rng(0).integers(0, 99, (64, 9, 9, 1)).cumsum(1).astype(np.uint8)
+  variables = model.fitted(loop.initial(model, (9, 9, 1), 0), images)
+  kernel = variables["params"]["whiten"]["kernel"]
+  out = jax.lax.conv_general_dilated(normalize(jnp.asarray(images)), kernel, (1, 1), "VALID",
+                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
+  half = np.asarray(out[..., :4]).reshape(-1, 4)
+  np.testing.assert_allclose(half.T @ half / len(half), np.eye(4), atol=0.02)
+  np.testing.assert_array_equal(out[..., 4:], -out[..., :4])
+  state = loop.start_state(variables, frozen=loop.frozen_of(model))
+  assert state["trainable"]["whiten"]["kernel"] is None
+  assert state["trainable"]["whiten"]["bias"] is not None
 
 
 def test_densenet_40_is_the_standard_one_with_its_norms_behind_the_convolutions():
@@ -67,7 +89,8 @@ TINY = {
     "resnet50": {"stages": (1, 1), "width": 4, "stem": "small"},
     "squeezenet": {"stem": 4, "groups": (((4, 4),), ((4, 4),))},
     "student": {"channels": (4, 6), "hidden": (8,), "pools": 2},
-    "studentnet": {"channels": (4, 6, 6)}}
+    "studentnet": {"channels": (4, 6, 6)},
+    "airnet": {"widths": (4, 6)}}
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 3)).astype(np.float32)
 
 
@@ -97,7 +120,8 @@ def test_a_training_step_keeps_the_variables(name):
   assert ("batch_stats" in variables) == (name != "squeezenet")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet"])  # the others' parts are VGG's
+# The others' parts are VGG's.
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet", "airnet"])
 def test_folded_and_quantized_they_run_in_integers(name):
   model, variables = tiny(name)
   params = variables["params"]
@@ -139,7 +163,7 @@ def test_pools_are_those_of_windows(side):
 
 
 @pytest.mark.parametrize("name,arguments,message", [
-    ("resnet", {}, "model 'resnet': must be one of alexnet, cnn, convnet, densenet, .*resnet18"),
+    ("resnet", {}, "model 'resnet': must be one of airnet, alexnet, cnn, .*resnet18"),
     ("densenet", {"width": 3}, "argument 'width' must be one of.*depth")])
 def test_bad_input_is_named(name, arguments, message):
   with pytest.raises(ValueError, match=message):

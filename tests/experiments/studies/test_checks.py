@@ -12,7 +12,7 @@ from experiments.studies import checks, combo
 CONFIGS = [f"configs/{name}.py:{arg}" for name, arg in (
     ("combo", "digits,smoke"), ("joint", "digits,smoke"), ("grid", "mnist,smoke"),
     ("suggest", "digits,smoke"), ("vgg16_cifar10", "smoke"), ("takeaways", "smoke"),
-    ("birds", "smoke"))]
+    ("birds", "smoke"), ("airnet", "digits,smoke"))]
 
 
 def loaded(config):
@@ -62,7 +62,7 @@ def test_every_number_is_refused_outside_its_limits_and_named(config):
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("field,value,message", [
-    ("compute_dtype", "fp16", "config.compute_dtype='fp16': must be one of float32, bfloat16"),
+    ("compute_dtype", "fp16", "config.compute_dtype='fp16': must be one of auto, float32, bf"),
     ("seed", -1, "config.seed=-1: must be a whole number from 0"),
     ("seeds", 0, "config.seeds=0: must be a whole number from 1"),
     ("combo", 1, "config.combo=1: must be true or false")])

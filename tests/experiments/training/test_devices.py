@@ -16,12 +16,17 @@ import compress_jax as cj
 from experiments.training import evaluate, loop
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
+from experiments.training.optimizers import Optimizer
 from experiments.training.recipe import Recipe
 from tests.experiments.training.test_loop import MODEL, toy
 
 folder, data = pathlib.Path(sys.argv[2]), toy()
 recipe = Recipe(epochs=2, batch_size=8, learning_rate=5e-3, l2=1e-4,
                 augment=Augment(crop=1, flip=True))
+if sys.argv[3] == "muon":
+  recipe = Recipe(epochs=2, batch_size=8, learning_rate=5e-3, ema=0.9, label_smoothing=0.1,
+                  optimizer=Optimizer(kind="muon", rest="sgd", weight_decay=1e-3),
+                  augment=Augment(crop=1, pad="reflect", flip=True, alternating=True, mixup=0.2))
 start = loop.initial(MODEL, data.train.shape, 0)
 start["params"] = cj.prune.magnitude(start["params"], 0.5)
 fit = loop.fit(MODEL, start, data, recipe, directory=folder / "work",
@@ -39,12 +44,14 @@ np.savez(folder / "out.npz", logits, *weights)
 
 
 @pytest.mark.slow
-def test_four_devices_train_what_one_does(tmp_path):
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_four_devices_train_what_one_does(optimizer, tmp_path):
   outs = []
   for count in (1, 4):
     folder = tmp_path / str(count)
     folder.mkdir()
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(count), str(folder)],
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(count), str(folder),
+                           optimizer],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     outs.append(np.load(folder / "out.npz"))

@@ -10,6 +10,7 @@ import compress_jax as cj
 from experiments.training import loop, techniques
 from experiments.training import step as step_lib
 from experiments.training.augment import Augment
+from experiments.training.optimizers import Optimizer
 from experiments.training.progress import Log
 from experiments.training.recipe import Joint, Recipe, Teacher
 from tests.experiments.training.test_loop import toy
@@ -43,6 +44,20 @@ def test_one_training_prunes_quantizes_and_distils(sparsity, bits, teacher, tmp_
   # The other cell of the grid used the same program. Private: JAX has no public count of them.
   program = step_lib.steps_program(student.model, teacher.model, recipe.augment, True, "cubic")
   assert program._cache_size() == 1
+
+
+def test_muon_and_averages_prune_and_quantize_as_well(teacher, tmp_path):
+  recipe = dataclasses.replace(
+      RECIPE, epochs=20, joint=Joint(sparsity=0.5, bits=8, every=4), ema=0.8, label_smoothing=0.1,
+      optimizer=Optimizer(kind="muon", weight_decay=1e-3), learning_rate=0.02)
+  student, details = techniques.joint(teacher, NAME, ARGUMENTS, toy(), recipe, tmp_path,
+                                      Log("joint", tmp_path / "log.txt"), temperature=3.0,
+                                      alpha=0.5, images=32)
+  total, nonzero = cj.count(student.variables["params"])
+  kernels = sum(x.size for _, x in cj.entries(student.variables["params"])[0] if cj.is_leaf(x))
+  assert total - nonzero >= round(0.5 * kernels)
+  assert details["predictions_differ"] == 0
+  assert student.accuracy(toy().test) > 0.8
 
 
 def test_the_state_keeps_its_shape_from_step_to_step(teacher):

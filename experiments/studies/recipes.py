@@ -1,0 +1,49 @@
+"""Recipes of training as the configuration describes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments import defaults
+from experiments.training.augment import Augment
+from experiments.training.optimizers import Optimizer
+from experiments.training.recipe import Recipe
+
+
+def recipe(train: Any, augment: Any, *, seed: int, field: str) -> Recipe:
+  """Returns how a part of a configuration trains.
+
+  Args:
+    train: as `configs.common.train` makes it; what it lacks of `defaults.TRAIN` has the
+      value from there.
+    augment: `config.data.augment`.
+    seed: of the order of the images and of the augmentation.
+    field: the learning rate's, for messages.
+
+  Example:
+    >>> train = ConfigDict({"epochs": 2, "batch_size": 8, "steps_per_epoch": 0,
+    ...                     "learning_rate": 0.1, "final_learning_rate": 0.0, "optimizer": "sgd"})
+    >>> recipe(train, ConfigDict({"flip": True}), seed=0, field="").optimizer.kind
+    'sgd'
+  """
+  t = ConfigDict({**defaults.TRAIN, "l1": 0.0, "l2": 0.0, **train})
+  return Recipe(epochs=t.epochs, batch_size=t.batch_size, steps_per_epoch=t.steps_per_epoch or None,
+                learning_rate=t.learning_rate, final_learning_rate=t.final_learning_rate,
+                schedule=t.schedule, warmup=t.warmup, optimizer=optimizer(t), ema=t.ema,
+                label_smoothing=t.label_smoothing, l1=t.l1, l2=t.l2, seed=seed, field=field,
+                augment=Augment(**augment.to_dict()))
+
+
+def optimizer(train: Any) -> Optimizer:
+  """Returns the optimizer that a part of a configuration trains with.
+
+  Args:
+    train: has all fields of `defaults.TRAIN`.
+  """
+  return Optimizer(kind=train.optimizer, momentum=train.momentum, weight_decay=train.weight_decay,
+                   bias_learning_rate=train.bias_learning_rate,
+                   head_learning_rate=train.head_learning_rate, rest=train.rest_optimizer,
+                   rest_momentum=train.rest_momentum, normalize_filters=train.normalize_filters,
+                   newton_schulz_steps=train.newton_schulz_steps)
