@@ -12,7 +12,8 @@ from experiments.reporting import places
 from experiments.studies import help
 
 SIZES = ("full", "short", "smoke")
-DATA = {"airnet": ("cifar10", "digits"), "combo": ("digits", "mnist", "cifar10"), "grid": ("mnist", "cifar10"),
+DATA = {"airnet": ("cifar10", "digits"),
+        "combo": ("digits", "mnist", "cifar10"), "grid": ("mnist", "cifar10"),
         "joint": ("digits", "mnist", "cifar10"), "suggest": ("digits", "mnist", "cifar10"),
         "birds": ("",), "takeaways": ("",), "vgg16_cifar10": ("",)}
 # AirNet's full training is short already.
