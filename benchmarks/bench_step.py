@@ -1,34 +1,55 @@
-"""Images per second of the training step, beside PyTorch where it is installed.
+"""Images per second of training steps, in float32 and bfloat16, beside PyTorch's.
 
-python -m benchmarks.bench_step [--model=densenet] [--depth=40] [--size=32] [--batch=64]
+python -m benchmarks.bench_step [--models=resnet18,vgg] [--batch=128] [--torch_python=PATH]
 
-Both train the same model in float32 with Adam on the same made-up images, in
-this process, in turn; the ratio is what to look at.
+Every model trains with Adam on the same made-up images. PyTorch (eager, channels last,
+bfloat16 by autocast) runs in a process of its own, in the Python that --torch_python names, so
+that the two need not share one; without it, in this Python if torch is installed. Steps are
+timed in turns: look at the ratios.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 from absl import app, flags
 
+from experiments import cpu
+
+# In front of everything that imports JAX, as `launch.py` does.
+_FLAGS_SET = cpu.prepare()
+
+# ruff: noqa: E402
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import torch_process
 from benchmarks.timing import in_turns, ratios
 from experiments import models
 from experiments.training import loop
 from experiments.training import step as step_lib
 from experiments.training.augment import Augment
 
-_MODEL = flags.DEFINE_enum("model", "densenet", sorted(models.MODELS), "The zoo model.")
-_DEPTH = flags.DEFINE_integer("depth", 40, "Depth of a DenseNet.")
-_SIZE = flags.DEFINE_integer("size", 32, "Side of the images.")
-_BATCH = flags.DEFINE_integer("batch", 64, "Images per step.")
-_STEPS = flags.DEFINE_integer("steps", 4, "Steps per measurement.")
+# (in the zoo, its arguments)
+NETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet18": ("resnet18", {}),
+    "vgg": ("vgg", {}),
+    "densenet": ("densenet", {"depth": 40}),
+    "convnet": ("convnet", {"widths": (16, 32, 64), "hidden": (128, 64)}),
+    "resnet20": ("resnet18", {"stages": (3, 3, 3), "width": 16}),
+}
+DTYPES = ("float32", "bfloat16")
+
+_MODELS = flags.DEFINE_list("models", list(NETS), f"Of {', '.join(NETS)}.")
+_SIZE = flags.DEFINE_integer("size", 32, "Side of the images, a multiple of 32.")
+_BATCH = flags.DEFINE_integer("batch", 128, "Images per step.")
+_STEPS = flags.DEFINE_integer("steps", 3, "Steps per measurement.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each.")
+_TORCH = flags.DEFINE_string("torch_python", "", "A Python that has torch and numpy.")
 
 # As the training loop gives them to its steps: no teacher, no penalties, half a cosine.
 _NUMBERS = {"steps": 1e6, "first": 1e-3, "last": 1e-7, "temperature": 1.0, "alpha": 0.0,
@@ -36,40 +57,46 @@ _NUMBERS = {"steps": 1e6, "first": 1e-3, "last": 1e-7, "temperature": 1.0, "alph
 
 
 def main(_: Sequence[str]) -> None:
-  """Prints images per second, and the ratio to PyTorch."""
+  """Prints a line per model: images per second, and the ratios to PyTorch and to float32."""
+  if _FLAGS_SET:
+    print(_FLAGS_SET)
+  python = _TORCH.value or (sys.executable if importlib.util.find_spec("torch") else "")
+  if not python:
+    print("torch is not installed: no ratio to it; --torch_python= names a Python that has it")
+  for name in _MODELS.value:
+    if name not in NETS:
+      raise app.UsageError(f"--models={name}: must be of {', '.join(NETS)}")
+    runs = {f"ours {dtype}": jax_steps(name, dtype) for dtype in DTYPES}
+    with torch_process.started(python, name, _SIZE.value, _BATCH.value, _STEPS.value) as torch:
+      runs |= {f"torch {dtype}": torch[dtype] for dtype in torch}
+      _print(name, in_turns(runs, _REPEATS.value))
+
+
+def _print(name: str, seconds: Mapping[str, list[float]]) -> None:
+  count = _BATCH.value * _STEPS.value
+  rates = [f"{which} {count / statistics.median(times):,.0f}" for which, times in seconds.items()]
+  print(f"{name}, images/s: {', '.join(rates)}", flush=True)
+  print("  our bfloat16 to our float32: "
+        f"{ratios(seconds['ours float32'], seconds['ours bfloat16'])}")
+  for dtype in DTYPES:
+    if f"torch {dtype}" in seconds:
+      print(f"  to PyTorch, {dtype}: {ratios(seconds[f'torch {dtype}'], seconds[f'ours {dtype}'])}",
+            flush=True)
+
+
+def jax_steps(name: str, dtype: str) -> Callable[[], Any]:
+  """Returns a function that trains for some steps, as `loop.fit` does.
+
+  Args:
+    name: one of `NETS`.
+    dtype: of the computation, one of `DTYPES`.
+  """
   # Two batches, which take turns: nothing can be computed once for all steps.
   shape = (_BATCH.value * 2, _SIZE.value, _SIZE.value, 3)
   images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   labels = np.arange(len(images), dtype=np.int32) % 10
-  runs = {"compress_jax": jax_steps(images, labels)}
-  # PyTorch is no dependency of the studies.
-  if importlib.util.find_spec("torch"):
-    from benchmarks import bench_step_torch
-    net = bench_step_torch.model(_MODEL.value, _DEPTH.value, _SIZE.value)
-    runs["torch"] = bench_step_torch.steps(net, images, labels, _BATCH.value, _STEPS.value)
-  else:
-    print("torch is not installed: no ratio")
-  _print(in_turns(runs, _REPEATS.value))
-
-
-def _print(seconds: Mapping[str, list[float]]) -> None:
-  count = _BATCH.value * _STEPS.value
-  for name, times in seconds.items():
-    print(f"{name}: {count / statistics.median(times):,.0f} images/s "
-          f"({_MODEL.value}, {_SIZE.value}x{_SIZE.value}, batch {_BATCH.value})")
-  if "torch" in seconds:
-    print(f"ratio to torch: {ratios(seconds['torch'], seconds['compress_jax'])}")
-
-
-def jax_steps(images: np.ndarray, labels: np.ndarray) -> Callable[[], Any]:
-  """Returns a function that trains for some steps, as `loop.fit` does.
-
-  Args:
-    images: uint8, (count, height, width, channels).
-    labels: int32, (count,).
-  """
-  arguments = {"depth": _DEPTH.value} if _MODEL.value == "densenet" else {}
-  model = models.create(_MODEL.value, num_classes=10, **arguments)
+  zoo, arguments = NETS[name]
+  model = models.create(zoo, num_classes=10, dtype=dtype, **arguments)
   state = loop.start_state(loop.initial(model, images.shape[1:], 0))
   program = step_lib.steps_program(model, None, Augment())
   order = jnp.arange(_BATCH.value * _STEPS.value).reshape(_STEPS.value, -1) % len(images)
