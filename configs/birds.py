@@ -1,14 +1,16 @@
 """Birds ("Comparative analysis of distillation, quantization and pruning").
 
 python launch.py --config=configs/birds.py --data_dir=FOLDER            in full; wants a GPU
+python launch.py --config=configs/birds.py:overnight --data_dir=FOLDER  64 pixels, hours
 python launch.py --config=configs/birds.py:short --data_dir=FOLDER      real models, a few steps
 python launch.py --config=configs/birds.py:smoke --data_dir=FOLDER      tiny models, for tests
 
 FOLDER has train/<class>, test/<class> and maybe valid/<class> with JPEG or PNG files
-in them; the paper's is "Birds 525 species" (Kaggle), 84,635 training images. With
---config.weights=resnet50.pth (or .safetensors, torchvision's) the teacher starts from
-ImageNet and the paper's three ways of training it are compared; without, it is trained
-from scratch.
+in them; the paper's is "Birds 525 species" (Kaggle), 84,635 training images. Where the birds
+cannot be had, `python -m experiments.datasets.as_folder --folder=FOLDER` writes CIFAR-10 so,
+at 64 pixels, for `:overnight`. With --config.weights=resnet50.pth (or .safetensors,
+torchvision's) the teacher starts from ImageNet and the paper's three ways of training it are
+compared; without, it is trained from scratch.
 
 Tables I to III, Figures 3 and 4: ResNet-50 in calibrated int8; SqueezeNet and
 StudentNet trained on the labels and by the teacher; four rounds of pruning, layer by
@@ -28,7 +30,7 @@ def get_config(arg: str = "full") -> ConfigDict:
   """Returns the study's configuration.
 
   Args:
-    arg: the budget: "full", "short" or "smoke".
+    arg: the budget: "full", "overnight", "short" or "smoke".
 
   Raises:
     ValueError: an unknown budget.
@@ -55,12 +57,23 @@ def get_config(arg: str = "full") -> ConfigDict:
           imp=_train(5, learning_rate=1e-4)),
   })
   return common.spend("configs/birds.py", arg, {
-      "full": None, "short": _short, "smoke": _smoke}, config)
+      "full": None, "overnight": _overnight, "short": _short, "smoke": _smoke}, config)
 
 
 def _train(epochs: int, **changes: float) -> ConfigDict:
   """Returns how this study's models train, where nothing else is said."""
   return common.train(epochs, **{"batch_size": 64, "learning_rate": 3e-4, **changes})
+
+
+def _overnight(config: ConfigDict) -> None:
+  """CIFAR-10 as a folder at 64 pixels: ten classes, five rounds of pruning, some four hours."""
+  config.data.update({"side": 64, "augment": ConfigDict({
+      **config.data.augment, "crop": 4, "pad": "reflect", "alternating": True})})
+  config.base.train = common.muon(10, 250, features=2048)
+  config.students.train = common.train(12, learning_rate=3e-3)
+  config.prune.update({"train": _train(1), "rounds": 5, "grid": ("global-l1",)})
+  config.combine.kd.train = config.students.train
+  config.combine.imp.train = _train(1)
 
 
 def _few(config: ConfigDict, epochs: int, steps: int, batch: int) -> None:

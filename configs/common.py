@@ -53,6 +53,29 @@ def train(epochs: int, **changes: Any) -> ConfigDict:
                      **changes})
 
 
+def muon(epochs: int, batch: int = 1000, *, rate: float = 1.0, features: int = 256) -> ConfigDict:
+  """Returns how to train a network of normed convolutions in few epochs.
+
+  Muon on normalized filters, SGD for biases and the head, everything linear to 0.
+
+  Args:
+    epochs: at most so many.
+    batch: images per step.
+    rate: factor of all learning rates.
+    features: that enter the last layer.
+
+  Source: airbench94_muon (Jordan 2024, https://github.com/KellerJordan/cifar10-airbench),
+  whose rates of SGD are of the sum of a batch's losses; ours are of their mean.
+  """
+  return train(
+      epochs, batch_size=batch, schedule="linear", final_learning_rate=0.0, label_smoothing=0.2,
+      optimizer="muon", learning_rate=0.24 * rate, momentum=0.6, newton_schulz_steps=3,
+      normalize_filters=True, rest_optimizer="sgd", rest_momentum=0.85,
+      bias_learning_rate=0.053 * batch * rate,
+      # Features that are not scaled down are as much larger as there are many.
+      head_learning_rate=0.67 * batch / features**2 * rate, weight_decay=0.04)
+
+
 def model(name: str, **arguments: Any) -> ConfigDict:
   """Returns a zoo model and its arguments, as `experiments.models.create` takes them.
 

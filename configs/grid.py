@@ -3,6 +3,7 @@
 python launch.py --config=configs/grid.py:mnist            the paper's CNN, in full
 python launch.py --config=configs/grid.py:mnist,short      the same cells, one epoch each
 python launch.py --config=configs/grid.py:cifar10          AlexNet of 58 M; wants a GPU
+python launch.py --config=configs/grid.py:cifar10,overnight  at 67 pixels, all images, hours
 python launch.py --config=configs/grid.py:cifar10,short    the same at 67 pixels, a few steps
 
 Six sparsities by three precisions, each pruned and retrained, then rounded and
@@ -23,7 +24,7 @@ def get_config(arg: str = "mnist") -> ConfigDict:
   """Returns the study's configuration.
 
   Args:
-    arg: "DATA[,full|short|smoke]", where DATA is "mnist" or "cifar10".
+    arg: "DATA[,full|overnight|short|smoke]", where DATA is "mnist" or "cifar10".
 
   Raises:
     ValueError: unknown data, or an unknown budget.
@@ -53,8 +54,16 @@ def get_config(arg: str = "mnist") -> ConfigDict:
           kd=common.train(12), imp=common.train(12, learning_rate=rate)),
           "base": {"train": common.train(12, learning_rate=rate)}},
   })
-  return common.spend("configs/grid.py", budget,
-                      {"full": None, "short": _short, "smoke": _smoke}, config)
+  return common.spend("configs/grid.py", budget, {
+      "full": None, "overnight": _overnight, "short": _short, "smoke": _smoke}, config)
+
+
+def _overnight(config: ConfigDict) -> None:
+  """All images; AlexNet at 67 pixels with narrower hidden layers, 5 M parameters for 58 M."""
+  if config.data.name == "cifar10":
+    config.model.arguments = ConfigDict({"side": 67, "width": 512})
+    config.base_epochs, config.prune_epochs, config.round_epochs = 20, 8, 2
+    config.learning_rate = 5e-4
 
 
 def _short(config: ConfigDict) -> None:

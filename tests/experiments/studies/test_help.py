@@ -16,6 +16,8 @@ DATA = {"airnet": ("cifar10", "digits"),
         "combo": ("digits", "mnist", "cifar10"), "grid": ("mnist", "cifar10"),
         "joint": ("digits", "mnist", "cifar10"), "suggest": ("digits", "mnist", "cifar10"),
         "birds": ("",), "takeaways": ("",), "vgg16_cifar10": ("",)}
+OVERNIGHT = [("birds", "overnight"), ("combo", "cifar10,overnight"), ("grid", "cifar10,overnight"),
+             ("takeaways", "overnight"), ("vgg16_cifar10", "overnight")]
 # AirNet's full training is short already.
 ARGUMENTS = [(name, ",".join(filter(None, argument))) for name, data in DATA.items()
              for argument in itertools.product(data, SIZES)
@@ -31,7 +33,7 @@ def test_the_configurations_here_are_all_there_are():
   assert [f"configs/{name}.py" for name in sorted(DATA)] == help.studies()
 
 
-@pytest.mark.parametrize("name,argument", ARGUMENTS)
+@pytest.mark.parametrize("name,argument", ARGUMENTS + OVERNIGHT)
 def test_every_field_has_a_rule_and_is_shown_with_it(name, argument):
   config = loaded(name, argument)
   found = {field.path: field for field in help.fields(config)}  # raises where there is no rule
