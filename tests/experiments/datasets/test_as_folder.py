@@ -8,10 +8,10 @@ from experiments.datasets import as_folder, builders
 
 def test_digits_become_a_folder_of_images(tmp_path):
   root = tmp_path / "digits"
-  assert as_folder.write("digits", root, side=16, data_dir=str(tmp_path), limit=40) == 80
+  assert as_folder.write("digits", root, side=16, data_dir=str(tmp_path), limit=200) == 400
   builder = builders.builder("folder", str(root), 16)
   data = builders.load(builder, validation=0.25, seed=0)
-  assert (len(data.train), len(data.validation), len(data.test)) == (30, 10, 40)
+  assert (len(data.train), len(data.validation), len(data.test)) == (150, 50, 200)
   assert data.num_classes == 10
   digits = builders.load(builders.builder("digits", str(tmp_path)), validation=0.25, seed=0)
   # Of the same label at the same place, and alike when shrunk again.
@@ -19,7 +19,7 @@ def test_digits_become_a_folder_of_images(tmp_path):
     pixels = np.asarray(data.test.read(np.array([number])))[0]
     shrunk = pixels.reshape(8, 2, 8, 2, 3).mean((1, 3, 4))
     alike = [np.corrcoef(shrunk.ravel(), image.ravel().astype(float))[0, 1]
-             for image in digits.test.images[:40]]
+             for image in digits.test.images[:200]]
     best = int(np.argmax(alike))
     assert max(alike) > 0.9 and digits.test.labels[best] == data.test.labels[number]
 
