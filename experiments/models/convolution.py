@@ -37,6 +37,7 @@ _NO_PADDING = ((0, 0), (0, 0))
 
 # Where the kernel's gradient takes which form; measured, see above.
 _PART = 32  # images
+_FEW_IMAGES = 3  # of 2 x 2 pixels
 _FEW_OUTPUTS = 32
 _FEW_PIXELS, _MANY_CHANNELS = 16, 256
 
@@ -87,7 +88,7 @@ def conv_general_dilated(lhs: Array, rhs: Array, window_strides: Any, padding: A
     lhs, strides = lax.slice(lhs, (0,) * 4, lhs.shape, (1, *strides, 1)), (1, 1)
   tiny = lhs.shape[1:3] == (2, 2) and rhs.shape[:2] == (3, 3)
   if tiny and strides == (1, 1) and padding == ((1, 1), (1, 1)):
-    return _in_a_column(lhs, rhs)
+    return _in_a_column(lhs, rhs) if len(lhs) > _FEW_IMAGES else _by_pixels(lhs, rhs)
   return _conv(lhs, rhs, strides, padding)
 
 
@@ -115,6 +116,20 @@ def _in_a_column(x: Array, w: Array) -> Array:
   column = jnp.concatenate([column, jnp.zeros_like(column[:, :, :1])], 2)
   y = _conv(column, w, (1, 1), ((1, 1), (1, 1)))
   return y.reshape(count, height + 1, width + 1, -1)[:, :height, :width]
+
+
+def _by_pixels(x: Array, w: Array) -> Array:
+  """Convolves 2 x 2 images as images of 3 x 3, one for what the kernel sees at each pixel.
+
+  A single image takes 0.4 ms so and 14 ms in a column (512 to 512 channels, 2 cores); from
+  four images on the column is faster. A matrix product would take 0.2 ms, but only a
+  convolution is one that `cj.lift` runs on all leaves.
+  """
+  count, height, width, channels = x.shape
+  x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  seen = [x[:, i:i + 3, j:j + 3] for i in range(height) for j in range(width)]
+  y = _conv(jnp.stack(seen, 1).reshape(-1, 3, 3, channels), w, (1, 1), _NO_PADDING)
+  return y.reshape(count, height, width, -1)
 
 
 def _nhwc(x: Array, w: Array, strides: Any, padding: Any) -> Array:

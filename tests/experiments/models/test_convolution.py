@@ -10,7 +10,9 @@ from experiments.models.convolution import conv_general_dilated
 SMALL = (2, 3, 5)  # images, channels in and out
 PARTS = (40, 3, 32)  # the kernel's gradient is added up from two parts
 TAPS = (3, 256, 256)  # at 4 x 4 pixels: a product for each tap
-CASES = [(1, "SAME", 3, 2, SMALL), (1, "SAME", 3, 8, SMALL), (2, "SAME", 3, 9, SMALL),
+COLUMN = (5, 3, 5)
+CASES = [(1, "SAME", 3, 2, SMALL), (1, "SAME", 3, 2, COLUMN), (1, "SAME", 3, 8, SMALL),
+         (2, "SAME", 3, 9, SMALL),
          (2, "VALID", 3, 8, SMALL), (1, "SAME", 1, 6, SMALL), (2, "SAME", 1, 7, SMALL),
          (3, ((0, 2), (1, 4)), 4, 11, SMALL), (2, ((3, 3), (3, 3)), 7, 12, SMALL),
          (1, "SAME", 3, 8, PARTS), (2, ((0, 2), (1, 4)), 4, 11, PARTS), (1, "SAME", 3, 4, TAPS),
