@@ -88,7 +88,9 @@ def conv_general_dilated(lhs: Array, rhs: Array, window_strides: Any, padding: A
     lhs, strides = lax.slice(lhs, (0,) * 4, lhs.shape, (1, *strides, 1)), (1, 1)
   tiny = lhs.shape[1:3] == (2, 2) and rhs.shape[:2] == (3, 3)
   if tiny and strides == (1, 1) and padding == ((1, 1), (1, 1)):
-    return _in_a_column(lhs, rhs) if len(lhs) > _FEW_IMAGES else _by_pixels(lhs, rhs)
+    # Exported for batches of any size, the number of images is a symbol.
+    few = isinstance(lhs.shape[0], int) and lhs.shape[0] <= _FEW_IMAGES
+    return _by_pixels(lhs, rhs) if few else _in_a_column(lhs, rhs)
   return _conv(lhs, rhs, strides, padding)
 
 

@@ -46,3 +46,12 @@ def test_arguments_the_fast_path_does_not_know_go_to_xla():
   out = conv_general_dilated(x, w, (1, 1), "SAME", batch_group_count=2,
                              dimension_numbers=("NHWC", "HWIO", "NHWC"))
   assert out.shape == (2, 6, 6, 4)
+
+
+@pytest.mark.parametrize("side", [2, 8])
+def test_batches_of_any_size_can_be_traced(side):
+  images = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("b"), side, side, 3), np.float32)
+  kernel = jax.ShapeDtypeStruct((3, 3, 3, 5), np.float32)
+  out = jax.eval_shape(lambda x, w: conv_general_dilated(
+    x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")), images, kernel)
+  assert out.shape[1:] == (side, side, 5) and str(out.shape[0]) == "b"
