@@ -3,6 +3,8 @@
 python launch.py --config=configs/airnet.py --data_dir=DIR          CIFAR-10; a quarter of an hour
 python launch.py --config=configs/airnet.py:digits,smoke            a narrow net, made for tests
 
+All sixteen take three quarters of an hour: --config.combos=all --config.conventional=true.
+
 The published recipe (airbench94_muon, but batches of 1,000 for 2,000): whitening, Muon on
 normalized filters, SGD for biases and the head, everything linear to 0, label smoothing,
 alternating flips, shifts that reflect. It is the base model of the sixteen combinations,
