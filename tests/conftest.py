@@ -31,8 +31,8 @@ if not os.environ.get("ALL"):
   collect_ignore = [
       *(f"experiments/studies/test_{name}.py" for name in (
           "birds", "damage", "faults", "suggest", "takeaways", "vgg16_cifar10")),
-      "experiments/training/test_joint_training.py", "lift/test_language_model.py",
-      "models/test_workflows.py"]
+      "experiments/training/test_devices.py", "experiments/training/test_joint_training.py",
+      "lift/test_language_model.py", "lift/test_sharded.py", "models/test_workflows.py"]
 
 
 def pytest_unconfigure():
