@@ -55,7 +55,8 @@ class Study:
       seed: of everything that is random.
       results: where the report will be; None is the workdir.
     """
-    self.config, self.workdir, self.builder, self.seed = config, workdir, builder, seed
+    self.config = recipes.on_this_machine(config)
+    self.workdir, self.builder, self.seed = workdir, builder, seed
     self.results, self.stages_run = results or workdir, 0
     self.fingerprint = builders.fingerprint(builder)
     self.failed: dict[str, str] = {}

@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import defaults
+from experiments.training import devices
 from experiments.training.augment import Augment
 from experiments.training.optimizers import Optimizer
 from experiments.training.recipe import Recipe
@@ -47,3 +48,20 @@ def optimizer(train: Any) -> Optimizer:
                    head_learning_rate=train.head_learning_rate, rest=train.rest_optimizer,
                    rest_momentum=train.rest_momentum, normalize_filters=train.normalize_filters,
                    newton_schulz_steps=train.newton_schulz_steps)
+
+
+def on_this_machine(config: ConfigDict) -> ConfigDict:
+  """Returns a configuration with the precision that is fast here, where it says "auto".
+
+  Args:
+    config: of a study.
+
+  Example:
+    >>> on_this_machine(ConfigDict({"compute_dtype": "float32"})).compute_dtype
+    'float32'
+  """
+  # Before any stage: stages of different precisions are different stages.
+  made = config.copy_and_resolve_references()
+  with made.unlocked():
+    made.compute_dtype = devices.compute_dtype(config.compute_dtype)
+  return made

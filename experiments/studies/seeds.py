@@ -10,8 +10,8 @@ from compress_jax.io import files
 from experiments import faults
 from experiments.datasets import builders
 from experiments.reporting import places
+from experiments.studies import recipes
 from experiments.studies.base import Study
-from experiments.training import devices
 from experiments.training.progress import say
 
 # Writes what a study leaves behind: (studies, rows of results.csv, folder, configuration).
@@ -41,8 +41,9 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
     StudyFailed: a stage failed; the others ran and were reported, if there is a base model.
   """
   workdir.mkdir(parents=True, exist_ok=True)
+  config = recipes.on_this_machine(config)
   with places.held(workdir):
-    return _run(kind, _on_this_machine(config), workdir, data_dir, report, results or workdir)
+    return _run(kind, config, workdir, data_dir, report, results or workdir)
 
 
 def _run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,
@@ -69,15 +70,6 @@ def _run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str |
     ending = "" if rows else "; no results are written, because there is no base model"
     raise faults.StudyFailed(_summary(studies) + ending, reported=bool(rows))
   return rows
-
-
-def _on_this_machine(config: Any) -> Any:
-  """Returns the configuration with the precision that is fast here, where it says "auto"."""
-  # Here, before any stage: stages of different precisions are different stages.
-  made = config.copy_and_resolve_references()
-  with made.unlocked():
-    made.compute_dtype = devices.compute_dtype(config.compute_dtype)
-  return made
 
 
 def _missing(studies: Sequence[Study]) -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from experiments.studies import checks
+from experiments.studies import checks, rules
 
 # How Table III may be pruned: which weights are ranked together, and the penalty in training.
 GRID = ("layer-l1", "layer-l2", "global-l1", "global-l2")
 
 FIELDS = {
-    "prune.rounds": checks.count(1, 1000), "prune.l1": checks.Number(0, 1),
-    "prune.l2": checks.Number(0, 1), "prune.grid": checks.Each(checks.OneOf(GRID))}
+    "prune.rounds": rules.count(1, 1000), "prune.l1": rules.Number(0, 1),
+    "prune.l2": rules.Number(0, 1), "prune.grid": rules.Each(rules.OneOf(GRID))}
 
 
 def check(config: Any) -> None:

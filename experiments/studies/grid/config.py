@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.studies import checks
+from experiments.studies import checks, rules
 from experiments.studies.grid import training
 
 FIELDS = {
-    "base_epochs": checks.count(1, 10**4), "prune_epochs": checks.count(1, 10**4),
-    "round_epochs": checks.count(1, 10**4), "batch_size": checks.count(1, 10**6),
-    "steps_per_epoch": checks.count(0, zero="a pass over the data"),
-    "learning_rate": checks.Number(0),
-    "compare_steps": checks.count(0, 10**6, zero="no comparison"), "vmap": checks.Switch(),
-    "sparsities": checks.Each(checks.BelowOne(), least=1),
-    "bits": checks.Each(checks.OneOf(tuple(training.ROUNDED)), least=1)}
+    "base_epochs": rules.count(1, 10**4), "prune_epochs": rules.count(1, 10**4),
+    "round_epochs": rules.count(1, 10**4), "batch_size": rules.count(1, 10**6),
+    "steps_per_epoch": rules.count(0, zero="a pass over the data"),
+    "learning_rate": rules.Number(0),
+    "compare_steps": rules.count(0, 10**6, zero="no comparison"), "vmap": rules.Switch(),
+    "sparsities": rules.Each(rules.BelowOne(), least=1),
+    "bits": rules.Each(rules.OneOf(tuple(training.ROUNDED)), least=1)}
 
 
 def check(config: Any) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.studies import checks
+from experiments.studies import checks, rules
 
 SERIAL = ("kd", "imp", "q")  # the parts of the serial pipeline, in order
 
 FIELDS = {
-    "sparsity": checks.Number(0, 0.999), "bits": checks.count(2, 8),
-    "activation_bits": checks.count(2, 8), "joint.learning_rate": checks.Number(0),
-    "joint.schedule": checks.OneOf(("linear", "cosine", "cubic")),
-    "joint.start": checks.Number(0, 1), "joint.stop": checks.Number(0, 1),
-    "joint.every": checks.count(1)}
+    "sparsity": rules.Number(0, 0.999), "bits": rules.count(2, 8),
+    "activation_bits": rules.count(2, 8), "joint.learning_rate": rules.Number(0),
+    "joint.schedule": rules.OneOf(("linear", "cosine", "cubic")),
+    "joint.start": rules.Number(0, 1), "joint.stop": rules.Number(0, 1),
+    "joint.every": rules.count(1)}
 
 
 def check(config: Any) -> None:

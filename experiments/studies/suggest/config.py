@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from compress_jax.search import Limits
-from experiments.studies import checks
+from experiments.studies import checks, rules
 
 # Fields that limit the model; None is no limit. Accuracies are fractions.
-LIMITS = {"max_bytes": checks.Number(1, 10**12, whole=True, optional=True),
-          "max_latency_ms": checks.Number(1e-6, 1e12, optional=True),
-          "max_accuracy_drop": checks.Number(0, 1, optional=True)}
+LIMITS = {"max_bytes": rules.Number(1, 10**12, whole=True, optional=True),
+          "max_latency_ms": rules.Number(1e-6, 1e12, optional=True),
+          "max_accuracy_drop": rules.Number(0, 1, optional=True)}
 
 FIELDS = {
-    **LIMITS, "batch": checks.count(1), "deploy": checks.count(0, 1000),
-    "choices.sparsities": checks.Each(checks.BelowOne(), least=1),
-    "choices.bits": checks.Each(checks.Number(2, 16, whole=True, optional=True), least=1),
-    "choices.ranks": checks.Each(checks.Number(1e-6, 1, optional=True), least=1),
-    "search.by": checks.OneOf(("accuracy", "log_likelihood")),
-    "search.images": checks.count(0, zero="all of the validation split"),
+    **LIMITS, "batch": rules.count(1), "deploy": rules.count(0, 1000),
+    "choices.sparsities": rules.Each(rules.BelowOne(), least=1),
+    "choices.bits": rules.Each(rules.Number(2, 16, whole=True, optional=True), least=1),
+    "choices.ranks": rules.Each(rules.Number(1e-6, 1, optional=True), least=1),
+    "search.by": rules.OneOf(("accuracy", "log_likelihood")),
+    "search.images": rules.count(0, zero="all of the validation split"),
     # The first evaluation is of the model before compression.
-    "search.evaluations": checks.count(2), "search.reserve": checks.Number(0, 0.99),
-    "finetune.train.epochs": checks.count(0, 10**6, zero="the weights stay as they are")}
+    "search.evaluations": rules.count(2), "search.reserve": rules.Number(0, 0.99),
+    "finetune.train.epochs": rules.count(0, 10**6, zero="the weights stay as they are")}
 
 
 def check(config: Any) -> None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from experiments.studies import checks
+from experiments.studies import checks, rules
 
 
-class Rounds(checks.Rule):
+class Rounds(rules.Rule):
   """Rounds of pruning, in order."""
 
   text = "rising whole numbers from 1, in parentheses"
 
   def fits(self, value: Any) -> bool:
-    each = checks.Each(checks.count(1), least=1)
+    each = rules.Each(rules.count(1), least=1)
     return each.fits(value) and list(value) == sorted(set(value))
 
 
 FIELDS = {
-    "pruning.rounds": Rounds(), "pruning.where": checks.Pattern(),
-    "ensemble": checks.Each(checks.Elsewhere("the name of one of the students"), least=1)}
+    "pruning.rounds": Rounds(), "pruning.where": rules.Pattern(),
+    "ensemble": rules.Each(rules.Elsewhere("the name of one of the students"), least=1)}
 
 
 def check(config: Any) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.studies import checks
+from experiments.studies import checks, rules
 
-FIELDS = {"ratio": checks.BelowOne(), "ratios": checks.Each(checks.BelowOne())}
+FIELDS = {"ratio": rules.BelowOne(), "ratios": rules.Each(rules.BelowOne())}
 
 
 def check(config: Any) -> None:

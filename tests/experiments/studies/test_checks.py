@@ -7,7 +7,7 @@ import runpy
 import pytest
 
 from experiments.datasets import builders
-from experiments.studies import checks, combo
+from experiments.studies import checks, combo, rules
 
 CONFIGS = [f"configs/{name}.py:{arg}" for name, arg in (
     ("combo", "digits,smoke"), ("joint", "digits,smoke"), ("grid", "mnist,smoke"),
@@ -48,7 +48,7 @@ def test_every_number_is_refused_outside_its_limits_and_named(config):
   tried = 0
   for path, before in checks.fields(made):
     rule = checks.rule(path, own)
-    if not isinstance(rule, checks.Number):
+    if not isinstance(rule, rules.Number):
       continue
     bad = [rule.low - 1, rule.high * 2, math.nan, "text", True]
     for value in [*bad, 2.5] if rule.whole else bad:
