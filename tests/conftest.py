@@ -26,11 +26,11 @@ settings.load_profile("compiled")
 
 
 # Whole studies and workflows take most of the time, nearly all of it compiling: the test command
-# runs the combinations, the grid and the joint training; CI (`ALL=1`) runs them all.
+# runs the combinations and the joint training; CI (`ALL=1`) runs them all.
 if not os.environ.get("ALL"):
   collect_ignore = [
       *(f"experiments/studies/test_{name}.py" for name in (
-          "birds", "damage", "faults", "suggest", "takeaways", "vgg16_cifar10")),
+          "birds", "damage", "faults", "grid", "suggest", "takeaways", "vgg16_cifar10")),
       "experiments/training/test_devices.py", "experiments/training/test_joint_training.py",
       "lift/test_language_model.py", "lift/test_sharded.py", "models/test_workflows.py"]
 
