@@ -89,8 +89,10 @@ def test_streamed_training_gives_the_same_weights_and_holds_few_images(root, tmp
   alive, most, real = weakref.WeakValueDictionary(), [0], folder.Files.read
 
   def held_images():
-    # JAX's threads let go of a call's inputs a moment after its results are there.
+    # JAX's threads let go of a call's inputs a moment after its results are there, and Python
+    # learns of it when JAX is called again.
     for _ in range(100):
+      jax.block_until_ready(jax.numpy.zeros(1) + 1)
       count = sum(len(x) for x in list(alive.values()))
       if count <= 16 + 6:
         break
