@@ -11,6 +11,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
   os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+# Studies compute in float32 here, whatever the CPU: where nothing is set, `launch.py` would choose
+# bfloat16 on some (`experiments/cpu.py`), in processes of its own but not in the tests'.
+os.environ.setdefault("XLA_FLAGS", "")
+
 # ruff: noqa: E402
 import jax
 import jax.numpy as jnp
