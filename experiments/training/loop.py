@@ -136,7 +136,16 @@ class _Trainer:
     return variables
 
   def epoch(self, state: Any, epoch: int, label: str) -> tuple[Any, dict[str, float]]:
-    """Returns the state after an epoch, and the epoch's means."""
+    """Returns the state after an epoch, and the epoch's means.
+
+    Args:
+      state: of training; its memory is taken over.
+      epoch: the epoch's number, from 0.
+      label: of the progress bar.
+
+    Returns:
+      (state, {"loss", "accuracy" of the training images, "images_per_second"}).
+    """
     key = jax.random.fold_in(random_key(self.recipe.seed), epoch)
     key = devices.everywhere(key, self.mesh)
     numbers = {**self.numbers, "start": float(epoch * self.steps)}

@@ -27,7 +27,13 @@ def cosine(step: Any, steps: Any, first: Any, last: Any) -> jax.Array:
 
 
 def linear(step: Any, steps: Any, first: Any, last: Any) -> jax.Array:
-  """Returns the learning rate at a step: a straight line; arguments as in `cosine`.
+  """Returns the learning rate at a step: a straight line; every argument may be traced.
+
+  Args:
+    step: from 0.
+    steps: when `last` is reached; the rate stays there afterwards.
+    first: the rate at step 0.
+    last: the rate at the end.
 
   Example:
     >>> float(linear(5, 10, 1.0, 0.0))
