@@ -29,6 +29,7 @@ import numpy as np
 
 from benchmarks import torch_process
 from benchmarks.timing import in_turns, ratios
+from benchmarks.torch_process import DTYPES
 from experiments import models
 from experiments.training import loop
 from experiments.training import step as step_lib
@@ -42,7 +43,6 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "convnet": ("convnet", {"widths": (16, 32, 64), "hidden": (128, 64)}),
     "resnet20": ("resnet18", {"stages": (3, 3, 3), "width": 16}),
 }
-DTYPES = ("float32", "bfloat16")
 
 _MODELS = flags.DEFINE_list("models", list(NETS), f"Of {', '.join(NETS)}.")
 _SIZE = flags.DEFINE_integer("size", 32, "Side of the images, a multiple of 32.")

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.torch_process import DTYPES
+
 
 def main(name: str, side: int, batch: int, count: int) -> None:
   """Answers the lines of standard input.
@@ -28,7 +30,7 @@ def main(name: str, side: int, batch: int, count: int) -> None:
   images = np.random.default_rng(0).integers(0, 256, (2 * batch, side, side, 3), np.uint8)
   labels = np.arange(len(images), dtype=np.int32) % 10
   runs = {dtype: steps(model(name, side), images, labels, batch, count, dtype)
-          for dtype in ("float32", "bfloat16")}
+          for dtype in DTYPES}
   for line in sys.stdin:
     runs[line.strip()]()
     print("done", flush=True)

@@ -212,11 +212,16 @@ def _part(count: int) -> int:
   return next((size for size in range(_PART, _PART // 2 - 1, -1) if count % size == 0), count)
 
 
+def _taps_pads(x: Array, w: Array, g: Array, padding: Any) -> list[tuple[int, int]]:
+  """Returns how rows and columns of images are padded, so that all taps see as many places."""
+  return [(low, k - 1 - low + gn - n) for k, n, gn, (low, _) in
+          zip(w.shape[:2], x.shape[1:3], g.shape[1:3], padding, strict=True)]
+
+
 def _by_positions(x: Array, w: Array, g: Array, padding: Any) -> Array:
   """Returns the kernel's gradient by one convolution, channels in the batch's place."""
   # The output's positions become the taps.
-  pads = [(low, k - 1 - low + gn - n) for k, n, gn, (low, _) in
-          zip(w.shape[:2], x.shape[1:3], g.shape[1:3], padding, strict=True)]
+  pads = _taps_pads(x, w, g, padding)
   return _nhwc(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1),
                pads).transpose(1, 2, 0, 3)
 
@@ -224,8 +229,7 @@ def _by_positions(x: Array, w: Array, g: Array, padding: Any) -> Array:
 def _by_taps(x: Array, w: Array, g: Array, padding: Any) -> Array:
   """Returns the kernel's gradient by one matrix product for each of its taps."""
   height, width = g.shape[1:3]
-  pads = [(low, k - 1 - low + gn - n) for k, n, gn, (low, _) in
-          zip(w.shape[:2], x.shape[1:3], g.shape[1:3], padding, strict=True)]
+  pads = _taps_pads(x, w, g, padding)
   x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
   # Turned once: each product then reads both operands along their rows.
   turned = g.reshape(-1, g.shape[-1]).T
