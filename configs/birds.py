@@ -69,7 +69,7 @@ def _overnight(config: ConfigDict) -> None:
   """CIFAR-10 as a folder at 64 pixels: ten classes, five rounds of pruning, some four hours."""
   config.data.update({"side": 64, "augment": ConfigDict({
       **config.data.augment, "crop": 4, "pad": "reflect", "alternating": True})})
-  config.base.train = common.muon(10, 250, features=2048)
+  config.base.train = common.muon(10, 250)
   config.students.train = common.train(12, learning_rate=3e-3)
   config.prune.update({"train": _train(1), "rounds": 5, "grid": ("global-l1",)})
   config.combine.kd.train = config.students.train

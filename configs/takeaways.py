@@ -65,7 +65,7 @@ def _overnight(config: ConfigDict) -> None:
   """All images and every row, in some four hours of 2 cores that are fast at bfloat16."""
   config.data.augment = ConfigDict({**config.data.augment, "crop": 2, "pad": "reflect",
                                     "alternating": True})
-  config.base.train = common.muon(12, 500, features=512)
+  config.base.train = common.muon(12, 500)
   # Students have no norms everywhere: Adam.
   config.distil.train = _train(16, learning_rate=3e-3)
   # The rounds that the paper's tables have, and those that lead there in few steps.

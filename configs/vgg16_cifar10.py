@@ -62,11 +62,11 @@ def _overnight(config: ConfigDict) -> None:
   """All images and every row, in some three hours of 2 cores that are fast at bfloat16."""
   config.data.augment = ConfigDict({**config.data.augment, "crop": 2, "pad": "reflect",
                                     "alternating": True})
-  config.base.train = common.muon(20, 500, features=512)
+  config.base.train = common.muon(10, 500)
   # The sparse and the pruned model are not normed anew: Adam, as in full, for fewer epochs.
-  config.sparse.train = _train(3, l1=1e-6, learning_rate=1e-4)
-  config.finetune.train = _train(8, learning_rate=5e-4)
-  config.distil.train = common.muon(20, 500, features=284)
+  config.sparse.train = _train(1, l1=1e-6, learning_rate=1e-4)
+  config.finetune.train = _train(3, learning_rate=5e-4)
+  config.distil.train = common.muon(10, 500)
   config.combine.kd = ConfigDict({**config.combine.kd, "train": config.distil.train})
   config.combine.imp.update({"train": _train(2, learning_rate=5e-4), "fraction": 0.36,
                              "rounds": 7})
