@@ -98,7 +98,7 @@ def jax_steps(name: str, dtype: str) -> Callable[[], Any]:
   zoo, arguments = NETS[name]
   model = models.create(zoo, num_classes=10, dtype=dtype, **arguments)
   state = loop.start_state(loop.initial(model, images.shape[1:], 0))
-  program = step_lib.steps_program(model, None, Augment())
+  program = step_lib.steps_program(model, Augment())
   order = jnp.arange(_BATCH.value * _STEPS.value).reshape(_STEPS.value, -1) % len(images)
   data = {"images": jnp.asarray(images), "labels": jnp.asarray(labels), "order": order,
           "offset": 0, "key": loop.random_key(0)}
@@ -106,7 +106,7 @@ def jax_steps(name: str, dtype: str) -> Callable[[], Any]:
   def run() -> Any:
     # The steps take the state's memory over: every call goes on from the last one's.
     nonlocal state
-    state, sums = program(state, data, _NUMBERS, None, 0, _STEPS.value)
+    state, sums = program(state, data, _NUMBERS, 0, _STEPS.value)
     return sums
 
   return run

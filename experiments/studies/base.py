@@ -17,6 +17,7 @@ from experiments.datasets import builders
 from experiments.datasets.splits import Data
 from experiments.studies import checks, recipes
 from experiments.training import techniques
+from experiments.training.answers import Answers
 from experiments.training.progress import Log, say
 from experiments.training.recipe import Recipe
 
@@ -42,6 +43,7 @@ class Study:
     done: {name: result} of the stages that were asked for in this run.
     failed: {name: why} of the stages that failed in this run.
     skipped: {name: because of which stage} of those that therefore could not run.
+    answers: what teachers said, for the next student.
   """
 
   def __init__(self, config: Any, workdir: Path, builder: Any, seed: int,
@@ -62,6 +64,8 @@ class Study:
     self.failed: dict[str, str] = {}
     self.skipped: dict[str, str] = {}
     self.done: dict[str, cj.stages.Result] = {}
+    # All students of a study learn from one data set: what a teacher says of it is asked once.
+    self.answers = Answers()
 
   def check(self) -> None:
     """Raises a ValueError that names the first model of the configuration that cannot be made."""
@@ -211,7 +215,8 @@ class Study:
       alpha: weight of the soft targets.
     """
     return techniques.distil(teacher, model.name, self.arguments(model), self.data,
-                             self.recipe(part), work, log, temperature=temperature, alpha=alpha)
+                             self.recipe(part), work, log, temperature=temperature, alpha=alpha,
+                             answers=self.answers)
 
   @functools.cached_property
   def weights(self) -> str:

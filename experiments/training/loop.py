@@ -18,7 +18,14 @@ from flax import linen as nn
 import compress_jax as cj
 from experiments import faults
 from experiments.datasets.splits import Data
-from experiments.training import averages, devices, evaluate, input_pipeline, optimizers
+from experiments.training import (
+    answers,
+    averages,
+    devices,
+    evaluate,
+    input_pipeline,
+    optimizers,
+)
 from experiments.training.progress import Bar, Log
 from experiments.training.recipe import Fit, Method, Recipe, Teacher
 from experiments.training.step import steps_program
@@ -124,9 +131,8 @@ class _Trainer:
     self.model, self.recipe, self.steps = model, recipe, recipe.steps(len(data.train))
     self.mesh, self.count = devices.mesh(recipe.batch_size), len(data.train)
     self.feed = input_pipeline.of(data.train, self.mesh, recipe.batch_size)
-    self.program = _program(model, teacher, recipe)
-    self.teacher = devices.everywhere(teacher and teacher.variables, self.mesh)
-    self.numbers = _numbers(recipe, teacher, self.steps)
+    self.program = _program(model, teacher is not None, recipe)
+    self.teacher, self.numbers = teacher, _numbers(recipe, teacher, self.steps)
 
   def variables(self, state: Any) -> Any:
     """Returns the model's variables in a state."""
@@ -152,13 +158,36 @@ class _Trainer:
     if self.recipe.augment.alternating:
       numbers |= {"epoch": epoch, "seed": self.recipe.seed}
     size, loss, correct = self.recipe.batch_size, 0.0, 0
+    asked = self.teacher and self._asked(epoch, numbers)
     with Bar(label, self.steps, size) as bar:
       for first, last, data in self.feed.calls(self._order(epoch)):
-        state, sums = self.program(state, {**data, "key": key}, numbers, self.teacher, first, last)
+        data["key"] = key
+        if asked:
+          data["soft"] = devices.spread(asked.about(data, first, last), self.mesh, 1)
+        state, sums = self.program(state, data, numbers, first, last)
         loss, correct = loss + float(sums["loss"]), correct + int(sums["correct"])
         bar.update(last, loss / last, correct / (last * size))
+    if asked:
+      asked.keep()
     return state, {"loss": loss / self.steps, "accuracy": correct / (self.steps * size),
                    "images_per_second": round(bar.images_per_second, 1)}
+
+  def _asked(self, epoch: int, numbers: Any) -> answers.Asked:
+    """Returns the teacher, to be asked about the views of an epoch."""
+    teacher, options, size = self.teacher, self.recipe.augment, self.recipe.batch_size
+    variables, program = self._teacher_variables, answers.program(teacher.model, options)
+    # All that the views and the teacher's logits depend on, but the data.
+    key = (self._teacher_digest, teacher.model, options, self.recipe.seed, epoch, self.steps, size)
+    return answers.Asked(teacher.answers, key, lambda data, first, last: program(
+        variables, data, numbers, first, last))
+
+  @functools.cached_property
+  def _teacher_variables(self) -> Any:
+    return devices.everywhere(self.teacher.variables, self.mesh)
+
+  @functools.cached_property
+  def _teacher_digest(self) -> str:
+    return answers.digest(self.teacher.variables)
 
   def _order(self, epoch: int) -> np.ndarray:
     # Of the epoch's number, so that a resumed training sees the same images.
@@ -166,11 +195,10 @@ class _Trainer:
                                 [self.recipe.seed, epoch])
 
 
-def _program(model: nn.Module, teacher: Teacher | None, recipe: Recipe) -> Any:
-  guide = teacher and teacher.model
+def _program(model: nn.Module, taught: bool, recipe: Recipe) -> Any:
   if recipe.joint is None:
-    return steps_program(model, guide, recipe.augment, recipe.aware, None, recipe.method)
-  return steps_program(model, guide, recipe.augment, True, recipe.joint.schedule, recipe.method)
+    return steps_program(model, recipe.augment, taught, recipe.aware, None, recipe.method)
+  return steps_program(model, recipe.augment, taught, True, recipe.joint.schedule, recipe.method)
 
 
 def _numbers(recipe: Recipe, teacher: Teacher | None, steps: int) -> dict[str, Any]:

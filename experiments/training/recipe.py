@@ -8,6 +8,7 @@ from typing import Any
 
 from flax import linen as nn
 
+from experiments.training.answers import Answers
 from experiments.training.augment import Augment
 from experiments.training.optimizers import Optimizer, Rule
 
@@ -141,12 +142,14 @@ class Teacher:
     variables: its dense variables.
     temperature: by which both models' logits are divided, above 0.
     alpha: weight of the soft targets, 0 to 1.
+    answers: its logits that are known already, for students of the same data set.
   """
 
   model: nn.Module
   variables: Any
   temperature: float
   alpha: float
+  answers: Answers = dataclasses.field(default_factory=lambda: Answers(0))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,12 @@ from flax import linen as nn
 
 import compress_jax as cj
 from experiments.training import averages, losses, optimizers, schedules
-from experiments.training.augment import Augment, alternating_flips, augment, mixed
+from experiments.training.augment import Augment
 from experiments.training.recipe import Method
+from experiments.training.views import view
 
 
-def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
+def steps_program(model: nn.Module, options: Augment, taught: bool = False,
                   aware: bool = False, schedule: str | None = None,
                   method: Method = Method()) -> Any:  # noqa: B008, it is frozen
   """Returns the compiled function that trains for some steps.
@@ -25,39 +26,39 @@ def steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment,
 
   Args:
     model: what is trained.
-    teacher: whom it learns from, or None for the labels alone.
     options: augmentation.
+    taught: whether it learns from a teacher's logits, or from the labels alone.
     aware: whether layers' inputs are rounded too, and grids follow the weights.
     schedule: name of one of `cj.schedules` by which every step prunes, or None.
     method: optimizer, schedule of the learning rate, and what the loss is.
 
   Returns:
-    run(state, data, numbers, teacher_variables, first, last) -> (state, sums),
-    where state is {"trainable", "rest", "stats", "optimizer", maybe "average"} and is
-    donated, data is {"images", "labels", "order", "offset", "key", maybe "ids"} (see
-    `input_pipeline`), and sums are of loss and correct answers.
+    run(state, data, numbers, first, last) -> (state, sums), where state is {"trainable",
+    "rest", "stats", "optimizer", maybe "average"} and is donated, data is {"images", "labels",
+    "order", "offset", "key", maybe "ids", "soft"} (see `input_pipeline`; "soft" is of
+    `answers`), and sums are of loss and correct answers.
   """
   # However the arguments are given: a cache takes `f(x)` and `f(x=x)` for two.
-  return _steps_program(model, teacher, options, aware, schedule, method)
+  return _steps_program(model, options, taught, aware, schedule, method)
 
 
 # Cached, because `jax.jit` compiles again for every new function.
 @functools.lru_cache(maxsize=64)
-def _steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment, aware: bool,
+def _steps_program(model: nn.Module, options: Augment, taught: bool, aware: bool,
                    schedule: str | None, method: Method) -> Any:
   """Does what `steps_program` says."""
-  loss_fn = _loss(_forward(model, aware), teacher, method.smooths, options.mixup)
+  loss_fn = _loss(_forward(model, aware), method.smooths)
   gradients = jax.value_and_grad(loss_fn, has_aux=True)
 
-  def step(i: Any, carry: Any, data: Any, numbers: Any, teacher_variables: Any) -> Any:
+  def step(i: Any, carry: Any, data: Any, numbers: Any) -> Any:
     state, sums = carry
     at = numbers["start"] + i
     state = state | _compressed(state, at, numbers, aware, schedule)
-    index, key = data["order"][i - data["offset"]], jax.random.fold_in(data["key"], i)
-    images = augment(key, data["images"][index], options, _flips(i, data, numbers, options))
+    seen = view(i, data, numbers, options)
+    # The teacher was asked about the same augmented view (Beyer et al. 2022).
+    soft = data["soft"][i - data["offset"]] if taught else None
     (loss, (stats, correct)), grads = gradients(
-        state["trainable"], state["rest"], state["stats"], images, data["labels"][index],
-        jax.random.fold_in(key, 1), numbers, teacher_variables)
+        state["trainable"], state["rest"], state["stats"], seen, soft, numbers)
     rate = schedules.rate(method.schedule, at, numbers)
     trainable, optimizer = optimizers.step(method.optimizer, state, _params(state), grads, rate,
                                            numbers)
@@ -68,9 +69,8 @@ def _steps_program(model: nn.Module, teacher: nn.Module | None, options: Augment
 
   # The state is donated: there is never a second copy of it in memory.
   @functools.partial(jax.jit, donate_argnums=0)
-  def run(state: Any, data: Any, numbers: Any, teacher_variables: Any, first: Any,
-          last: Any) -> Any:
-    body = functools.partial(step, data=data, numbers=numbers, teacher_variables=teacher_variables)
+  def run(state: Any, data: Any, numbers: Any, first: Any, last: Any) -> Any:
+    body = functools.partial(step, data=data, numbers=numbers)
     sums = {"loss": jnp.float32(0), "correct": jnp.int32(0)}
     return jax.lax.fori_loop(first, last, body, (state, sums))
 
@@ -81,30 +81,16 @@ def _params(state: Any) -> Any:
   return cj.merge(state["trainable"], state["rest"])
 
 
-def _flips(i: Any, data: Any, numbers: Any, options: Augment) -> jax.Array | None:
-  """Returns which images of a step are mirrored, where that alternates."""
-  if not options.alternating:
-    return None
-  # What is read from disk piece by piece has other places in memory than in the data set.
-  ids = data.get("ids", data["order"])[i - data["offset"]]
-  return alternating_flips(ids, numbers["epoch"], numbers["seed"])
-
-
-def _loss(forward: Any, teacher: nn.Module | None, smooths: bool, mixup: float) -> Any:
+def _loss(forward: Any, smooths: bool) -> Any:
   """Returns the function from the trainable part to (loss, (statistics, correct answers))."""
-  def loss_fn(trainable: Any, rest: Any, stats: Any, images: Any, labels: Any, key: Any,
-              numbers: Any, teacher_variables: Any) -> Any:
-    params, share = cj.merge(trainable, rest), None
-    if mixup:
-      images, share = mixed(jax.random.fold_in(key, 1), images, mixup)
+  def loss_fn(trainable: Any, rest: Any, stats: Any, seen: Any, soft: Any, numbers: Any) -> Any:
+    params, labels = cj.merge(trainable, rest), seen.labels
     smoothing = numbers["smoothing"] if smooths else None
-    logits, stats = forward(params, stats, images, key)
-    if teacher is None:
-      loss = losses.on_labels(logits, labels, smoothing, share)
+    logits, stats = forward(params, stats, seen.images, seen.key)
+    if soft is None:
+      loss = losses.on_labels(logits, labels, smoothing, seen.share)
     else:
-      # The teacher sees the same augmented view (Beyer et al. 2022).
-      soft = teacher.apply(teacher_variables, images, train=False)
-      loss = losses.on_teacher(logits, soft, labels, numbers, smoothing, share)
+      loss = losses.on_teacher(logits, soft, labels, numbers, smoothing, seen.share)
     # A weight of 0 costs too little to be worth a second program.
     loss += numbers["l1"] * cj.penalties.l1(params) + numbers["l2"] * cj.penalties.l2(params)
     return loss, (stats, (logits.argmax(-1) == labels).sum())

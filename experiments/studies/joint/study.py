@@ -71,7 +71,7 @@ class JointStudy(base.Study):
       return techniques.joint(parent, c.student.name, self.arguments(c.student), self.data,
                               self._joint_recipe(), work, log, images=c.images, **guided)
     # As in the joint training, the teacher guides what comes after distillation too.
-    guide = techniques.guide(self.trained("base"), **guided)
+    guide = techniques.guide(self.trained("base"), **guided, answers=self.answers)
     if name == "kd+imp":
       pruned = parent.with_params(cj.prune.magnitude(parent.params, c.sparsity))
       return techniques.finetune(pruned, self.data, self.recipe(c.imp), work, log, teacher=guide)

@@ -11,6 +11,7 @@ import compress_jax as cj
 from experiments.datasets.splits import Data
 from experiments.models import pretrained
 from experiments.training import loop
+from experiments.training.answers import Answers
 from experiments.training.progress import Log
 from experiments.training.recipe import Recipe, Teacher
 from experiments.training.techniques.trained import Outcome, Trained, fresh
@@ -66,7 +67,7 @@ def finetune(parent: Trained, data: Data, recipe: Recipe, directory: Path, log: 
 
 def distil(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data,
            recipe: Recipe, directory: Path, log: Log, *, temperature: float,
-           alpha: float) -> Outcome:
+           alpha: float, answers: Answers | None = None) -> Outcome:
   """Trains a student from scratch on a teacher's logits.
 
   Args:
@@ -79,23 +80,26 @@ def distil(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data
     log: of the stage.
     temperature: of the soft targets, above 0.
     alpha: weight of the soft targets, 0 to 1.
+    answers: the teacher's logits that are known already, and where more are kept.
 
   Returns:
     The best epoch's student, and {"history"}.
   """
   student = fresh(name, arguments, data, recipe.seed)
   return finetune(student, data, recipe, directory, log,
-                  teacher=guide(teacher, temperature=temperature, alpha=alpha))
+                  teacher=guide(teacher, temperature=temperature, alpha=alpha, answers=answers))
 
 
-def guide(teacher: Trained, *, temperature: float, alpha: float) -> Teacher:
+def guide(teacher: Trained, *, temperature: float, alpha: float,
+          answers: Answers | None = None) -> Teacher:
   """Returns what a student learns from a trained model by.
 
   Args:
     teacher: the model to learn from.
     temperature: of the soft targets, above 0.
     alpha: weight of the soft targets, 0 to 1; see `cj.distill.hinton`.
+    answers: its logits that are known already, and where more are kept; None keeps none.
   """
   # Dense once, here: every step of the student runs the teacher.
   return Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
-                 temperature=temperature, alpha=alpha)
+                 temperature=temperature, alpha=alpha, answers=answers or Answers(0))

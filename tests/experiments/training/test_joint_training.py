@@ -42,7 +42,7 @@ def test_one_training_prunes_quantizes_and_distils(sparsity, bits, teacher, tmp_
   assert details["predictions_differ"] == 0
   assert student.accuracy(toy().test) > 0.8
   # The other cell of the grid used the same program. Private: JAX has no public count of them.
-  program = step_lib.steps_program(student.model, teacher.model, recipe.augment, True, "cubic")
+  program = step_lib.steps_program(student.model, recipe.augment, True, True, "cubic")
   assert program._cache_size() == 1
 
 

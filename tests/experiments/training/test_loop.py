@@ -76,7 +76,7 @@ def test_a_damaged_state_is_named_with_its_remedy(tmp_path):
 
 def test_training_keeps_masks_and_compiles_once(tmp_path):
   variables = start()
-  compiled = step_lib.steps_program(MODEL, None, RECIPE.augment)
+  compiled = step_lib.steps_program(MODEL, RECIPE.augment)
   before = None
   for number, sparsity in enumerate((0.5, 0.8, 0.9)):
     pruned = {**variables, "params": cj.prune.magnitude(variables["params"], sparsity)}

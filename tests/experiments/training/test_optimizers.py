@@ -121,7 +121,7 @@ def test_training_keeps_masks_and_one_program_serves_all_numbers(name, tmp_path)
                                 cj.entries(whole.variables["params"])[0], strict=True):
     if cj.is_leaf(old):
       assert not np.asarray(new.dense())[~np.asarray(old.mask)].any()
-  program = step_lib.steps_program(MODEL, None, recipe.augment, method=recipe.method)
+  program = step_lib.steps_program(MODEL, recipe.augment, method=recipe.method)
   (tmp_path / "more").mkdir()
   fit(tmp_path / "more", dataclasses.replace(
       recipe, epochs=2, learning_rate=0.01, optimizer=dataclasses.replace(
