@@ -163,7 +163,9 @@ def combinations(student: ConfigDict, *, kd: ConfigDict, imp: ConfigDict, rounds
     combos, student, kd, imp, lrtf, q, as `experiments.studies.combo` takes them.
   """
   return {
-      "combos": "all",  # or names and commas: "base,imp,imp+q"
+      # Or names and commas: "base,imp,imp+q". Beside the sixteen: "fisher" in the place of "lrtf"
+      # factorizes by the Fisher information, "tune" behind either trains as `imp` does.
+      "combos": "all",
       "student": student,
       "kd": {"train": kd, "temperature": 5.0, "alpha": 0.7},
       "imp": {"train": imp, "fraction": 0.2, "tolerance": tolerance, "rounds": rounds},

@@ -27,7 +27,7 @@ CASES = {
     "unknown_data": ([COMBO, "--config.data.name=svhn"], "data.name='svhn': must be one of"),
     "unknown_model": ([COMBO, "--config.teacher.name=resnet"], "teacher: model 'resnet': must be"),
     "unknown_combo": ([COMBO, "--config.combos=base,q+imp"],
-                      "combos='q\\+imp': must be one of all"),
+                      "combos='q\\+imp': must be all, base"),
     "sparsity": ([COMBO, "--config.imp.fraction=1.5"], "imp.fraction=1.5: must be a number from"),
     "bits": ([COMBO, "--config.q.bits=0"], "q.bits=0: must be a whole number from 2 to 16"),
     "rank": ([COMBO, "--config.lrtf.rank=-1"], "lrtf.rank=-1: must be a whole number from 0"),

@@ -50,7 +50,7 @@ FIELDS: dict[str, Rule] = {
     "bits": count(2, 16), "activation_bits": count(2, 16),
     "fraction": Number(0.001, 0.999), "tolerance": Number(0, 1),
     # Of the sixteen combinations, which any study can have under `combine`.
-    "combos": Elsewhere("all, or names and commas: base,imp,imp+q"),
+    "combos": Elsewhere("names and commas, all is the sixteen: all,lrtf+tune"),
     "imp.rounds": count(0, 1000), "q.bits": count(2, 16), "q.activation_bits": count(2, 16),
     "lrtf.rank": count(0, 10**6, zero="r_max - delta"), "lrtf.delta": count(0, 10**6),
     "conventional": Switch(), "deltas": Each(count(0, 10**6)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from typing import Any
 
 import jax
@@ -25,18 +26,32 @@ def _combinations() -> tuple[str, ...]:
 
 COMBOS = _combinations()
 
+# Beside the sixteen: "fisher" factorizes by the Fisher information, "tune" trains after
+# either factorization.
+_CHAIN = re.compile(r"(kd\+)?(imp\+)?((lrtf|fisher)\+(tune\+)?)?(q\+)?")
+
 
 def check(config: Any) -> None:
   """Raises a ValueError that names the first number or name that cannot be used."""
   checks.config(config, {})
   field = "combine.combos" if "of_study" in config else "combos"
   for combo in selected(config):
-    checks.choice(field, combo, ("all", *COMBOS))
+    # With a "+" behind each technique, the pattern needs no case for the last one.
+    if combo != "base" and not (combo and _CHAIN.fullmatch(f"{combo}+")):
+      raise ValueError(f"config.{field}={combo!r}: must be all, base, or some of kd, imp, lrtf or "
+                       "fisher, tune (after either), q, in this order, with + between them")
 
 
 def selected(config: Any) -> list[str]:
-  """Returns the combinations that `config.combos` ("all", or names and commas) asks for."""
-  return list(COMBOS) if config.combos == "all" else config.combos.split(",")
+  """Returns the combinations that `config.combos` asks for, each once.
+
+  Args:
+    config: of the study; `combos` are names and commas, "all" is the sixteen.
+  """
+  names: list[str] = []
+  for name in config.combos.split(","):
+    names += COMBOS if name == "all" else [name]
+  return list(dict.fromkeys(names))
 
 
 def check_models(config: Any, builder: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.reporting import figures, paper_tables, results
 from experiments.reporting.paper_tables import VALIDATION, Column
-from experiments.studies.combo import effects
+from experiments.studies.combo import effects, quality
 
 Row = Mapping[str, Any]
 _COLUMNS = (VALIDATION, Column("saved, %", "reduction", "saved", scale=100),
@@ -43,7 +43,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
 def _text(studies: Sequence[Any], rows: Sequence[Row], config: Any) -> str:
   alone = _rows_of(studies, ["conventional"]) if config.get("conventional") else []
   return (f"Ours on {config.data.name}, the paper's on CIFAR-10.\n\n{tables([*rows, *alone])}"
-          f"{effects.text(rows)}")
+          f"{effects.text(rows)}{quality.text([*rows, *alone])}")
 
 
 def _figure5(studies: Sequence[Any], path: Path) -> None:

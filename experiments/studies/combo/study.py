@@ -14,10 +14,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.studies import base, seeds
-from experiments.studies.combo import report
+from experiments.studies.combo import quality, report
 from experiments.studies.combo.config import check, check_models, selected
 from experiments.training import techniques
 from experiments.training.progress import Log
+
+# Of which part of the configuration the techniques beside the four are.
+_PART = {"fisher": "lrtf", "tune": "imp"}
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None,
@@ -65,7 +68,8 @@ def beside(config: Any) -> Any:
 class Combinations(base.Study):
   """One seed of the study.
 
-  A stage's name is its techniques in order, joined by "+". Beside those there are
+  A stage's name is its techniques in order, joined by "+"; "fisher" factorizes too, and
+  "tune" trains what was factorized. Beside those there are
   "conventional", the student without a teacher, and "lrtf-delta3" and
   "kd+lrtf-delta3", which are factorized to another rank.
   """
@@ -104,11 +108,16 @@ class Combinations(base.Study):
     if technique.startswith("lrtf-delta"):
       # The rank is in the stage's name.
       return {"model": self._model(name).to_dict()}
-    return {"technique": technique, "recipe": c[technique].to_dict(),
+    return {"technique": technique, "recipe": c[_PART.get(technique, technique)].to_dict(),
             "model": self._model(name).to_dict()}
 
   def _model(self, name: str) -> Any:
     return self.config.student if name.startswith("kd") else self.config.teacher
+
+  def row(self, name: str) -> dict[str, Any]:
+    """Returns a stage's row, with its quality beside the base model's."""
+    row = super().row(name)
+    return {**row, **quality.columns(row, self.result("base").metrics)}
 
   def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:
     c, technique = self.config, name.split("+")[-1]
@@ -126,7 +135,10 @@ class Combinations(base.Study):
           tolerance=c.imp.tolerance, rounds=c.imp.rounds)
     if technique.startswith("lrtf-delta"):
       return techniques.factorize(parent, rank=0, delta=int(technique.removeprefix("lrtf-delta")))
-    if technique == "lrtf":
-      return techniques.factorize(parent, rank=c.lrtf.rank, delta=c.lrtf.delta)
+    if technique in ("lrtf", "fisher"):
+      fisher = techniques.information(parent, self.data.train) if technique == "fisher" else None
+      return techniques.factorize(parent, rank=c.lrtf.rank, delta=c.lrtf.delta, fisher=fisher)
+    if technique == "tune":
+      return techniques.finetune(parent, self.data, self.recipe(c.imp), work, log)
     return techniques.quantize(parent, self.data, bits=c.q.bits,
                                activation_bits=c.q.activation_bits, images=c.q.images)

@@ -128,6 +128,28 @@ def test_again_trains_nothing_and_a_killed_run_ends_the_same(study, tmp_path):
   assert rows(tmp_path) == [row for row in rows(workdir) if row["combo"] in some]
 
 
+def test_factorizations_train_on_and_follow_the_fisher_information(study):
+  workdir, data_dir, _ = study
+  process = launch(workdir, data_dir, "--config.combos=imp+lrtf+tune,fisher+q")
+  output = process.communicate()[0]
+  assert process.returncode == 0, output
+  assert "stages run now: 3;" in output  # the sixteen have what they start from
+  made = {path.name.rpartition("-")[0]: path for path in (workdir / "stages").iterdir()}
+  params = {name: cj.checkpoint.load(made[name] / "checkpoint")[0]["params"]
+            for name in ("imp+lrtf", "imp+lrtf+tune", "lrtf", "fisher")}
+  before, after = params["imp+lrtf"]["head"]["kernel"], params["imp+lrtf+tune"]["head"]["kernel"]
+  assert before.rank == after.rank and (np.asarray(before.u) != np.asarray(after.u)).any()
+  mask = params["imp+lrtf"]["stem"]["conv"]["kernel"].mask
+  np.testing.assert_array_equal(mask, params["imp+lrtf+tune"]["stem"]["conv"]["kernel"].mask)
+  plain, weighted = params["lrtf"]["head"]["kernel"], params["fisher"]["head"]["kernel"]
+  assert plain.rank == weighted.rank
+  assert not np.allclose(plain.dense(), weighted.dense(), atol=1e-6)
+  # The rows are complete, with their quality.
+  folder = next(path for path in (workdir / "results").iterdir() if "combos" in path.name)
+  table = (folder / "tables.md").read_text()
+  assert "## Quality" in table and "| imp+lrtf+tune | " in table and "| fisher+q | " in table
+
+
 def test_a_checkpoint_cut_short_is_named_and_nothing_is_lost(study, tmp_path):
   workdir, data_dir, _ = study
   copy = tmp_path / "copy"
