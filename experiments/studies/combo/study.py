@@ -56,7 +56,7 @@ def beside(config: Any) -> Any:
   # Equal fields give the base model an equal stage, which does not run twice.
   made = ConfigDict({**{field: config[field] for field in shared}, "teacher": config.model,
                      "study": "experiments.studies.combo.study.run"})
-  made.base = config.combine.get("base") or config.base
+  made.base = config.base
   made.weights = config.get("weights") or ""
   made.update(config.combine)
   # Where the user finds the parts, for messages.

@@ -20,6 +20,7 @@ from experiments.studies import base, seeds
 from experiments.studies.grid import comparison, report, training
 from experiments.studies.grid.config import check
 from experiments.training import devices, evaluate, input_pipeline, loop, techniques
+from experiments.training.augment import Augment
 from experiments.training.progress import Log
 
 # What results.csv has of a cell from every study's rows.
@@ -63,6 +64,7 @@ class Grid(base.Study):
     """Prepares the study; see `base.Study`."""
     super().__init__(*args)
     self._broken: dict[int, str] = {}  # by place: why, of cells trained side by side
+    self._kept: tuple[float, Any, Any] | None = None  # the last sparsity, its state and history
 
   @functools.cached_property
   def model(self) -> Any:
@@ -88,13 +90,12 @@ class Grid(base.Study):
 
   def spec(self, name: str) -> Mapping[str, Any]:
     c = self.config
-    fields = ("base_epochs", "steps_per_epoch", "batch_size", "learning_rate")
-    spec = {**{k: c[k] for k in fields}, "model": c.model.to_dict()}
     if name == "base":
-      return spec
+      return self.base_spec(c.model, c.base)
+    fields = ("steps_per_epoch", "batch_size", "learning_rate", "decays", "prune_epochs",
+              "round_epochs", "images", "vmap")
     sparsity, bits = self.cells[name]
-    return {**spec, "sparsity": sparsity, "bits": bits, "prune_epochs": c.prune_epochs,
-            "round_epochs": c.round_epochs, "images": c.images, "vmap": c.vmap}
+    return {**{field: c[field] for field in fields}, "sparsity": sparsity, "bits": bits}
 
   @functools.cached_property
   def plan(self) -> training.Plan:
@@ -103,7 +104,8 @@ class Grid(base.Study):
     # An epoch of few steps prunes at least three times.
     every = min(100, max(1, steps // 3))
     return training.Plan(prune_steps=c.prune_epochs * steps, round_steps=c.round_epochs * steps,
-                         learning_rate=c.learning_rate, every=every, seed=self.seed)
+                         learning_rate=c.learning_rate, decays=c.decays, every=every,
+                         seed=self.seed, augment=Augment(**c.data.augment.to_dict()))
 
   @property
   def _steps(self) -> int:
@@ -123,7 +125,7 @@ class Grid(base.Study):
 
   def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:
     if name == "base":
-      return self._teach(log)
+      return self.teach(self.config.model, self.config.base, work, log)
     sparsity, bits = self.cells[name]
     if self.config.vmap:
       # Whichever cell comes first trains all of them.
@@ -133,19 +135,21 @@ class Grid(base.Study):
         raise faults.NotFinite(self._broken[place])
       state = jax.tree.map(lambda x: x[place], state)
     else:
-      numbers = {"sparsity": jnp.float32(sparsity), "bits": jnp.int32(bits)}
-      state, history = self._trained(self.plan, self.base_params, numbers, log, training.looped)
+      state, history = self._cell(sparsity, bits, log)
     return self._rounded(state["params"], bits), {"history": history}
 
-  def _teach(self, log: Log) -> techniques.Outcome:
-    """Trains the dense model: a cell without pruning in which every step counts."""
-    params = loop.initial(self.model, self.data.train.shape, self.seed)["params"]
-    steps = self.config.base_epochs * self._steps
-    # Sparsity of nothing: pruning never starts, training does.
-    plan = dataclasses.replace(self.plan, prune_steps=steps, round_steps=0, every=steps + 1)
-    state, history = self._trained(plan, params, {"sparsity": 1e-9, "bits": 32}, log,
-                                   training.looped)
-    return self._rounded(state["params"], 32), {"history": history}
+  def _cell(self, sparsity: float, bits: int, log: Log) -> tuple[Any, list[dict[str, float]]]:
+    """Returns the state and the history of one cell; cells of one sparsity are pruned once."""
+    numbers = {"sparsity": jnp.float32(sparsity), "bits": jnp.int32(bits)}
+    run, plan = training.looped(self.model, self.plan), self.plan
+    if self._kept is None or self._kept[0] != sparsity:
+      start = training.start(self.base_params)
+      self._kept = (sparsity, *self._trained(start, numbers, log, run, 0, plan.prune_steps))
+    _, pruned, before = self._kept
+    # A copy, because the compiled steps take their state's memory over.
+    state, after = self._trained(jax.tree.map(jnp.copy, pruned), numbers, log, run,
+                                 plan.prune_steps, plan.steps)
+    return state, before + after
 
   @functools.cached_property
   def base_params(self) -> Any:
@@ -155,29 +159,29 @@ class Grid(base.Study):
   @functools.cached_property
   def _side_by_side(self) -> Any:
     """The final state of all cells, trained in one program, and the history of their means."""
-    log = Log("all cells", self.workdir / "log.txt")
-    return self._trained(self.plan, self.base_params, self._numbers(), log, training.together)
+    log, start = Log("all cells", self.workdir / "log.txt"), training.start(self.base_params)
+    # All cells start from the same model.
+    start = jax.tree.map(lambda x: jnp.stack([x] * len(self.cells)), start)
+    return self._trained(start, self._numbers(), log, training.together(self.model, self.plan),
+                         0, self.plan.steps)
 
   def _numbers(self) -> dict[str, Any]:
     sparsities, bits = zip(*self.cells.values(), strict=True)
     return {"sparsity": jnp.asarray(sparsities, jnp.float32), "bits": jnp.asarray(bits, jnp.int32)}
 
-  def _trained(self, plan: training.Plan, params: Any, numbers: Any, log: Log,
-               compiled: Any) -> tuple[Any, list[dict[str, float]]]:
-    """Returns the state after a plan's steps, one call per epoch, and the history."""
+  def _trained(self, state: Any, numbers: Any, log: Log, run: Any, start: int,
+               stop: int) -> tuple[Any, list[dict[str, float]]]:
+    """Returns the state after the plan's steps from `start` to `stop`, and the history."""
     history: list[dict[str, float]] = []
-    state, run = training.start(params), compiled(self.model, plan)
-    if compiled is training.together:
-      # All cells start from the same model.
-      state = jax.tree.map(lambda x: jnp.stack([x] * len(self.cells)), state)
-    on = devices.mesh(self.config.batch_size)
+    plan, on = self.plan, devices.mesh(self.config.batch_size)
     state = devices.everywhere(state, on)
     images = input_pipeline.InMemory(self.data.train, on).data
-    for epoch, first in enumerate(range(0, plan.steps, self._steps)):
-      last = min(first + self._steps, plan.steps)
+    for first in range(start, stop, self._steps):
+      epoch, last = first // self._steps, min(first + self._steps, stop)
       if not _changes(plan, numbers, first, last):
         continue
-      data = {**images, "order": devices.spread(self._order(epoch), on, 1)}
+      data = {**images, **self._views(epoch),
+              "order": devices.spread(self._order(epoch), on, 1)}
       state, sums = run(state, numbers, data, first, last)
       count = (last - first) * self.config.batch_size
       # Means over cells too, where they train side by side.
@@ -197,6 +201,10 @@ class Grid(base.Study):
     for place in np.flatnonzero(~np.isfinite(losses)):
       # The first time counts: later all of the cell's losses are the same.
       self._broken.setdefault(int(place), f"{at}: loss is {losses[place]}; {hint}")
+
+  def _views(self, epoch: int) -> dict[str, Any]:
+    """Returns what the augmentation of an epoch depends on."""
+    return {"key": jax.random.fold_in(loop.random_key(self.seed), epoch), "epoch": epoch}
 
   def _order(self, epoch: int) -> np.ndarray:
     return input_pipeline.order(len(self.data.train), self._steps, self.config.batch_size,
@@ -226,7 +234,8 @@ class Grid(base.Study):
     images = input_pipeline.InMemory(self.data.train, None).data
     task = comparison.Task(
         model=self.model, params=self.base_params, cells=list(self.cells.values()),
-        numbers=self._numbers(), data={**images, "order": jnp.asarray(self._order(0))}, plan=plan)
+        numbers=self._numbers(), plan=plan,
+        data={**images, **self._views(0), "order": jnp.asarray(self._order(0))})
     return comparison.compare(task, self._validation_accuracy)
 
   def _validation_accuracy(self, params: Any) -> float:

@@ -16,8 +16,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 import compress_jax as cj
-from experiments.training.augment import normalize
+from experiments.training import losses
+from experiments.training.augment import Augment
 from experiments.training.optimizers import ADAM
+from experiments.training.views import View, view
 
 # By layer, as the toolkit that the paper used does.
 prune = functools.partial(cj.prune.magnitude, scope="layer")
@@ -44,7 +46,9 @@ class Plan:
     initial: sparsity that pruning starts from.
     until: when the last weights go, as a fraction of `prune_steps`.
     learning_rate: Adam's.
-    seed: of dropout.
+    decays: whether it falls to 0, linearly, while pruning and again while rounded.
+    seed: of which images are mirrored first, where that alternates.
+    augment: augmentation.
   """
 
   prune_steps: int
@@ -53,7 +57,9 @@ class Plan:
   initial: float = 0.5
   until: float = 0.75
   learning_rate: float = 1e-3
+  decays: bool = False
   seed: int = 0
+  augment: Augment = Augment()  # noqa: RUF009, it is frozen
 
   @property
   def steps(self) -> int:
@@ -101,28 +107,28 @@ def program(model: nn.Module, plan: Plan) -> Any:
 
   Returns:
     run(state, cell, data, first, last) -> (state, {"loss", "correct"} summed),
-    where cell is {"sparsity", "bits"} and data {"images", "labels", "order"};
+    where cell is {"sparsity", "bits"} and data {"images", "labels", "order", "key", "epoch"};
     order has a row of indices for every step from `first` on.
   """
-  def loss_fn(trainable: Any, rest: Any, bits: Any, images: Any, labels: Any, at: Any) -> Any:
-    key = jax.random.fold_in(jax.random.key(plan.seed, impl="rbg"), at)
+  def loss_fn(trainable: Any, rest: Any, bits: Any, seen: View) -> Any:
     dense = weights(cj.merge(trainable, rest), bits)
-    logits = model.apply({"params": dense}, normalize(images), train=True, rngs={"dropout": key})
-    return cj.distill.cross_entropy(logits, labels), (logits.argmax(-1) == labels).sum()
+    logits = model.apply({"params": dense}, seen.images, train=True, rngs={"dropout": seen.key})
+    loss = losses.on_labels(logits, seen.labels, share=seen.share)
+    return loss, (logits.argmax(-1) == seen.labels).sum()
 
   def step(at: Any, carry: Any, cell: Mapping[str, Any], data: Any, first: Any) -> Any:
     state, sums = carry
     rounding = at >= plan.prune_steps
     params = _pruned(state["params"], at, cell["sparsity"], plan)
     trainable, rest = cj.partition(params)
-    index = data["order"][at - first]
+    seen = view(at, {**data, "offset": first}, {"epoch": data["epoch"], "seed": plan.seed},
+                plan.augment)
     (loss, correct), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        trainable, rest, jnp.where(rounding, cell["bits"], 32), data["images"][index],
-        data["labels"][index], at)
+        trainable, rest, jnp.where(rounding, cell["bits"], 32), seen)
     updates, adam = ADAM.update(grads, state["adam"])
     # A cell that is not pruned, or not rounded, stays as it is.
     works = jnp.where(rounding, cell["bits"] < 32, cell["sparsity"] > 0)
-    rate = jnp.where(works, plan.learning_rate, 0.0)
+    rate = jnp.where(works, _rate(at, plan), 0.0)
     trainable = jax.tree.map(lambda p, u: p - rate * u, trainable, updates)
     return ({"params": cj.merge(trainable, rest), "adam": adam},
             {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct})
@@ -153,6 +159,15 @@ def together(model: nn.Module, plan: Plan) -> Any:
   Arguments as there; the state and the cell of the function have one more axis in front.
   """
   return jax.jit(jax.vmap(program(model, plan), (0, 0, None, None, None)), donate_argnums=0)
+
+
+def _rate(at: Any, plan: Plan) -> Any:
+  """Returns the learning rate of a step."""
+  if not plan.decays:
+    return plan.learning_rate
+  pruning, rounding = at / max(1, plan.prune_steps), at - plan.prune_steps
+  done = jnp.where(rounding < 0, pruning, rounding / max(1, plan.round_steps))
+  return plan.learning_rate * (1 - done)
 
 
 def _pruned(params: Any, at: Any, sparsity: Any, plan: Plan) -> Any:

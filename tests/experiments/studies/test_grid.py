@@ -16,8 +16,10 @@ pytestmark = pytest.mark.slow
 
 def config(**changes):
   made = runpy.run_path("configs/grid.py")["get_config"]("mnist,smoke").unlock()
-  made.data = {"name": "digits", "validation": 0.3, "limit": 300}
+  made.data.update({"name": "digits", "validation": 0.3, "limit": 300})
   made.update({"sparsities": (0.0, 0.9), "steps_per_epoch": 6, **changes})
+  # Enough that answers are not a matter of rounding.
+  made.base.train.update({"epochs": 6, "learning_rate": 5e-3})
   return made.lock()
 
 
@@ -73,6 +75,26 @@ def test_side_by_side_gives_the_same_accuracies(done, tmp_path):
     assert abs(one["test_accuracy"] - other["test_accuracy"]) < 0.02
 
 
+def test_cells_of_one_sparsity_are_pruned_once_and_augmented(done, tmp_path):
+  workdir, _ = done
+  logs = {path.parent.name.rpartition("-")[0]: path.read_text()
+          for path in workdir.glob("stages/sparsity0.9-*/log.txt")}
+  # Whichever comes first prunes; the others only round, and have the whole history.
+  pruned = {name: text.count("step 6/12") for name, text in logs.items()}
+  assert pruned == {f"sparsity0.9-bits{bits}": int(bits == 32) for bits in (32, 16, 8)}
+  for path in workdir.glob("stages/sparsity0.9-bits[18]*/metrics.json"):
+    assert len(json.loads(path.read_text())["history"]) == 2
+  # Augmentation and a decaying rate reach the cells too.
+  made = config(sparsities=(0.9,), bits=(32,)).unlock()
+  made.data.augment.update({"crop": 1, "alternating": True, "flip": True})
+  other = grid.run(made.lock(), tmp_path / "augmented")
+  plain = grid.run(config(sparsities=(0.9,), bits=(32,), decays=True), tmp_path / "decays")
+  losses = [json.loads(next(path.glob("stages/sparsity0.9-*/metrics.json")).read_text())
+            ["history"][0]["loss"] for path in (workdir, tmp_path / "augmented",
+                                                tmp_path / "decays")]
+  assert len(set(losses)) == 3 and len(other) == len(plain) == 1
+
+
 def test_paper_tables_are_complete():
   assert len(paper_tables.paper("grid")["table_2"]) == 18
 
@@ -80,7 +102,7 @@ def test_paper_tables_are_complete():
 @pytest.mark.parametrize("changes,message", [
     ({"bits": (4,)}, "config.bits=4: must be one of 32, 16, 8"),
     ({"sparsities": (1.0,)}, "config.sparsities=1.0: must be a number from 0 to below 1"),
-    ({"base_epochs": 0}, "config.base_epochs=0: must be a whole number from 1")])
+    ({"round_epochs": 0}, "config.round_epochs=0: must be a whole number from 1")])
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
     grid.config.check(config(**changes))
