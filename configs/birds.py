@@ -69,8 +69,9 @@ def _overnight(config: ConfigDict) -> None:
   """CIFAR-10 as a folder at 64 pixels: ten classes, five rounds of pruning, some four hours."""
   config.data.update({"side": 64, "augment": ConfigDict({
       **config.data.augment, "crop": 4, "pad": "reflect", "alternating": True})})
-  config.base.train = common.muon(10, 250)
-  config.students.train = common.train(12, learning_rate=3e-3)
+  config.base.train = common.muon(8)
+  # SqueezeNet has no norms.
+  config.students.train = common.train(12, learning_rate=1e-3)
   config.prune.update({"train": _train(1), "rounds": 5, "grid": ("global-l1",)})
   config.combine.kd.train = config.students.train
   config.combine.imp.train = _train(1)

@@ -51,7 +51,7 @@ def _overnight(config: ConfigDict) -> None:
   """All images and the real models, in some four hours of 2 cores that are fast at bfloat16."""
   config.data.augment.update({"crop": 2, "pad": "reflect", "alternating": True, "rotate": 0.0,
                               "jitter": 0.0})
-  config.base.train = common.muon(12, 250)
+  config.base.train = common.muon(10)
   config.kd.train = common.train(30, learning_rate=3e-3)
   # Few and large rounds: after seven 4.4 % of the weights are left.
   config.imp.update({"train": common.train(1, learning_rate=1e-3), "fraction": 0.36, "rounds": 7})
