@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -13,13 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from compress_jax.io import checkpoint, files, stage_files
+from compress_jax.io import checkpoint, files, leases, stage_files
 from compress_jax.version import __version__
 
-try:
-  import fcntl
-except ImportError:  # Windows: two processes on one stage are not kept apart
-  fcntl = None
+LEASE = "lease"  # a folder in a stage's directory
+_POLL = 0.5  # seconds between looks at a stage that another process works on
 
 
 class DamagedStage(checkpoint.CheckpointError):
@@ -142,20 +139,49 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
   done = find(stage, workdir)
   if done is not None:
     return done
-  directory.mkdir(parents=True, exist_ok=True)
-  with _locked(directory, waiting):
+  while done is None:
+    done = attempt(stage, workdir, work)
+    if done is None:
+      # Said once, for one may wait for hours.
+      if waiting is not None:
+        waiting()
+      waiting = None
+      time.sleep(_POLL)
+      done = find(stage, workdir)
+  return done
+
+
+def attempt(stage: Stage, workdir: str | os.PathLike[str],
+            work: Callable[[Path], tuple[Any, Mapping[str, Any]]]) -> Result | None:
+  """Does what `run` does, but returns None at once where another process works on the stage.
+
+  Args:
+    stage: see `run`.
+    workdir: see `run`.
+    work: see `run`.
+
+  Raises:
+    DamagedStage: see `run`.
+    LeaseLost: this process seemed to be dead, and another took over.
+  """
+  directory = stage.directory(workdir)
+  with leases.held(directory / LEASE) as lease:
+    if lease is None:
+      return None
     # Another process may have completed it meanwhile.
-    return find(stage, workdir) or _run(stage, directory, work)
+    return find(stage, workdir) or _run(stage, directory, work, lease)
 
 
-def _run(stage: Stage, directory: Path, work: Callable[[Path], Any]) -> Result:
-  """Does a stage's work and writes what it made; the caller holds the lock."""
+def _run(stage: Stage, directory: Path, work: Callable[[Path], Any],
+         lease: leases.Lease) -> Result:
+  """Does a stage's work and writes what it made."""
   before = _spent(directory)
   _clean(directory)
   files.write_json(directory / "stage.json", _description(stage))
   start = time.monotonic()
   files.write_json(directory / "started.json", {"at": time.time(), "spent": before})
   params, metrics = work(directory)
+  lease.check()
   metrics = {**metrics, "seconds": round(before + time.monotonic() - start, 3)}
   checkpoint.save(directory / "checkpoint", params, stage=stage.name, digest=stage.digest)
   files.write_json(directory / "metrics.json", metrics)
@@ -178,20 +204,6 @@ def _description(stage: Stage) -> dict[str, Any]:
   parent = None if stage.parent is None else f"{stage.parent.name}-{stage.parent.digest}"
   return {"name": stage.name, "spec": stage.spec, "data": stage.data, "parent": parent,
           "version": __version__, "marked_by": stage_files.COMPLETE}
-
-
-@contextlib.contextmanager
-def _locked(directory: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-  """Holds a stage's lock, which the system releases if the process is killed."""
-  with (directory / "lock").open("a") as file:
-    if fcntl is not None:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        if waiting is not None:
-          waiting()
-        fcntl.flock(file, fcntl.LOCK_EX)
-    yield
 
 
 def find(stage: Stage, workdir: str | os.PathLike[str]) -> Result | None:

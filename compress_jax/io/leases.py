@@ -1,0 +1,226 @@
+"""Leases: one process at a time works on something, on one machine or on several.
+
+A lease is a numbered file in a folder that all of them see; the one with the highest number
+counts, and its holder touches it from a thread. A file that nobody touches expires, and
+whoever creates the next number first goes on. Nothing is ever renamed or removed under a
+holder, so that two processes cannot take each other's lease for a dead one's. It rests on
+files that are created exclusively, which local disks and NFS (since version 3) have, and on
+no lock of the system, which NFS often has not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from compress_jax.io import files
+
+EXPIRES = 60.0  # seconds without a sign of life
+
+
+class LeaseLost(RuntimeError):
+  """Another process has taken over what this one worked on: it seemed to be dead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+  """Who holds a lease, as its file says.
+
+  Attributes:
+    path: the lease's file.
+    owner: {"host", "pid", "machine", "started"}; {} where the file is being written.
+    released: whether its work is done.
+    seconds: since its last sign of life.
+  """
+
+  path: Path
+  owner: dict[str, Any]
+  released: bool
+  seconds: float
+
+  def alive(self, expires: float = EXPIRES) -> bool:
+    """Returns whether the lease is in force.
+
+    Args:
+      expires: seconds without a sign of life after which it is not.
+    """
+    return not self.released and self.seconds < expires and not _known_dead(self.owner)
+
+
+class Lease:
+  """A lease that this process holds; `acquire` makes it.
+
+  Attributes:
+    path: its file.
+  """
+
+  def __init__(self, path: Path, expires: float):
+    """Starts the signs of life.
+
+    Args:
+      path: of the file, which this process has created.
+      expires: seconds without a sign of life after which others take over.
+    """
+    self.path, self._stop = path, threading.Event()
+    # A daemon: a process that ends without releasing must end.
+    self._thread = threading.Thread(target=self._touch, args=(expires / 6,), daemon=True)
+    self._thread.start()
+
+  def _touch(self, every: float) -> None:
+    while not self._stop.wait(every):
+      # A file system that is away for a moment is no reason to end; `check` tells.
+      with contextlib.suppress(OSError):
+        os.utime(self.path)
+
+  def check(self) -> None:
+    """Raises an error where another process has taken over.
+
+    Raises:
+      LeaseLost: this process was still for too long, or its files were removed.
+    """
+    latest = _latest(self.path.parent)
+    if latest != self.path:
+      raise LeaseLost(f"{self.path}: another process has taken over; this one gave no sign of "
+                      "life for too long")
+
+  def release(self) -> None:
+    """Ends the lease: others need not wait until it expires."""
+    self._stop.set()
+    self._thread.join()
+    with contextlib.suppress(OSError):  # a full disk: it expires instead
+      files.write_json(self.path, {**_owner(), "released": True})
+
+
+def acquire(folder: Path, expires: float = EXPIRES) -> Lease | None:
+  """Returns a lease, or None where another process holds it; does not wait.
+
+  Args:
+    folder: of the lease; it is made.
+    expires: seconds without a sign of life after which a holder counts as dead. A process
+      of this machine that is no more counts so at once.
+
+  Example:
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> lease = acquire(folder)
+    >>> acquire(folder) is None
+    True
+    >>> lease.release()
+    >>> acquire(folder) is None
+    False
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  latest = _latest(folder)
+  if latest is not None and _read(latest).alive(expires):
+    return None
+  number = 1 + (int(latest.stem) if latest else 0)
+  path = folder / f"{number:06d}.json"
+  if not _create(path):
+    return None  # another process was faster
+  if _latest(folder) != path:
+    return None  # what was seen of the folder was old
+  return Lease(path, expires)
+
+
+@contextlib.contextmanager
+def held(folder: Path, expires: float = EXPIRES) -> Iterator[Lease | None]:
+  """Holds a lease while a block runs.
+
+  Args:
+    folder: see `acquire`.
+    expires: see `acquire`.
+
+  Yields:
+    The lease, or None where another process holds it.
+  """
+  lease = acquire(folder, expires)
+  try:
+    yield lease
+  finally:
+    if lease is not None:
+      lease.release()
+
+
+def holder(folder: Path) -> Holder | None:
+  """Returns who holds or last held a lease, or None where nobody did.
+
+  Args:
+    folder: see `acquire`; nothing is made there.
+  """
+  latest = _latest(folder)
+  return None if latest is None else _read(latest)
+
+
+def _latest(folder: Path) -> Path | None:
+  """Returns the file with the highest number."""
+  found = [path for path in folder.glob("*.json") if path.stem.isdigit()]
+  return max(found, key=lambda path: int(path.stem), default=None)
+
+
+def _create(path: Path) -> bool:
+  """Creates a lease's file; returns whether this process did, and no other."""
+  try:
+    with path.open("x") as file:
+      json.dump({**_owner(), "released": False}, file)
+  except FileExistsError:
+    return False
+  return True
+
+
+def _read(path: Path) -> Holder:
+  try:
+    said, age = json.loads(path.read_text()), _age(path)
+  except ValueError:
+    said, age = {}, _age(path)  # it is being written
+  except FileNotFoundError:
+    said, age = {"released": True}, 0.0  # removed with its folder
+  return Holder(path=path, owner=said, released=bool(said.get("released")), seconds=age)
+
+
+def _age(path: Path) -> float:
+  """Returns the seconds since a file was touched, by the clock of its file system."""
+  probe = path.parent / f".now-{uuid.uuid4().hex}"
+  probe.touch()
+  try:
+    return probe.stat().st_mtime - path.stat().st_mtime
+  finally:
+    probe.unlink()
+
+
+def _owner() -> dict[str, Any]:
+  pid = os.getpid()
+  return {"host": platform.node(), "pid": pid, "machine": _machine(), "started": _started(pid)}
+
+
+def _machine() -> str:
+  """Returns what is the same for all processes that see each other's numbers, "" if unknown."""
+  try:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # Containers of one machine may have process numbers of their own.
+    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+  except OSError:
+    return ""
+
+
+def _started(pid: int) -> str:
+  """Returns when a process started, in the system's ticks: numbers are used again; "" if none."""
+  try:
+    # Behind the name, which may have any characters: the 20th field of what follows.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+  except (OSError, IndexError):
+    return ""
+
+
+def _known_dead(owner: dict[str, Any]) -> bool:
+  """Returns whether an owner was a process of this machine that is no more."""
+  if not owner.get("machine") or owner["machine"] != _machine():
+    return False
+  return _started(owner.get("pid", 0)) != owner.get("started")
