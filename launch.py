@@ -26,6 +26,7 @@ from ml_collections import config_flags
 from compress_jax import stages
 from experiments import faults
 from experiments.studies import help
+from experiments.studies import manner as manners
 
 # One line each: `--help` shows them in columns.
 _CONFIG = config_flags.DEFINE_config_file(
@@ -36,13 +37,22 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Prepared TensorFlow Datasets, or a folder of images. Default: TFDS's own.")
 _REPAIR = flags.DEFINE_bool(
     "repair", False, "Remove the workdir's damaged stages, and run them again.")
+_WORKER = flags.DEFINE_bool(
+    "worker", False, "Share the workdir's stages with other workers, until none is left.")
+_RETRY_FAILED = flags.DEFINE_bool(
+    "retry_failed", False, "Try stages again that failed in an earlier run.")
+_PLAN = flags.DEFINE_bool(
+    "plan", False, "Print the tree of stages and what is complete of it; run nothing.")
+_WATCH = flags.DEFINE_bool(
+    "watch", False, "Show the tree of stages until none is left to run; run nothing.")
 _LIST = flags.DEFINE_bool("list", False, "List the runs below runs/, or below --workdir.")
 _COMPARE = flags.DEFINE_string(
     "compare", None, "Compare runs: A,B with names that --list shows, or paths.")
 _REMOVE = flags.DEFINE_string(
     "remove", None, "Remove the results of runs, and the stages that no other run uses: A,B.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
-_FLAGS = (_CONFIG, _WORKDIR, _DATA_DIR, _REPAIR, _LIST, _COMPARE, _REMOVE, _DEBUG)
+_FLAGS = (_CONFIG, _WORKDIR, _DATA_DIR, _WORKER, _RETRY_FAILED, _PLAN, _WATCH, _REPAIR, _LIST,
+          _COMPARE, _REMOVE, _DEBUG)
 
 
 def main(argv: list[str]) -> None:
@@ -61,7 +71,7 @@ def main(argv: list[str]) -> None:
   if _looks_at_runs():
     _show_runs(pathlib.Path(_WORKDIR.value or "runs"))
     return
-  if _FLAGS_SET:
+  if _FLAGS_SET and not _manner().looks:
     print(_FLAGS_SET, flush=True)
   workdir = _workdir()
   # Programs compiled once serve the study's next run; a cache of the user's own is kept.
@@ -76,18 +86,27 @@ def main(argv: list[str]) -> None:
     for line in stages.repair(workdir):
       print(f"repair: removed {line}", flush=True)
   combinations = _combinations(config)
-  failure = None
+  failure, manner = None, _manner()
   try:
-    getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value)
+    getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value,
+                                                       manner=manner)
   except faults.StudyFailed as error:
     if not error.reported:
       raise  # the combinations start from the base model too
     failure = error
   if combinations is not None:
     from experiments.studies import combo
-    combo.run(combinations, workdir, _DATA_DIR.value, workdir / "combo")
+    combo.run(combinations, workdir, _DATA_DIR.value, workdir / "combo", manner=manner)
   if failure is not None:
     raise failure
+
+
+def _manner() -> manners.Manner:
+  """Returns how the command line wants the study to be run."""
+  looks = "plan" if _PLAN.value else ""
+  if _WATCH.value:
+    looks = "watch"
+  return manners.Manner(worker=_WORKER.value, retry_failed=_RETRY_FAILED.value, looks=looks)
 
 
 def _looks_at_runs() -> bool:

@@ -42,6 +42,39 @@ class StageFailed(NotThere):
     self.stage = stage
 
 
+class Busy(Exception):
+  """Another process works on a stage, or it has not run and nothing may run now.
+
+  Attributes:
+    stage: its name.
+  """
+
+  def __init__(self, stage: str):
+    """Makes the error.
+
+    Args:
+      stage: the name of the stage.
+    """
+    super().__init__(f"{stage}: another process works on it")
+    self.stage = stage
+
+
+def of_one_stage(error: BaseException) -> bool:
+  """Returns whether an error ends its stage, and others can go on.
+
+  Args:
+    error: anything that a stage's work raised.
+
+  Example:
+    >>> of_one_stage(MemoryError()), of_one_stage(ValueError("config"))
+    (True, False)
+  """
+  # The second is what JAX raises under `jax_debug_nans`.
+  if isinstance(error, NotFinite | FloatingPointError | MemoryError):
+    return True
+  return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
 class Stopped(KeyboardInterrupt):
   """The user or the system stopped the run; the message is where it will go on."""
 

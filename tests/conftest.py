@@ -34,7 +34,8 @@ settings.load_profile("compiled")
 if not os.environ.get("ALL"):
   collect_ignore = [
       *(f"experiments/studies/test_{name}.py" for name in (
-          "birds", "damage", "faults", "grid", "suggest", "takeaways", "vgg16_cifar10")),
+          "birds", "damage", "faults", "grid", "ray", "suggest", "takeaways",
+          "vgg16_cifar10", "workers")),
       "experiments/training/test_devices.py", "experiments/training/test_joint_training.py",
       "lift/test_language_model.py", "lift/test_sharded.py", "models/test_workflows.py"]
 

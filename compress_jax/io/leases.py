@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 from compress_jax.io import files
 
 EXPIRES = 60.0  # seconds without a sign of life
+_POLL = 0.2  # seconds between attempts
 
 
 class LeaseLost(RuntimeError):
@@ -147,6 +149,25 @@ def held(folder: Path, expires: float = EXPIRES) -> Iterator[Lease | None]:
   finally:
     if lease is not None:
       lease.release()
+
+
+@contextlib.contextmanager
+def waited(folder: Path, expires: float = EXPIRES) -> Iterator[Lease]:
+  """Holds a lease while a block runs, after waiting for who holds it.
+
+  Args:
+    folder: see `acquire`.
+    expires: see `acquire`.
+
+  Yields:
+    The lease.
+  """
+  while True:
+    with held(folder, expires) as lease:
+      if lease is not None:
+        yield lease
+        return
+    time.sleep(_POLL)
 
 
 def holder(folder: Path) -> Holder | None:

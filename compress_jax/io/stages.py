@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +135,7 @@ def run(stage: Stage, workdir: str | os.PathLike[str],
     >>> run(stage, workdir, work).metrics["accuracy"], len(calls)
     (0.5, 1)
   """
-  directory = stage.directory(workdir)
   done = find(stage, workdir)
-  if done is not None:
-    return done
   while done is None:
     done = attempt(stage, workdir, work)
     if done is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,8 @@ import compress_jax as cj
 from experiments import defaults, faults
 from experiments.datasets import builders
 from experiments.datasets.splits import Data
-from experiments.studies import checks, recipes
+from experiments.studies import checks, deployment, failures, positions, recipes
+from experiments.studies.manner import Manner
 from experiments.training import techniques
 from experiments.training.answers import Answers
 from experiments.training.progress import Log, say
@@ -44,10 +44,11 @@ class Study:
     failed: {name: why} of the stages that failed in this run.
     skipped: {name: because of which stage} of those that therefore could not run.
     answers: what teachers said, for the next student.
+    manner: how the study is run.
   """
 
   def __init__(self, config: Any, workdir: Path, builder: Any, seed: int,
-               results: Path | None = None):
+               results: Path | None = None, manner: Manner = Manner()):  # noqa: B008, frozen
     """Prepares the study; nothing runs yet.
 
     Args:
@@ -56,7 +57,9 @@ class Study:
       builder: see `builders.builder`.
       seed: of everything that is random.
       results: where the report will be; None is the workdir.
+      manner: how the study is run.
     """
+    self.manner = manner
     self.config = recipes.on_this_machine(config)
     self.workdir, self.builder, self.seed = workdir, builder, seed
     self.results, self.stages_run = results or workdir, 0
@@ -90,6 +93,15 @@ class Study:
       name: a stage's.
     """
     raise NotImplementedError
+
+  def needs(self, name: str) -> Sequence[str]:
+    """Returns the stages that must be complete before a stage can run: its parent.
+
+    Args:
+      name: the stage's.
+    """
+    parent = self.parent(name)
+    return [parent] if parent else []
 
   def spec(self, name: str) -> Mapping[str, Any]:
     """Returns what a stage depends on, beside its parent, the data and the seed.
@@ -245,47 +257,62 @@ class Study:
       name: the stage's.
 
     Raises:
-      StageFailed: this stage failed in this run, or one that it needs.
+      StageFailed: this stage failed, or one that it needs.
+      Busy: another process works on it, and the manner is not to wait.
     """
     if name in self.failed:
       raise faults.StageFailed(name, self.failed[name])
     if name not in self.done:
       try:
-        with faults.stoppable(functools.partial(self._position, name)):
+        with faults.stoppable(functools.partial(
+            positions.stopped, name, self.stage(name).directory(self.workdir))):
           self.done[name] = self._complete(name)
-      # The second is what JAX raises under `jax_debug_nans`.
-      except (faults.NotFinite, FloatingPointError) as error:
-        self.failed[name] = " ".join(str(error).split())
-        directory = self.stage(name).directory(self.workdir)
-        Log(name, directory / "log.txt").say(f"FAILED: {self.failed[name]}")
+      except Exception as error:
+        if not faults.of_one_stage(error):
+          raise
+        self._fail(name, " ".join(str(error).split()) or type(error).__name__)
         raise faults.StageFailed(name, self.failed[name]) from error
     return self.done[name]
 
-  def _position(self, name: str) -> str:
-    """Returns where a stage goes on that is stopped while it does not train."""
-    if _has_epochs(self.stage(name).directory(self.workdir)):
-      return f"stage {name}, after its training"
-    return f"stage {name}, epoch 1"
-
-  def _begins(self, directory: Path) -> str:
-    """Returns how a stage begins; training says at which epoch it resumes, if one is kept."""
-    if not (directory / "log.txt").exists():
-      return "starts"
-    return "resumes" if _has_epochs(directory) else "resumes at its beginning"
+  def _fail(self, name: str, reason: str) -> None:
+    """Notes that a stage failed, for this run, others beside it and later ones."""
+    self.failed[name] = reason
+    directory = self.stage(name).directory(self.workdir)
+    Log(name, directory / "log.txt").say(f"FAILED: {reason}")
+    failures.keep(directory, reason)
 
   def _complete(self, name: str) -> cj.stages.Result:
     """Returns a stage's result, from its directory or by its work."""
     stage = self.stage(name)
     known = cj.stages.find(stage, self.workdir)
     if known is None:
+      self._look_for_failure(name)
+      if self.manner.looks:
+        raise faults.Busy(name)
       if stage.parent:
         self.result(stage.parent.name)
-      known = cj.stages.run(
-          stage, self.workdir, functools.partial(self._work, name),
-          waiting=functools.partial(say, f"{name}: waits for another process that works on it"))
+      known = self._run(name)
     # The state of training is kept until the stage is complete, not longer.
     shutil.rmtree(known.directory / "work", ignore_errors=True)
     return known
+
+  def _look_for_failure(self, name: str) -> None:
+    """Raises an error for a stage that failed in another run."""
+    reason = failures.reason(self.stage(name).directory(self.workdir))
+    if reason:
+      self.failed[name] = f"{reason} (failed before; --retry_failed tries again)"
+      raise faults.StageFailed(name, self.failed[name])
+
+  def _run(self, name: str) -> cj.stages.Result:
+    """Works for a stage, or waits for the process that does, as the manner is."""
+    stage, work = self.stage(name), functools.partial(self._work, name)
+    if not self.manner.worker:
+      return cj.stages.run(stage, self.workdir, work, waiting=functools.partial(
+          say, f"{name}: waits for another process that works on it"))
+    made = cj.stages.attempt(stage, self.workdir, work)
+    if made is None:
+      raise faults.Busy(name)
+    return made
 
   def rows(self) -> list[dict[str, Any]]:
     """Runs all stages that can run, and returns the rows of those that there are.
@@ -350,46 +377,15 @@ class Study:
   def _work(self, name: str, directory: Path) -> tuple[Any, dict[str, Any]]:
     """Makes, deploys and measures one stage; returns its variables and metrics."""
     log = Log(name, directory / "log.txt")
-    log.say(f"{self._begins(directory)} (seed {self.seed})")
+    log.say(f"{positions.begins(directory)} (seed {self.seed})")
     trained, details = self.make(name, directory / "work", log)
     faults.check_weights("after the last step", trained.variables,
                          "lower the learning rates of this stage and of those before it")
-    metrics = {**self.deploy(trained, directory, combo=name), **details,
+    metrics = {**deployment.deploy(trained, directory, self.data, self.config.data.name,
+                                   combo=name), **details,
                "measured": dict(self.measure(name, trained))}
     log.say(f"test {metrics['test_accuracy']:.4f}, "
             f"artifact {metrics['artifact_bytes']:,} bytes")
     # Counted here: a stage that another process completes meanwhile is not run by this one.
     self.stages_run += 1
     return trained.variables, metrics
-
-  def deploy(self, trained: techniques.Trained, directory: Path, **metadata: Any) -> dict[str, Any]:
-    """Writes a stage's artifact.
-
-    Args:
-      trained: the stage's model.
-      directory: of the stage; the file is `model.cjx` there.
-      **metadata: of the artifact, beside what says how to make the model.
-
-    Returns:
-      Accuracies, sizes in bytes, and under "trained" what makes a `Trained` again.
-    """
-    # As a resumed study reads it from metrics.json: the same bytes in the artifact.
-    arguments = json.loads(json.dumps(dict(trained.arguments), sort_keys=True))
-    about = {"name": trained.name, "arguments": arguments,
-             "num_classes": trained.num_classes, "lifted": trained.lifted}
-    size = cj.artifact.save(
-        directory / "model.cjx", trained.variables, model=trained.name,
-        arguments=arguments, lifted=trained.lifted, num_classes=trained.num_classes,
-        data=self.config.data.name, **metadata)
-    params, nonzero = cj.count(trained.params)
-    measured = cj.size(trained.variables, artifact_bytes=size)
-    return {"val_accuracy": trained.accuracy(self.data.validation),
-            "test_accuracy": trained.accuracy(self.data.test), "params": params,
-            "nonzero_params": nonzero, "dense_bytes": measured.dense,
-            "nonzero_bytes": measured.nonzero, "gzip_bytes": measured.gzip,
-            "artifact_bytes": size, "trained": about}
-
-
-def _has_epochs(directory: Path) -> bool:
-  """Returns whether a stage keeps the state of any training."""
-  return any(directory.glob("work/**/epoch-*"))

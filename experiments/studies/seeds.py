@@ -6,20 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compress_jax.io import files
+from compress_jax.io import files, leases
 from experiments import faults
 from experiments.datasets import builders
 from experiments.reporting import places
-from experiments.studies import recipes
+from experiments.studies import failures, recipes, tree, workers
 from experiments.studies.base import Study
+from experiments.studies.manner import Manner
 from experiments.training.progress import say
+
+_LEASE = ".report"  # a folder beside the results
 
 # Writes what a study leaves behind: (studies, rows of results.csv, folder, configuration).
 Report = Callable[[Sequence[Any], Sequence[Mapping[str, Any]], Path, Any], None]
 
 
 def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,
-        report: Report, results: Path | None = None) -> list[dict[str, Any]]:
+        report: Report, results: Path | None = None, *,
+        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
   """Runs a study for every seed, or what is missing of it, and reports what there is.
 
   Args:
@@ -31,6 +35,7 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
       the report and the configuration.
     results: where the report will be; None is the workdir. Settings that differ from those
       which are reported there have a folder in it (`places.folder`).
+    manner: how it is run; where it only looks, no row is returned and nothing is written.
 
   Returns:
     The rows of results.csv.
@@ -42,18 +47,28 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
   """
   workdir.mkdir(parents=True, exist_ok=True)
   config = recipes.on_this_machine(config)
-  with places.held(workdir):
-    return _run(kind, config, workdir, data_dir, report, results or workdir)
-
-
-def _run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,
-         report: Report, results: Path) -> list[dict[str, Any]]:
-  """Runs and reports; the caller holds the workdir."""
-  folder = places.folder(config, results)
   builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
-  studies = [kind(config, workdir, builder, seed, folder)
-             for seed in range(config.seed, config.seed + config.seeds)]
+
+  def studies(folder: Path) -> list[Study]:
+    return [kind(config, workdir, builder, seed, folder, manner)
+            for seed in range(config.seed, config.seed + config.seeds)]
+
+  if manner.looks:
+    tree.show(studies(workdir), once=manner.looks == "plan")
+    return []
+  with places.held(workdir):
+    folder = places.folder(config, results or workdir)
+    return _run(studies(folder), config, workdir, report, folder, manner)
+
+
+def _run(studies: Sequence[Study], config: Any, workdir: Path, report: Report, folder: Path,
+         manner: Manner) -> list[dict[str, Any]]:
+  """Runs and reports; the caller holds the workdir."""
   studies[0].check()  # seeds differ in nothing that is checked
+  if manner.retry_failed:
+    failures.forget(workdir)
+  if manner.worker:
+    workers.work(studies)
   rows = []
   for study in studies:
     rows += study.rows()
@@ -62,7 +77,8 @@ def _run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str |
   missing = _missing(studies)
   for line in missing:
     say(line)
-  with faults.stoppable(lambda: "the report"):
+  # Workers end together: each waits for the one that writes.
+  with faults.stoppable(lambda: "the report"), leases.waited(folder / _LEASE):
     if rows:
       report(studies, rows, folder, config)
     _keep_missing(missing, folder)

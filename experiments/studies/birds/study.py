@@ -11,19 +11,22 @@ import compress_jax as cj
 from experiments.studies import base, seeds
 from experiments.studies.birds import report
 from experiments.studies.birds.config import GRID, check
+from experiments.studies.manner import Manner
 from experiments.training import techniques
 from experiments.training.progress import Log
 
 STUDENTS = ("squeezenet", "squeezenet-kd", "studentnet", "studentnet-kd")
 
 
-def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
+def run(config: Any, workdir: Path, data_dir: str | None = None, *,
+        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
   """Runs the study, or what is missing of it, and writes its report.
 
   Args:
     config: from `configs/birds.py`.
     workdir: where stages and results go.
     data_dir: see `builders.builder`.
+    manner: how it is run.
 
   Returns:
     The rows of results.csv.
@@ -33,7 +36,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  return seeds.run(Birds, config, workdir, data_dir, report.write)
+  return seeds.run(Birds, config, workdir, data_dir, report.write, manner=manner)
 
 
 class Birds(base.Study):

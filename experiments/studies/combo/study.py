@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from experiments.studies import base, seeds
 from experiments.studies.combo import quality, report
 from experiments.studies.combo.config import check, check_models, selected
+from experiments.studies.manner import Manner
 from experiments.training import techniques
 from experiments.training.progress import Log
 
@@ -24,7 +25,8 @@ _PART = {"fisher": "lrtf", "tune": "imp"}
 
 
 def run(config: Any, workdir: Path, data_dir: str | None = None,
-        results: Path | None = None) -> list[dict[str, Any]]:
+        results: Path | None = None, *,
+        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
   """Runs the study, or what is missing of it, and writes its report.
 
   Args:
@@ -32,6 +34,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None,
     workdir: where stages go.
     data_dir: see `builders.builder`.
     results: where results go; None is the workdir.
+    manner: how it is run.
 
   Returns:
     The rows of results.csv.
@@ -43,7 +46,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None,
   check(config)
   folder = results or workdir
   folder.mkdir(parents=True, exist_ok=True)
-  return seeds.run(Combinations, config, workdir, data_dir, report.write, folder)
+  return seeds.run(Combinations, config, workdir, data_dir, report.write, folder, manner=manner)
 
 
 def beside(config: Any) -> Any:

@@ -19,6 +19,7 @@ from experiments.reporting import results
 from experiments.studies import base, seeds
 from experiments.studies.grid import comparison, report, training
 from experiments.studies.grid.config import check
+from experiments.studies.manner import Manner
 from experiments.training import devices, evaluate, input_pipeline, loop, techniques
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
@@ -28,13 +29,15 @@ _SHOWN = ("seed", "test_accuracy", "val_accuracy", "params", "nonzero_params", "
           "artifact_bytes", "seconds")
 
 
-def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
+def run(config: Any, workdir: Path, data_dir: str | None = None, *,
+        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
   """Runs the study, or what is missing of it, and writes its report.
 
   Args:
     config: from `configs/grid.py`.
     workdir: where stages and results go.
     data_dir: see `builders.builder`.
+    manner: how it is run.
 
   Returns:
     The rows of results.csv.
@@ -44,7 +47,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  return seeds.run(Grid, config, workdir, data_dir, _report)
+  return seeds.run(Grid, config, workdir, data_dir, _report, manner=manner)
 
 
 def _report(grids: Sequence[Grid], rows: Sequence[Mapping[str, Any]], folder: Path,

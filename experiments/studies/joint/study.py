@@ -11,6 +11,7 @@ import compress_jax as cj
 from experiments.studies import base, seeds
 from experiments.studies.joint import report
 from experiments.studies.joint.config import SERIAL, check
+from experiments.studies.manner import Manner
 from experiments.training import techniques
 from experiments.training.progress import Log
 from experiments.training.recipe import Joint, Recipe
@@ -25,13 +26,15 @@ _FIELDS = {
 _EVERY = ("student", "temperature", "alpha")
 
 
-def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
+def run(config: Any, workdir: Path, data_dir: str | None = None, *,
+        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
   """Runs the study, or what is missing of it, and writes its report.
 
   Args:
     config: from `configs/joint.py`.
     workdir: where stages and results go.
     data_dir: see `builders.builder`.
+    manner: how it is run.
 
   Returns:
     The rows of results.csv.
@@ -41,7 +44,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  return seeds.run(JointStudy, config, workdir, data_dir, report.write)
+  return seeds.run(JointStudy, config, workdir, data_dir, report.write, manner=manner)
 
 
 class JointStudy(base.Study):

@@ -16,6 +16,7 @@ import numpy as np
 import compress_jax as cj
 from compress_jax.search import Choice, Limits, Point, Table
 from experiments.studies import base, seeds
+from experiments.studies.manner import Manner
 from experiments.studies.suggest import as_json, baselines, report, scoring
 from experiments.studies.suggest.config import LIMITS, check, limits_of, named
 from experiments.training import techniques
@@ -29,7 +30,8 @@ _MISSES = {"max_drop": "max_accuracy_drop by {:.4f}", "max_bytes": "max_bytes by
            "max_latency_ms": "max_latency_ms by {:.3f}"}
 
 
-def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
+def run(config: Any, workdir: Path, data_dir: str | None = None, *,
+        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
   """Runs the study, or what is missing of it, and writes its report.
 
   Results go into a folder of the workdir that the limits name.
@@ -38,6 +40,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     config: from `configs/suggest.py`.
     workdir: where stages and results go.
     data_dir: see `builders.builder`.
+    manner: how it is run.
 
   Returns:
     The rows of results.csv.
@@ -49,7 +52,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
   check(config)
   results = workdir / "-".join(named(config))
   results.mkdir(exist_ok=True)
-  return seeds.run(Suggest, config, workdir, data_dir, report.write, results)
+  return seeds.run(Suggest, config, workdir, data_dir, report.write, results, manner=manner)
 
 
 class Suggest(base.Study):

@@ -13,19 +13,22 @@ import jax.numpy as jnp
 
 import compress_jax as cj
 from experiments.studies import base, seeds
+from experiments.studies.manner import Manner
 from experiments.studies.takeaways import report
 from experiments.studies.takeaways.config import check, pruned, sparsity, stage_of_round
 from experiments.training import techniques
 from experiments.training.progress import Log
 
 
-def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
+def run(config: Any, workdir: Path, data_dir: str | None = None, *,
+        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
   """Runs the study, or what is missing of it, and writes its report.
 
   Args:
     config: from `configs/takeaways.py`.
     workdir: where stages and results go.
     data_dir: see `builders.builder`.
+    manner: how it is run.
 
   Returns:
     The rows of results.csv.
@@ -35,7 +38,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  return seeds.run(Takeaways, config, workdir, data_dir, report.write)
+  return seeds.run(Takeaways, config, workdir, data_dir, report.write, manner=manner)
 
 
 class Takeaways(base.Study):
@@ -67,6 +70,10 @@ class Takeaways(base.Study):
       if place > 0:
         before.append(stage_of_round(rounds[place - 1]))
     return "+".join(before) or "base"
+
+  def needs(self, name: str) -> Sequence[str]:
+    """The parent; of an ensemble, all of its members."""
+    return list(self.config.ensemble) if name == "ensemble" else super().needs(name)
 
   def spec(self, name: str) -> Mapping[str, Any]:
     c, last = self.config, name.split("+")[-1]

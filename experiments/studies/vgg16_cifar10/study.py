@@ -8,6 +8,7 @@ from typing import Any
 
 import compress_jax as cj
 from experiments.studies import base, seeds
+from experiments.studies.manner import Manner
 from experiments.studies.vgg16_cifar10 import report
 from experiments.studies.vgg16_cifar10.config import check
 from experiments.training import techniques
@@ -21,13 +22,15 @@ _FIELDS = {"sparse": ("sparse",), "pruned": ("ratio",), "finetuned": ("finetune"
            "distilled": ("distil", "temperature", "alpha", "student"), "quantized8": ("images",)}
 
 
-def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
+def run(config: Any, workdir: Path, data_dir: str | None = None, *,
+        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
   """Runs the study, or what is missing of it, and writes its report.
 
   Args:
     config: from `configs/vgg16_cifar10.py`.
     workdir: where stages and results go.
     data_dir: see `builders.builder`.
+    manner: how it is run.
 
   Returns:
     The rows of results.csv.
@@ -37,7 +40,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None) -> list[dict[st
     StudyFailed: a stage failed; what there is was reported.
   """
   check(config)
-  return seeds.run(VGG16, config, workdir, data_dir, report.write)
+  return seeds.run(VGG16, config, workdir, data_dir, report.write, manner=manner)
 
 
 class VGG16(base.Study):

@@ -1,0 +1,22 @@
+"""How a study is run: what changes no result."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manner:
+  """How a study is run.
+
+  Attributes:
+    worker: whether stages that other processes work on are left to them, instead of
+      waiting for each in turn.
+    retry_failed: whether stages that failed in an earlier run are tried again.
+    looks: "plan" prints what is complete, failed, at work and waiting; "watch" goes on doing
+      so until nothing is left; either runs nothing. "" runs the study.
+  """
+
+  worker: bool = False
+  retry_failed: bool = False
+  looks: str = ""
