@@ -39,6 +39,12 @@ _REPAIR = flags.DEFINE_bool(
     "repair", False, "Remove the workdir's damaged stages, and run them again.")
 _WORKER = flags.DEFINE_bool(
     "worker", False, "Share the workdir's stages with other workers, until none is left.")
+_EXECUTOR = flags.DEFINE_enum(
+    "executor", "local", ["local", "ray"], "What runs the stages: this process, or a Ray cluster.")
+_ADDRESS = flags.DEFINE_string(
+    "address", "", "Of the Ray cluster, host:port or auto. Default: one on this machine.")
+_CPUS = flags.DEFINE_float("cpus", 1, "CPUs of the Ray cluster that a stage takes.", 0)
+_GPUS = flags.DEFINE_float("gpus", 0, "GPUs of the Ray cluster that a stage takes.", 0)
 _RETRY_FAILED = flags.DEFINE_bool(
     "retry_failed", False, "Try stages again that failed in an earlier run.")
 _PLAN = flags.DEFINE_bool(
@@ -51,8 +57,8 @@ _COMPARE = flags.DEFINE_string(
 _REMOVE = flags.DEFINE_string(
     "remove", None, "Remove the results of runs, and the stages that no other run uses: A,B.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
-_FLAGS = (_CONFIG, _WORKDIR, _DATA_DIR, _WORKER, _RETRY_FAILED, _PLAN, _WATCH, _REPAIR, _LIST,
-          _COMPARE, _REMOVE, _DEBUG)
+_FLAGS = (_CONFIG, _WORKDIR, _DATA_DIR, _PLAN, _WATCH, _WORKER, _EXECUTOR, _ADDRESS, _CPUS, _GPUS,
+          _RETRY_FAILED, _REPAIR, _LIST, _COMPARE, _REMOVE, _DEBUG)
 
 
 def main(argv: list[str]) -> None:
@@ -106,7 +112,10 @@ def _manner() -> manners.Manner:
   looks = "plan" if _PLAN.value else ""
   if _WATCH.value:
     looks = "watch"
-  return manners.Manner(worker=_WORKER.value, retry_failed=_RETRY_FAILED.value, looks=looks)
+  return manners.Manner(
+      worker=_WORKER.value, retry_failed=_RETRY_FAILED.value, looks=looks,
+      executor=_EXECUTOR.value, address=_ADDRESS.value, cpus=_CPUS.value, gpus=_GPUS.value,
+      data_dir=_DATA_DIR.value)
 
 
 def _looks_at_runs() -> bool:

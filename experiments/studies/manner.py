@@ -13,10 +13,20 @@ class Manner:
     worker: whether stages that other processes work on are left to them, instead of
       waiting for each in turn.
     retry_failed: whether stages that failed in an earlier run are tried again.
+    executor: "local", or "ray": stages are tasks of a Ray cluster.
+    address: of the cluster, as `ray.init` takes it; "" starts one on this machine.
+    cpus: that a stage takes of a cluster's.
+    gpus: that a stage takes of a cluster's.
+    data_dir: see `builders.builder`.
     looks: "plan" prints what is complete, failed, at work and waiting; "watch" goes on doing
       so until nothing is left; either runs nothing. "" runs the study.
   """
 
   worker: bool = False
   retry_failed: bool = False
+  executor: str = "local"
+  address: str = ""
+  cpus: float = 1
+  gpus: float = 0
+  data_dir: str | None = None
   looks: str = ""

@@ -67,7 +67,11 @@ def _run(studies: Sequence[Study], config: Any, workdir: Path, report: Report, f
   studies[0].check()  # seeds differ in nothing that is checked
   if manner.retry_failed:
     failures.forget(workdir)
-  if manner.worker:
+  if manner.executor == "ray":
+    # Imported late: Ray is an extra.
+    from experiments.studies import ray_executor
+    ray_executor.work(studies, manner)
+  elif manner.worker:
     workers.work(studies)
   rows = []
   for study in studies:

@@ -1,0 +1,116 @@
+"""A study on a Ray cluster: each stage is a task, and its parents are what the task waits for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from experiments import faults
+from experiments.studies.base import Study
+from experiments.studies.manner import Manner
+from experiments.training.progress import say
+
+_RETRIES = 3  # of a task whose process or machine died; its stage goes on where it was
+# What JAX reads when it starts, on whichever machine.
+_PASSED_ON = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64")
+
+
+def work(studies: Sequence[Study], manner: Manner) -> None:
+  """Runs what is missing of a study, one task for each stage of each seed.
+
+  Stages that are only known once others are complete are left for the caller.
+
+  Args:
+    studies: one per seed; their workdir is on a file system that all machines share.
+    manner: says how many CPUs and GPUs a stage takes, and where the cluster is.
+
+  Raises:
+    ValueError: Ray is not installed, or there is no cluster at the address.
+  """
+  ray = _started(manner)
+  run = ray.remote(num_cpus=manner.cpus, num_gpus=manner.gpus, max_retries=_RETRIES)(_stage)
+  tasks: dict[tuple[int, str], Any] = {}
+  for study in studies:
+    # Shared by its tasks: pickled once. Nothing of it has run yet.
+    shared = ray.put(_Copy.of(study))
+    for name in _known(study):
+      _add(study, name, run, shared, tasks)
+  for (seed, name), task in tasks.items():
+    say(f"{name} (seed {seed}): {ray.get(task)}")
+
+
+def _started(manner: Manner) -> Any:
+  """Returns Ray, connected."""
+  try:
+    import ray
+  except ImportError:
+    raise ValueError("executor='ray': Ray is not installed; it must be there: pip install "
+                     "compress_jax[ray]") from None
+  # Its processes import what this one does, and their JAX is told the same.
+  passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+  cache = jax.config.jax_compilation_cache_dir
+  if cache:
+    passed["JAX_COMPILATION_CACHE_DIR"] = cache
+  passed["PYTHONPATH"] = os.pathsep.join(path for path in (os.getcwd(), *sys.path) if path)
+  try:
+    ray.init(address=manner.address or None, ignore_reinit_error=True, log_to_driver=False,
+             runtime_env={"env_vars": passed})
+  except ConnectionError as error:
+    raise ValueError(f"address={manner.address!r}: {error}") from None
+  return ray
+
+
+def _known(study: Study) -> list[str]:
+  looking = dataclasses.replace(study.manner, looks="plan")
+  manner, study.manner = study.manner, looking
+  try:
+    return [*study.names, *study.more]
+  except (faults.Busy, faults.StageFailed) as error:
+    return ["base", error.stage]
+  finally:
+    study.manner = manner
+
+
+def _add(study: Study, name: str, run: Any, shared: Any, tasks: dict[Any, Any]) -> Any:
+  """Returns the task of a stage, after adding those that it waits for."""
+  key = study.seed, name
+  if key not in tasks:
+    before = [_add(study, parent, run, shared, tasks) for parent in study.needs(name)]
+    tasks[key] = run.remote(shared, name, *before)
+  return tasks[key]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Copy:
+  """What makes the same study in another process; a study itself holds the data."""
+
+  kind: type[Study]
+  config: Any
+  workdir: Any
+  data_dir: str | None
+  seed: int
+
+  @classmethod
+  def of(cls, study: Study) -> _Copy:
+    return cls(kind=type(study), config=study.config, workdir=study.workdir,
+               data_dir=study.manner.data_dir, seed=study.seed)
+
+  def study(self) -> Study:
+    from experiments.datasets import builders
+    data = self.config.data
+    builder = builders.builder(data.name, self.data_dir, data.get("side"))
+    return self.kind(self.config, self.workdir, builder, self.seed)
+
+
+def _stage(copy: _Copy, name: str, *_: str) -> str:
+  """Runs a stage in a process of the cluster; its parents are complete, or have failed."""
+  try:
+    copy.study().result(name)
+  except faults.StageFailed as error:
+    return "failed" if error.stage == name else f"skipped, because {error.stage} failed"
+  return "complete"
