@@ -10,7 +10,9 @@ from experiments import faults
 from experiments.studies.base import Study
 from experiments.training.progress import say
 
-_POLL = 1.0  # seconds between looks, on average
+# Seconds from one look to the next, at first and at most: hundreds of workers that wait would
+# ask a shared file system tens of thousands of times a second (`experiments.simulate`).
+FIRST, LONGEST = 1.0, 10.0
 
 
 def work(studies: Sequence[Study]) -> None:
@@ -22,7 +24,7 @@ def work(studies: Sequence[Study]) -> None:
   Returns:
     When every stage is complete, failed or skipped, whoever ran it.
   """
-  told = ""
+  told, pause = "", FIRST
   while True:
     done = sum(study.stages_run for study in studies)
     busy = [stage for study in studies for stage in _try(study)]
@@ -31,11 +33,12 @@ def work(studies: Sequence[Study]) -> None:
     waits = f"waits for {', '.join(dict.fromkeys(busy))}, which other workers have"
     if sum(study.stages_run for study in studies) > done:
       continue  # time has passed: others may have completed what was missing
+    pause = min(LONGEST, 1.3 * pause)
     if waits != told:
       say(waits)
-      told = waits
+      told, pause = waits, FIRST
     # Not all at once: workers that start together would look together for ever.
-    time.sleep(_POLL * random.uniform(0.5, 1.5))
+    time.sleep(pause * random.uniform(0.5, 1.0))
 
 
 def _try(study: Study) -> list[str]:
