@@ -10,6 +10,7 @@ import runpy
 import signal
 import sys
 import textwrap
+import uuid
 import warnings
 from typing import Any
 
@@ -24,6 +25,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from compress_jax import stages
+from compress_jax.io import leases
 from experiments import faults
 from experiments.studies import help
 from experiments.studies import manner as manners
@@ -115,7 +117,7 @@ def _manner() -> manners.Manner:
   return manners.Manner(
       worker=_WORKER.value, retry_failed=_RETRY_FAILED.value, looks=looks,
       executor=_EXECUTOR.value, address=_ADDRESS.value, cpus=_CPUS.value, gpus=_GPUS.value,
-      data_dir=_DATA_DIR.value)
+      data_dir=_DATA_DIR.value and str(pathlib.Path(_DATA_DIR.value).absolute()))
 
 
 def _looks_at_runs() -> bool:
@@ -155,8 +157,8 @@ def _workdir() -> pathlib.Path:
   path = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / name.strip("-")).absolute()
   try:
     path.mkdir(parents=True, exist_ok=True)
-    # Named by the process, because several studies may share a workdir.
-    probe = path / f".probe-{os.getpid()}"
+    # A name of its own, because several studies may share a workdir.
+    probe = path / f".probe-{uuid.uuid4().hex}"
     probe.touch()
     probe.unlink()
   except OSError as error:
@@ -295,7 +297,7 @@ def _run(argv: list[str]) -> None:
     # `| head` has seen enough; what is still buffered must not complain at the end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(128 + signal.SIGPIPE)
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, leases.LeaseLost) as error:
     _fail(error, _DEBUG.value)
 
 

@@ -69,10 +69,32 @@ def of_one_stage(error: BaseException) -> bool:
     >>> of_one_stage(MemoryError()), of_one_stage(ValueError("config"))
     (True, False)
   """
+  out_of_memory = isinstance(error, MemoryError) or (
+      isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error))
+  return anywhere(error) or out_of_memory
+
+
+def anywhere(error: BaseException) -> bool:
+  """Returns whether a stage would fail so again, in any process; memory may be there elsewhere.
+
+  Args:
+    error: anything that a stage's work raised.
+
+  Example:
+    >>> anywhere(NotFinite("loss is nan")), anywhere(MemoryError())
+    (True, False)
+  """
   # The second is what JAX raises under `jax_debug_nans`.
-  if isinstance(error, NotFinite | FloatingPointError | MemoryError):
-    return True
-  return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+  return isinstance(error, NotFinite | FloatingPointError)
+
+
+def in_one_line(error: BaseException) -> str:
+  """Returns the text of an error without its line ends, or its type where it has none.
+
+  Args:
+    error: any.
+  """
+  return " ".join(str(error).split()) or type(error).__name__
 
 
 class Stopped(KeyboardInterrupt):

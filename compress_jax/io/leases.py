@@ -38,7 +38,7 @@ class Holder:
 
   Attributes:
     path: the lease's file.
-    owner: {"host", "pid", "machine", "started"}; {} where the file is being written.
+    owner: {"host", "pid", "machine", "started", "token"}; {} where the file is being written.
     released: whether its work is done.
     seconds: since its last sign of life.
   """
@@ -62,16 +62,18 @@ class Lease:
 
   Attributes:
     path: its file.
+    token: what tells it from all other leases.
   """
 
-  def __init__(self, path: Path, expires: float):
+  def __init__(self, path: Path, token: str, expires: float):
     """Starts the signs of life.
 
     Args:
       path: of the file, which this process has created.
+      token: that it has written there, and nobody else.
       expires: seconds without a sign of life after which others take over.
     """
-    self.path, self._stop = path, threading.Event()
+    self.path, self.token, self._stop = path, token, threading.Event()
     # A daemon: a process that ends without releasing must end.
     self._thread = threading.Thread(target=self._touch, args=(expires / 6,), daemon=True)
     self._thread.start()
@@ -89,7 +91,8 @@ class Lease:
       LeaseLost: this process was still for too long, or its files were removed.
     """
     latest = _latest(self.path.parent)
-    if latest != self.path:
+    # The token too: numbers start again where the folder was removed.
+    if latest != self.path or _read(latest).owner.get("token") != self.token:
       raise LeaseLost(f"{self.path}: another process has taken over; this one gave no sign of "
                       "life for too long")
 
@@ -98,7 +101,7 @@ class Lease:
     self._stop.set()
     self._thread.join()
     with contextlib.suppress(OSError):  # a full disk: it expires instead
-      files.write_json(self.path, {**_owner(), "released": True})
+      files.write_json(self.path, {**_owner(self.token), "released": True})
 
 
 def acquire(folder: Path, expires: float = EXPIRES) -> Lease | None:
@@ -124,12 +127,12 @@ def acquire(folder: Path, expires: float = EXPIRES) -> Lease | None:
   if latest is not None and _read(latest).alive(expires):
     return None
   number = 1 + (int(latest.stem) if latest else 0)
-  path = folder / f"{number:06d}.json"
-  if not _create(path):
+  path, token = folder / f"{number:06d}.json", uuid.uuid4().hex
+  if not _create(path, token):
     return None  # another process was faster
   if _latest(folder) != path:
     return None  # what was seen of the folder was old
-  return Lease(path, expires)
+  return Lease(path, token, expires)
 
 
 @contextlib.contextmanager
@@ -186,39 +189,42 @@ def _latest(folder: Path) -> Path | None:
   return max(found, key=lambda path: int(path.stem), default=None)
 
 
-def _create(path: Path) -> bool:
+def _create(path: Path, token: str) -> bool:
   """Creates a lease's file; returns whether this process did, and no other."""
   try:
     with path.open("x") as file:
-      json.dump({**_owner(), "released": False}, file)
+      json.dump({**_owner(token), "released": False}, file)
   except FileExistsError:
     return False
   return True
 
 
 def _read(path: Path) -> Holder:
+  said, age = {}, 0.0
   try:
-    said, age = json.loads(path.read_text()), _age(path)
-  except ValueError:
-    said, age = {}, _age(path)  # it is being written
+    age = _age(path)
+    said = json.loads(path.read_text())
   except FileNotFoundError:
-    said, age = {"released": True}, 0.0  # removed with its folder
+    said = {"released": True}  # removed with its folder
+  except (ValueError, OSError):
+    pass  # it is being written, or the file system is away: somebody may hold it
   return Holder(path=path, owner=said, released=bool(said.get("released")), seconds=age)
 
 
 def _age(path: Path) -> float:
-  """Returns the seconds since a file was touched, by the clock of its file system."""
-  probe = path.parent / f".now-{uuid.uuid4().hex}"
-  probe.touch()
-  try:
-    return probe.stat().st_mtime - path.stat().st_mtime
-  finally:
+  """Returns the seconds since a file was touched, by the clock of its file system if it can."""
+  probe, now = path.parent / f".now-{uuid.uuid4().hex}", time.time()
+  with contextlib.suppress(PermissionError):  # another user's folder: by this machine's clock
+    probe.touch()
+    now = probe.stat().st_mtime
     probe.unlink()
+  return now - path.stat().st_mtime
 
 
-def _owner() -> dict[str, Any]:
+def _owner(token: str) -> dict[str, Any]:
   pid = os.getpid()
-  return {"host": platform.node(), "pid": pid, "machine": _machine(), "started": _started(pid)}
+  return {"host": platform.node(), "pid": pid, "machine": _machine(), "started": _started(pid),
+          "token": token}
 
 
 def _machine() -> str:
@@ -232,7 +238,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-  """Returns when a process started, in the system's ticks: numbers are used again; "" if none."""
+  """Returns when a process started, in the system's ticks, or "" where that is not told."""
   try:
     # Behind the name, which may have any characters: the 20th field of what follows.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
@@ -244,4 +250,12 @@ def _known_dead(owner: dict[str, Any]) -> bool:
   """Returns whether an owner was a process of this machine that is no more."""
   if not owner.get("machine") or owner["machine"] != _machine():
     return False
-  return _started(owner.get("pid", 0)) != owner.get("started")
+  try:
+    os.kill(owner["pid"], 0)
+  except ProcessLookupError:
+    return True
+  except OSError:
+    pass  # another user's
+  started = _started(owner["pid"])
+  # Numbers are used again.
+  return bool(started and owner.get("started")) and started != owner["started"]

@@ -13,8 +13,8 @@ from compress_jax.io import artifact, checkpoint, files
 COMPLETE = "complete.json"
 FORMAT = 1
 
-# Read by people and by the stage itself, and no result; a log may grow.
-_EXEMPT = {COMPLETE, "lock", "started.json", "log.txt"}
+# Read by people and by the stage itself, and no result; a log may grow, and studies note failures.
+_EXEMPT = {COMPLETE, "lock", "started.json", "failed.json", "log.txt"}
 
 
 def seal(directory: Path) -> None:

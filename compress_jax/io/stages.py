@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -178,10 +179,12 @@ def _run(stage: Stage, directory: Path, work: Callable[[Path], Any],
   start = time.monotonic()
   files.write_json(directory / "started.json", {"at": time.time(), "spent": before})
   params, metrics = work(directory)
+  # What another process has taken over must not be written over.
   lease.check()
   metrics = {**metrics, "seconds": round(before + time.monotonic() - start, 3)}
   checkpoint.save(directory / "checkpoint", params, stage=stage.name, digest=stage.digest)
   files.write_json(directory / "metrics.json", metrics)
+  lease.check()
   # Last: where it is, everything else is.
   stage_files.seal(directory)
   return Result(stage=stage, directory=directory, metrics=metrics)
@@ -234,8 +237,10 @@ def find(stage: Stage, workdir: str | os.PathLike[str]) -> Result | None:
 def repair(workdir: str | os.PathLike[str]) -> list[str]:
   """Removes the stages that are damaged, so that `run` works for them again.
 
+  Stages that a process works on now are left to it.
+
   Args:
-    workdir: the study's directory; no other process works in it.
+    workdir: the study's directory.
 
   Returns:
     One line for each stage that was removed: its directory's name, and what was wrong.
@@ -250,6 +255,9 @@ def repair(workdir: str | os.PathLike[str]) -> list[str]:
   """
   removed = []
   for directory in sorted((Path(workdir) / "stages").glob("*")):
+    holder = leases.holder(directory / LEASE)
+    if holder is not None and holder.alive():
+      continue
     problems = stage_files.check(directory)
     if problems:
       shutil.rmtree(directory)
@@ -268,5 +276,14 @@ def _spent(directory: Path) -> float:
   except (ValueError, TypeError, KeyError):
     return 0.0  # times are lost with the file, and nothing else
   # Whatever was written last tells when the attempt still ran.
-  last = max(p.stat().st_mtime for p in directory.rglob("*"))
-  return started["spent"] + max(0.0, last - started["at"])
+  return started["spent"] + max(0.0, _last_written(directory) - started["at"])
+
+
+def _last_written(directory: Path) -> float:
+  """Returns when a file was last written; leases are not, for this attempt's is new."""
+  last = 0.0
+  for path in directory.rglob("*"):
+    if LEASE not in path.relative_to(directory).parts:
+      with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+        last = max(last, path.stat().st_mtime)
+  return last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import re
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from compress_jax.io import leases, stages
 from experiments import defaults
 from experiments.training.progress import say
 
@@ -21,7 +23,11 @@ except ImportError:  # Windows: nothing tells a removal that a study works in th
 _LONGEST = 100  # characters of a folder's name; file systems take 255 bytes
 
 LOCK = "lock"  # in a workdir; see `held`
+DTYPE = "compute_dtype"  # in a workdir: the precision that its first run chose
+REPORT_LEASE = ".report"  # a folder beside results, of who writes them
 MISSING = "missing.txt"  # beside results that lack the stages which failed
+
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 # Fields that change no row of results.csv.
 _NO_MATTER = ("combo", "compare_steps", "of_study")
@@ -70,7 +76,8 @@ def _free(made: Path, ours: Mapping[str, Any]) -> Path:
 def held(workdir: Path, *, alone: bool = False) -> Iterator[bool]:
   """Holds a workdir: studies share it, and what removes results must have it alone.
 
-  The system lets go of it if the process is killed.
+  The system lets go of it if the process is killed. Where a file system has no such locks
+  (some NFS), and for processes of other machines, stages' leases tell who works.
 
   Args:
     workdir: must be there.
@@ -79,14 +86,25 @@ def held(workdir: Path, *, alone: bool = False) -> Iterator[bool]:
   Yields:
     Whether it is held; False where a study works in it and `alone` was asked for.
   """
-  with (workdir / LOCK).open("a") as file:
+  # Writable: NFS makes such a lock one of the file's content.
+  with (workdir / LOCK).open("a+") as file:
     try:
       if fcntl is not None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+      free = True
     except BlockingIOError:
-      yield False
-    else:
-      yield True
+      free = False
+    except OSError as error:
+      if error.errno not in _NO_LOCKS:
+        raise
+      free = True
+    yield free and not (alone and _at_work(workdir))
+
+
+def _at_work(workdir: Path) -> bool:
+  """Returns whether any stage is held, by a process of whatever machine."""
+  holders = (leases.holder(folder) for folder in (workdir / "stages").glob(f"*/{stages.LEASE}"))
+  return any(holder is not None and holder.alive() for holder in holders)
 
 
 def is_held(workdir: Path) -> bool:

@@ -16,7 +16,7 @@ from experiments.reporting.runs import Run
 # interrupted can be given again.
 _FILES = ("report.html", "tables.md", "inspect", places.MISSING, "results.csv", "results.json")
 # What a workdir without stages and results may still have of ours.
-_REST = ("compiled", "log.txt", places.LOCK)
+_REST = ("compiled", "log.txt", places.LOCK, places.REPORT_LEASE, places.DTYPE)
 
 
 def remove(folders: Sequence[Path], root: Path) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _remove(folder: Path, workdir: Path) -> tuple[int, list[str]]:
   unused, kept = _stages(run, workdir)
   freed = sum(_remove_stage(workdir / "stages" / name) for name in unused)
   lines = [f"removed {_counted(len(unused), 'stage')}: {', '.join(unused)}"] if unused else []
-  for name in (*run.files, *_FILES):
+  for name in (*run.files, *_FILES, places.REPORT_LEASE):
     freed += _remove_file(folder, name)
   left = _left(folder)
   freed += _tidy(folder, workdir)
@@ -119,7 +119,7 @@ def _remove_file(folder: Path, name: str) -> int:
   size = _size(path)
   if path.is_file():
     path.unlink()
-  elif name in ("inspect", "compiled"):
+  elif name in ("inspect", "compiled", places.REPORT_LEASE):
     shutil.rmtree(path)
   else:
     return 0

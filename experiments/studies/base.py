@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
+from compress_jax.io import leases
 from experiments import defaults, faults
 from experiments.datasets import builders
 from experiments.datasets.splits import Data
@@ -270,16 +271,9 @@ class Study:
       except Exception as error:
         if not faults.of_one_stage(error):
           raise
-        self._fail(name, " ".join(str(error).split()) or type(error).__name__)
+        self.failed[name] = faults.in_one_line(error)
         raise faults.StageFailed(name, self.failed[name]) from error
     return self.done[name]
-
-  def _fail(self, name: str, reason: str) -> None:
-    """Notes that a stage failed, for this run, others beside it and later ones."""
-    self.failed[name] = reason
-    directory = self.stage(name).directory(self.workdir)
-    Log(name, directory / "log.txt").say(f"FAILED: {reason}")
-    failures.keep(directory, reason)
 
   def _complete(self, name: str) -> cj.stages.Result:
     """Returns a stage's result, from its directory or by its work."""
@@ -289,8 +283,8 @@ class Study:
       self._look_for_failure(name)
       if self.manner.looks:
         raise faults.Busy(name)
-      if stage.parent:
-        self.result(stage.parent.name)
+      for parent in self.needs(name):
+        self.result(parent)
       known = self._run(name)
     # The state of training is kept until the stage is complete, not longer.
     shutil.rmtree(known.directory / "work", ignore_errors=True)
@@ -309,7 +303,10 @@ class Study:
     if not self.manner.worker:
       return cj.stages.run(stage, self.workdir, work, waiting=functools.partial(
           say, f"{name}: waits for another process that works on it"))
-    made = cj.stages.attempt(stage, self.workdir, work)
+    try:
+      made = cj.stages.attempt(stage, self.workdir, work)
+    except leases.LeaseLost:
+      made = None
     if made is None:
       raise faults.Busy(name)
     return made
@@ -377,10 +374,19 @@ class Study:
   def _work(self, name: str, directory: Path) -> tuple[Any, dict[str, Any]]:
     """Makes, deploys and measures one stage; returns its variables and metrics."""
     log = Log(name, directory / "log.txt")
+    # Another process may have failed while this one waited.
+    self._look_for_failure(name)
     log.say(f"{positions.begins(directory)} (seed {self.seed})")
-    trained, details = self.make(name, directory / "work", log)
-    faults.check_weights("after the last step", trained.variables,
-                         "lower the learning rates of this stage and of those before it")
+    try:
+      trained, details = self.make(name, directory / "work", log)
+      faults.check_weights("after the last step", trained.variables,
+                           "lower the learning rates of this stage and of those before it")
+    except Exception as error:
+      if faults.of_one_stage(error):
+        log.say(f"FAILED: {faults.in_one_line(error)}")
+      if faults.anywhere(error):
+        failures.keep(directory, faults.in_one_line(error))
+      raise
     metrics = {**deployment.deploy(trained, directory, self.data, self.config.data.name,
                                    combo=name), **details,
                "measured": dict(self.measure(name, trained))}

@@ -33,11 +33,17 @@ def reason(directory: Path) -> str:
     return ""
 
 
-def forget(workdir: Path) -> None:
+def forget(workdir: Path, before: float) -> None:
   """Lets stages that failed be tried again.
 
   Args:
     workdir: of the study.
+    before: seconds since 1970; what failed later stays, for another process noted it.
   """
   for file in (workdir / "stages").glob(f"*/{FILE}"):
-    file.unlink(missing_ok=True)
+    try:
+      at = json.loads(file.read_text())["at"]
+    except (OSError, ValueError, KeyError, TypeError):
+      at = 0.0
+    if at < before:
+      file.unlink(missing_ok=True)

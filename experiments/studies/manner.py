@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,7 @@ class Manner:
     cpus: that a stage takes of a cluster's.
     gpus: that a stage takes of a cluster's.
     data_dir: see `builders.builder`.
+    started: when the run did, in seconds since 1970; failures after that are its own.
     looks: "plan" prints what is complete, failed, at work and waiting; "watch" goes on doing
       so until nothing is left; either runs nothing. "" runs the study.
   """
@@ -29,4 +31,5 @@ class Manner:
   cpus: float = 1
   gpus: float = 0
   data_dir: str | None = None
+  started: float = dataclasses.field(default_factory=time.time)
   looks: str = ""

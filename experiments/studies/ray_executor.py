@@ -41,7 +41,12 @@ def work(studies: Sequence[Study], manner: Manner) -> None:
     for name in _known(study):
       _add(study, name, run, shared, tasks)
   for (seed, name), task in tasks.items():
-    say(f"{name} (seed {seed}): {ray.get(task)}")
+    try:
+      outcome = ray.get(task)
+    except ray.exceptions.RayError as error:
+      # Out of retries, or an error that is not of one stage: the caller meets it again.
+      outcome = f"lost: {faults.in_one_line(error)[:200]}"
+    say(f"{name} (seed {seed}): {outcome}")
 
 
 def _started(manner: Manner) -> Any:
@@ -94,14 +99,16 @@ class _Copy:
   workdir: Any
   data_dir: str | None
   seed: int
+  folder: str  # the driver's, to which paths of the configuration may be relative
 
   @classmethod
   def of(cls, study: Study) -> _Copy:
     return cls(kind=type(study), config=study.config, workdir=study.workdir,
-               data_dir=study.manner.data_dir, seed=study.seed)
+               data_dir=study.manner.data_dir, seed=study.seed, folder=os.getcwd())
 
   def study(self) -> Study:
     from experiments.datasets import builders
+    os.chdir(self.folder)
     data = self.config.data
     builder = builders.builder(data.name, self.data_dir, data.get("side"))
     return self.kind(self.config, self.workdir, builder, self.seed)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from experiments import defaults
+from experiments.reporting import places
 from experiments.training import devices
 from experiments.training.augment import Augment
 from experiments.training.optimizers import Optimizer
@@ -50,18 +54,44 @@ def optimizer(train: Any) -> Optimizer:
                    newton_schulz_steps=train.newton_schulz_steps)
 
 
-def on_this_machine(config: ConfigDict) -> ConfigDict:
+def on_this_machine(config: ConfigDict, workdir: Path | None = None, *,
+                    keep: bool = False) -> ConfigDict:
   """Returns a configuration with the precision that is fast here, where it says "auto".
+
+  Where a workdir has noted a precision, it is that one: stages of different precisions are
+  different stages, and all machines that work there must have the same.
 
   Args:
     config: of a study.
+    workdir: of the study, if there is one.
+    keep: whether to note the precision there, where none is noted.
+
+  Raises:
+    ValueError: what is noted is no precision.
 
   Example:
     >>> on_this_machine(ConfigDict({"compute_dtype": "float32"})).compute_dtype
     'float32'
   """
-  # Before any stage: stages of different precisions are different stages.
   made = config.copy_and_resolve_references()
   with made.unlocked():
     made.compute_dtype = devices.compute_dtype(config.compute_dtype)
+    if config.compute_dtype == "auto" and workdir is not None:
+      made.compute_dtype = _noted(workdir / places.DTYPE, made.compute_dtype, keep)
   return made
+
+
+def _noted(file: Path, dtype: str, keep: bool) -> str:
+  """Returns the precision that a file has, or `dtype`, after noting it if that is asked for."""
+  if keep:
+    # The first of several processes decides.
+    with contextlib.suppress(FileExistsError), file.open("x") as new:
+      new.write(dtype)
+  for _ in range(20):
+    if not file.exists():
+      return dtype
+    found = file.read_text()
+    if found in ("float32", "bfloat16"):
+      return found
+    time.sleep(0.1)  # it is being written
+  raise ValueError(f"{file}: {found!r} must be float32 or bfloat16; remove it to choose anew")

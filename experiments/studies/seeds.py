@@ -15,8 +15,6 @@ from experiments.studies.base import Study
 from experiments.studies.manner import Manner
 from experiments.training.progress import say
 
-_LEASE = ".report"  # a folder beside the results
-
 # Writes what a study leaves behind: (studies, rows of results.csv, folder, configuration).
 Report = Callable[[Sequence[Any], Sequence[Mapping[str, Any]], Path, Any], None]
 
@@ -46,7 +44,7 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
     StudyFailed: a stage failed; the others ran and were reported, if there is a base model.
   """
   workdir.mkdir(parents=True, exist_ok=True)
-  config = recipes.on_this_machine(config)
+  config = recipes.on_this_machine(config, workdir, keep=not manner.looks)
   builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
 
   def studies(folder: Path) -> list[Study]:
@@ -66,7 +64,7 @@ def _run(studies: Sequence[Study], config: Any, workdir: Path, report: Report, f
   """Runs and reports; the caller holds the workdir."""
   studies[0].check()  # seeds differ in nothing that is checked
   if manner.retry_failed:
-    failures.forget(workdir)
+    failures.forget(workdir, manner.started)
   if manner.executor == "ray":
     # Imported late: Ray is an extra.
     from experiments.studies import ray_executor
@@ -82,7 +80,7 @@ def _run(studies: Sequence[Study], config: Any, workdir: Path, report: Report, f
   for line in missing:
     say(line)
   # Workers end together: each waits for the one that writes.
-  with faults.stoppable(lambda: "the report"), leases.waited(folder / _LEASE):
+  with faults.stoppable(lambda: "the report"), leases.waited(folder / places.REPORT_LEASE):
     if rows:
       report(studies, rows, folder, config)
     _keep_missing(missing, folder)

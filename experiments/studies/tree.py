@@ -89,7 +89,11 @@ def _in_order(study: Study, found: dict[str, Node]) -> list[Node]:
 
 
 def _node(study: Study, name: str, found: dict[str, Node]) -> Node:
-  stage = study.stage(name)
+  try:
+    stage = study.stage(name)
+  except (faults.Busy, faults.StageFailed) as error:
+    # What it is depends on what another stage finds.
+    return Node(name=name, seed=study.seed, depth=0, state="waiting", text=f"for {error.stage}")
   state, text = _state(study, name, stage.directory(study.workdir), found)
   return Node(name=name, seed=study.seed, depth=len(stage.lineage()) - 1, state=state, text=text)
 

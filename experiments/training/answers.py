@@ -45,9 +45,13 @@ class Answers:
       key: says all that the logits depend on.
       logits: float32, (steps, batch, classes).
     """
-    room = self.most - sum(x.nbytes for x in self.kept.values())
-    if logits.nbytes <= room:
+    if logits.nbytes <= self.room:
       self.kept[key] = logits
+
+  @property
+  def room(self) -> int:
+    """Bytes that can still be kept."""
+    return self.most - sum(x.nbytes for x in self.kept.values())
 
 
 class Asked:
@@ -63,7 +67,7 @@ class Asked:
         from `first` to `last` are right.
     """
     self.answers, self.key, self.program = answers, key, program
-    self.known, self.pieces = answers.kept.get(key), []
+    self.known, self.pieces, self.size = answers.kept.get(key), [], 0
 
   def about(self, data: Any, first: int, last: int) -> np.ndarray:
     """Returns the logits of a call's steps.
@@ -79,7 +83,11 @@ class Asked:
     offset = data["offset"]
     if self.known is None:
       logits = np.asarray(self.program(data, first, last))
-      self.pieces.append(logits[first - offset:last - offset])
+      # Copies: a part of an array keeps the whole of it in memory.
+      self.pieces.append(logits[first - offset:last - offset].copy())
+      self.size += self.pieces[-1].nbytes
+      if self.size > self.answers.room:
+        self.pieces.clear()
       return logits
     piece = self.known[offset:offset + len(data["order"])]
     # The last call has rows that no step takes: one shape, one compilation.
@@ -88,7 +96,7 @@ class Asked:
 
   def keep(self) -> None:
     """Keeps what was computed, after the epoch's last step."""
-    if self.pieces:
+    if 0 < self.size <= self.answers.room:
       self.answers.keep(self.key, np.concatenate(self.pieces))
 
 

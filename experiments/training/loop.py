@@ -161,16 +161,20 @@ class _Trainer:
     asked = self.teacher and self._asked(epoch, numbers)
     with Bar(label, self.steps, size) as bar:
       for first, last, data in self.feed.calls(self._order(epoch)):
-        data["key"] = key
-        if asked:
-          data["soft"] = devices.spread(asked.about(data, first, last), self.mesh, 1)
-        state, sums = self.program(state, data, numbers, first, last)
+        state, sums = self._call(state, {**data, "key": key}, numbers, asked, first, last)
         loss, correct = loss + float(sums["loss"]), correct + int(sums["correct"])
         bar.update(last, loss / last, correct / (last * size))
     if asked:
       asked.keep()
     return state, {"loss": loss / self.steps, "accuracy": correct / (self.steps * size),
                    "images_per_second": round(bar.images_per_second, 1)}
+
+  def _call(self, state: Any, data: Any, numbers: Any, asked: answers.Asked | None, first: int,
+            last: int) -> Any:
+    """Runs the steps of one call; what it needs is let go of at its end."""
+    if asked:
+      data["soft"] = devices.spread(asked.about(data, first, last), self.mesh, 1)
+    return self.program(state, data, numbers, first, last)
 
   def _asked(self, epoch: int, numbers: Any) -> answers.Asked:
     """Returns the teacher, to be asked about the views of an epoch."""

@@ -1,13 +1,16 @@
 """Stages: identity, sharing, interruption."""
 
 import json
+import os
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 import compress_jax as cj
 import compress_jax.inspect
+from compress_jax.io import leases, stages
 from compress_jax.io.stages import Stage, find, run
 
 
@@ -81,7 +84,6 @@ def test_two_processes_do_not_work_on_one_stage(tmp_path):
 
 
 def test_time_between_attempts_is_not_counted(tmp_path):
-  import os
   import time
   def interrupted(directory):
     raise KeyboardInterrupt
@@ -90,6 +92,38 @@ def test_time_between_attempts_is_not_counted(tmp_path):
   for file in stage().directory(tmp_path).rglob("*"):
     os.utime(file, (time.time() - 500,) * 2)
   assert run(stage(), tmp_path, lambda _: ({}, {})).metrics["seconds"] < 100
+
+
+def test_a_night_between_attempts_and_a_new_lease_are_not_counted(tmp_path):
+  def interrupted(directory):
+    raise KeyboardInterrupt
+  with pytest.raises(KeyboardInterrupt):
+    run(stage(), tmp_path, interrupted)
+  started = stage().directory(tmp_path) / "started.json"
+  night = json.loads(started.read_text())
+  started.write_text(json.dumps({**night, "at": night["at"] - 36_000, "spent": 5.0}))
+  for file in stage().directory(tmp_path).rglob("*"):
+    os.utime(file, (night["at"] - 36_000 + 10,) * 2)
+  # The second attempt's lease is new; the first lasted ten seconds.
+  assert 5 <= run(stage(), tmp_path, lambda _: ({}, {})).metrics["seconds"] < 100
+
+
+def test_a_stage_that_is_held_is_not_repaired(tmp_path):
+  run(stage(), tmp_path, work)
+  directory = stage().directory(tmp_path)
+  (directory / "metrics.json").write_text("{}")
+  with leases.held(directory / stages.LEASE):
+    assert not stages.repair(tmp_path)
+  assert len(stages.repair(tmp_path)) == 1
+
+
+def test_the_lease_of_a_folder_that_was_removed_is_lost(tmp_path):
+  lease = leases.acquire(tmp_path / "lease")
+  shutil.rmtree(tmp_path / "lease")
+  other = leases.acquire(tmp_path / "lease")
+  other.check()
+  with pytest.raises(leases.LeaseLost):
+    lease.check()
 
 
 def work(directory):

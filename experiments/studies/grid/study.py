@@ -69,6 +69,13 @@ class Grid(base.Study):
     self._broken: dict[int, str] = {}  # by place: why, of cells trained side by side
     self._kept: tuple[float, Any, Any] | None = None  # the last sparsity, its state and history
 
+  def check(self) -> None:
+    """Raises a ValueError too where all cells in one program are to be shared by processes."""
+    super().check()
+    if self.config.vmap and (self.manner.worker or self.manner.executor != "local"):
+      raise ValueError("config.vmap=True: trains all cells in one process; it must be False with "
+                       "--worker and --executor=ray")
+
   @functools.cached_property
   def model(self) -> Any:
     """The zoo model."""

@@ -14,7 +14,7 @@ import pytest
 
 from experiments import faults
 from experiments.datasets import builders
-from experiments.studies import failures, joint, takeaways, tree
+from experiments.studies import failures, grid, joint, recipes, takeaways, tree
 from experiments.studies.manner import Manner
 
 pytestmark = pytest.mark.slow
@@ -97,6 +97,27 @@ def test_the_plan_says_who_works_and_since_which_epoch(tmp_path):
   assert tree.nodes(looking(tmp_path))[0].state == "ready"
 
 
+def test_all_machines_have_the_precision_of_the_first(tmp_path, monkeypatch):
+  chosen = iter(("bfloat16", "float32", "float32"))
+  monkeypatch.setattr("experiments.training.devices.compute_dtype",
+                      lambda asked: next(chosen) if asked == "auto" else asked)
+  first = recipes.on_this_machine(config(), tmp_path, keep=True)
+  assert first.compute_dtype == "bfloat16"
+  assert recipes.on_this_machine(config(), tmp_path).compute_dtype == "bfloat16"
+  assert recipes.on_this_machine(config(), tmp_path / "other").compute_dtype == "float32"
+  (tmp_path / "compute_dtype").write_text("half")
+  chosen = iter(("float32",))
+  with pytest.raises(ValueError, match="'half' must be float32 or bfloat16; remove it"):
+    recipes.on_this_machine(config(), tmp_path)
+
+
+def test_cells_of_one_program_are_not_for_several_processes(tmp_path):
+  made = runpy.run_path(str(ROOT / "configs/grid.py"))["get_config"]("mnist,smoke").unlock()
+  made.data.name, made.vmap = "digits", True
+  with pytest.raises(ValueError, match="config.vmap=True: trains all cells in one process"):
+    grid.run(made, tmp_path, manner=Manner(worker=True))
+
+
 def test_an_ensemble_waits_for_all_of_its_members(tmp_path):
   made = runpy.run_path(str(ROOT / "configs/takeaways.py"))["get_config"]("smoke").unlock()
   made.data.name = "digits"
@@ -109,22 +130,32 @@ def test_an_ensemble_waits_for_all_of_its_members(tmp_path):
 def test_a_stage_that_failed_is_left_alone_until_it_is_retried(tmp_path, monkeypatch):
   make = joint.JointStudy.make
 
-  def out_of_memory(self, name, work, log):
-    if name == "kd":
-      raise MemoryError("no room")
-    return make(self, name, work, log)
-  monkeypatch.setattr(joint.JointStudy, "make", out_of_memory)
+  def fails(error):
+    def broken(self, name, work, log):
+      if name == "kd":
+        raise error
+      return make(self, name, work, log)
+    monkeypatch.setattr(joint.JointStudy, "make", broken)
+  fails(faults.NotFinite("loss is nan"))
   monkeypatch.setattr("experiments.reporting.page.write", lambda *_, **__: None)  # for time
   monkeypatch.setattr("experiments.reporting.figures.pareto", lambda *_: None)
-  with pytest.raises(faults.StudyFailed, match="failed: 1, skipped: 2; failed: kd .*no room"):
+  with pytest.raises(faults.StudyFailed, match="failed: 1, skipped: 2; failed: kd .*is nan"):
     joint.run(config(), tmp_path, manner=Manner(worker=True))
   states = {node.name: (node.state, node.text) for node in tree.nodes(looking(tmp_path))}
-  assert states["kd"] == ("failed", "no room")
+  assert states["kd"] == ("failed", "loss is nan")
   assert states["kd+imp+q"] == ("skipped", "because kd failed")
   assert states["joint"][0] == "complete"
   # Mended, but nobody said so: it is not tried again.
   monkeypatch.setattr(joint.JointStudy, "make", make)
-  with pytest.raises(faults.StudyFailed, match="no room .failed before; --retry_failed tries"):
+  with pytest.raises(faults.StudyFailed, match="is nan .failed before; --retry_failed tries"):
     joint.run(config(), tmp_path)
-  assert len(joint.run(config(), tmp_path, manner=Manner(retry_failed=True))) == 5
+  # One that started before it failed leaves it alone too; memory is another process's matter.
+  fails(MemoryError("no room"))
+  with pytest.raises(faults.StudyFailed, match="is nan"):
+    joint.run(config(), tmp_path, manner=Manner(retry_failed=True, started=0.0))
+  with pytest.raises(faults.StudyFailed, match="failed: kd .*: no room$"):
+    joint.run(config(), tmp_path, manner=Manner(retry_failed=True))
+  assert not list(tmp_path.glob(f"stages/*/{failures.FILE}"))
+  monkeypatch.setattr(joint.JointStudy, "make", make)
+  assert len(joint.run(config(), tmp_path)) == 5
   assert not list(tmp_path.glob(f"stages/*/{failures.FILE}"))
