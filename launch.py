@@ -26,7 +26,7 @@ from ml_collections import config_flags
 
 from compress_jax import stages
 from compress_jax.io import leases
-from experiments import faults
+from experiments import faults, hosts
 from experiments.studies import help
 from experiments.studies import manner as manners
 
@@ -47,6 +47,12 @@ _ADDRESS = flags.DEFINE_string(
     "address", "", "Of the Ray cluster, host:port or auto. Default: one on this machine.")
 _CPUS = flags.DEFINE_float("cpus", 1, "CPUs of the Ray cluster that a stage takes.", 0)
 _GPUS = flags.DEFINE_float("gpus", 0, "GPUs of the Ray cluster that a stage takes.", 0)
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Train over several processes, each started with this command.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "host:port of the first process. Default: found (Slurm, Open MPI, TPU).")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many there are. Default: found.", 0)
+_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Number of this one. Default: found.", -1)
 _RETRY_FAILED = flags.DEFINE_bool(
     "retry_failed", False, "Try stages again that failed in an earlier run.")
 _PLAN = flags.DEFINE_bool(
@@ -60,6 +66,7 @@ _REMOVE = flags.DEFINE_string(
     "remove", None, "Remove the results of runs, and the stages that no other run uses: A,B.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 _FLAGS = (_CONFIG, _WORKDIR, _DATA_DIR, _PLAN, _WATCH, _WORKER, _EXECUTOR, _ADDRESS, _CPUS, _GPUS,
+          _DISTRIBUTED, _COORDINATOR, _NUM_PROCESSES, _PROCESS_ID,
           _RETRY_FAILED, _REPAIR, _LIST, _COMPARE, _REMOVE, _DEBUG)
 
 
@@ -79,7 +86,9 @@ def main(argv: list[str]) -> None:
   if _looks_at_runs():
     _show_runs(pathlib.Path(_WORKDIR.value or "runs"))
     return
-  if _FLAGS_SET and not _manner().looks:
+  if _DISTRIBUTED.value:
+    hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+  if _FLAGS_SET and hosts.first() and not _manner().looks:
     print(_FLAGS_SET, flush=True)
   workdir = _workdir()
   # Programs compiled once serve the study's next run; a cache of the user's own is kept.
@@ -299,6 +308,14 @@ def _run(argv: list[str]) -> None:
     sys.exit(128 + signal.SIGPIPE)
   except (ValueError, OSError, leases.LeaseLost) as error:
     _fail(error, _DEBUG.value)
+  except jax.errors.JaxRuntimeError as error:
+    if not hosts.several():
+      raise
+    print("launch.py: another process of this training is gone; the same commands go on at the "
+          f"last epoch that was kept ({faults.in_one_line(error)[:160]})", file=sys.stderr,
+          flush=True)
+    # JAX would wait for the others before this process ends.
+    os._exit(2)
 
 
 def _end_stopped(stop: BaseException) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax.io import leaf_summary, orbax_arrays, validation
+from compress_jax.io import leaf_summary, orbax_arrays, processes, validation
 from compress_jax.io.like import fit
 from compress_jax.io.structure import (
   array_entries,
@@ -33,6 +32,9 @@ class CheckpointError(ValueError):
 def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
   """Writes a tree, all or nothing.
 
+  Where `jax.distributed` connects several processes, all of them call it, with arrays that
+  each has whole; the first writes, and when it returns the others see what is there.
+
   Args:
     path: a directory that is made, or replaced once the new one is complete.
     tree: any pytree. What is no array in a model's class (functions, strings) is not kept.
@@ -51,14 +53,17 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
   path = Path(path).absolute()
   validation.leaves(tree, halves=True)
   structure, arrays = describe(tree)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:8]}")
-  partial.mkdir()
+  partial = path.with_name(f"{path.name}.partial-{processes.token()}")
+  if processes.first():
+    partial.mkdir(parents=True)
+  processes.wait("a checkpoint begins")
   try:
     # Orbax refuses arrays without elements, and trees without arrays.
     filled = {name: orbax_arrays.packed(x) for name, x in arrays.items() if x.size}
     if filled:
       orbax_arrays.save(partial / "arrays", filled)
+    if not processes.first():
+      return
     sums = {name: _checksum(x) for name, x in arrays.items()}
     # Zeros and bytes of each leaf, so that inspecting a study reads no arrays.
     leaves = [leaf_summary.to_json(leaf) for leaf in leaf_summary.summarize(tree)]
@@ -68,7 +73,9 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     (partial / "manifest.json").write_text(text)
     _replace(partial, path)
   finally:
-    shutil.rmtree(partial, ignore_errors=True)
+    if processes.first():
+      shutil.rmtree(partial, ignore_errors=True)
+    processes.wait("a checkpoint is there")
 
 
 def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[str, Any]]:

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from compress_jax.io import leases
-from experiments import defaults, faults
+from experiments import defaults, faults, hosts
 from experiments.datasets import builders
 from experiments.datasets.splits import Data
-from experiments.studies import checks, deployment, failures, positions, recipes
+from experiments.studies import checks, deployment, failures, positions, recipes, running
 from experiments.studies.manner import Manner
 from experiments.training import techniques
 from experiments.training.answers import Answers
-from experiments.training.progress import Log, say
+from experiments.training.progress import Log
 from experiments.training.recipe import Recipe
 
 SIZES = ("params", "nonzero_params", "dense_bytes", "nonzero_bytes", "gzip_bytes",
@@ -279,13 +278,15 @@ class Study:
     """Returns a stage's result, from its directory or by its work."""
     stage = self.stage(name)
     known = cj.stages.find(stage, self.workdir)
-    if known is None:
+    # Of the first process, where several train together: all of them work, or none.
+    if not hosts.of_first(known is not None):
       self._look_for_failure(name)
       if self.manner.looks:
         raise faults.Busy(name)
       for parent in self.needs(name):
         self.result(parent)
-      known = self._run(name)
+      known = running.run(stage, self.workdir, functools.partial(self._work, name), self.manner)
+    known = known or running.seen(stage, self.workdir)
     # The state of training is kept until the stage is complete, not longer.
     shutil.rmtree(known.directory / "work", ignore_errors=True)
     return known
@@ -296,20 +297,6 @@ class Study:
     if reason:
       self.failed[name] = f"{reason} (failed before; --retry_failed tries again)"
       raise faults.StageFailed(name, self.failed[name])
-
-  def _run(self, name: str) -> cj.stages.Result:
-    """Works for a stage, or waits for the process that does, as the manner is."""
-    stage, work = self.stage(name), functools.partial(self._work, name)
-    if not self.manner.worker:
-      return cj.stages.run(stage, self.workdir, work, waiting=functools.partial(
-          say, f"{name}: waits for another process that works on it"))
-    try:
-      made = cj.stages.attempt(stage, self.workdir, work)
-    except leases.LeaseLost:
-      made = None
-    if made is None:
-      raise faults.Busy(name)
-    return made
 
   def rows(self) -> list[dict[str, Any]]:
     """Runs all stages that can run, and returns the rows of those that there are.
@@ -384,7 +371,7 @@ class Study:
     except Exception as error:
       if faults.of_one_stage(error):
         log.say(f"FAILED: {faults.in_one_line(error)}")
-      if faults.anywhere(error):
+      if faults.anywhere(error) and hosts.first():
         failures.keep(directory, faults.in_one_line(error))
       raise
     metrics = {**deployment.deploy(trained, directory, self.data, self.config.data.name,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
+from experiments import hosts
 from experiments.datasets.splits import Data
 from experiments.training.techniques import Trained
 
@@ -29,9 +30,12 @@ def deploy(trained: Trained, directory: Path, data: Data, name: str,
   arguments = json.loads(json.dumps(dict(trained.arguments), sort_keys=True))
   about = {"name": trained.name, "arguments": arguments, "num_classes": trained.num_classes,
            "lifted": trained.lifted}
-  size = cj.artifact.save(
-      directory / "model.cjx", trained.variables, model=trained.name, arguments=arguments,
-      lifted=trained.lifted, num_classes=trained.num_classes, data=name, **metadata)
+  file = directory / "model.cjx"
+  if hosts.first():
+    cj.artifact.save(file, trained.variables, model=trained.name, arguments=arguments,
+                     lifted=trained.lifted, num_classes=trained.num_classes, data=name, **metadata)
+  hosts.wait("artifact")
+  size = file.stat().st_size
   params, nonzero = cj.count(trained.params)
   measured = cj.size(trained.variables, artifact_bytes=size)
   return {"val_accuracy": trained.accuracy(data.validation),

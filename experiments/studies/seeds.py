@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from compress_jax.io import files, leases
-from experiments import faults
+from experiments import faults, hosts
 from experiments.datasets import builders
 from experiments.reporting import places
 from experiments.studies import failures, recipes, tree, workers
@@ -63,8 +64,12 @@ def _run(studies: Sequence[Study], config: Any, workdir: Path, report: Report, f
          manner: Manner) -> list[dict[str, Any]]:
   """Runs and reports; the caller holds the workdir."""
   studies[0].check()  # seeds differ in nothing that is checked
-  if manner.retry_failed:
+  if hosts.several() and (manner.worker or manner.executor != "local"):
+    raise ValueError("--distributed: one training over several processes; --worker and "
+                     "--executor=ray must not be given with it")
+  if manner.retry_failed and hosts.first():
     failures.forget(workdir, manner.started)
+  hosts.wait("the start")
   if manner.executor == "ray":
     # Imported late: Ray is an extra.
     from experiments.studies import ray_executor
@@ -79,15 +84,23 @@ def _run(studies: Sequence[Study], config: Any, workdir: Path, report: Report, f
   missing = _missing(studies)
   for line in missing:
     say(line)
-  # Workers end together: each waits for the one that writes.
-  with faults.stoppable(lambda: "the report"), leases.waited(folder / places.REPORT_LEASE):
-    if rows:
-      report(studies, rows, folder, config)
-    _keep_missing(missing, folder)
+  if hosts.first():
+    writes = functools.partial(report, studies, rows, folder, config) if rows else None
+    _write(missing, folder, writes)
+  hosts.wait("the report")
   if missing:
     ending = "" if rows else "; no results are written, because there is no base model"
     raise faults.StudyFailed(_summary(studies) + ending, reported=bool(rows))
   return rows
+
+
+def _write(missing: Sequence[str], folder: Path, report: Callable[[], None] | None) -> None:
+  """Writes the report, where there is one, and what is missing of it."""
+  # Workers end together: each waits for the one that writes.
+  with faults.stoppable(lambda: "the report"), leases.waited(folder / places.REPORT_LEASE):
+    if report is not None:
+      report()
+    _keep_missing(missing, folder)
 
 
 def _missing(studies: Sequence[Study]) -> list[str]:

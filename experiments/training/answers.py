@@ -69,7 +69,7 @@ class Asked:
     self.answers, self.key, self.program = answers, key, program
     self.known, self.pieces, self.size = answers.kept.get(key), [], 0
 
-  def about(self, data: Any, first: int, last: int) -> np.ndarray:
+  def about(self, data: Any, first: int, last: int) -> np.ndarray | jax.Array:
     """Returns the logits of a call's steps.
 
     Args:
@@ -82,7 +82,10 @@ class Asked:
     """
     offset = data["offset"]
     if self.known is None:
-      logits = np.asarray(self.program(data, first, last))
+      logits = self.program(data, first, last)
+      if not logits.is_fully_addressable:
+        return logits  # of several processes: each has its part, and nothing is kept
+      logits = np.asarray(logits)
       # Copies: a part of an array keeps the whole of it in memory.
       self.pieces.append(logits[first - offset:last - offset].copy())
       self.size += self.pieces[-1].nbytes

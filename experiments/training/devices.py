@@ -1,33 +1,50 @@
-"""Batches spread over the local devices: data parallelism without a flag."""
+"""Batches spread over all devices: data parallelism without a flag."""
 
 from __future__ import annotations
 
+import collections
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments import cpu
+from experiments import cpu, hosts
 
 
-def mesh(batch_size: int) -> Mesh | None:
-  """Returns a mesh, axis "batch", of as many local devices as divide a batch evenly.
+def mesh(batch_size: int, *, own: bool = False) -> Mesh | None:
+  """Returns a mesh, axis "batch", of as many devices as divide a batch evenly.
 
   Args:
     batch_size: images per batch.
+    own: whether to take the devices of this process only, where there are several.
 
   Returns:
     The mesh, or None where one device is all that can be used.
+
+  Raises:
+    ValueError: several processes, of which some would have no part of a batch.
 
   Example:
     >>> mesh(1) is None
     True
   """
-  devices = jax.local_devices()
-  # JAX spreads an axis in equal parts only.
-  count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
-  return Mesh(np.array(devices[:count]), ("batch",)) if count > 1 else None
+  processes = 1 if own or not hosts.several() else jax.process_count()
+  if batch_size % processes:
+    raise ValueError(f"batch_size={batch_size}: must be a multiple of the {processes} processes "
+                     "that train together")
+  # JAX spreads an axis in equal parts only, and every process must have as many of them.
+  each = jax.local_device_count()
+  each = max(n for n in range(1, each + 1) if batch_size % (n * processes) == 0)
+  if processes == 1:
+    chosen = jax.local_devices()[:each]
+  else:
+    of = collections.defaultdict(list)
+    for device in jax.devices():
+      of[device.process_index].append(device)
+    chosen = [device for number in sorted(of) for device in of[number][:each]]
+  return Mesh(np.array(chosen), ("batch",)) if len(chosen) > 1 else None
 
 
 def compute_dtype(asked: str) -> str:
@@ -56,7 +73,7 @@ def everywhere(tree: Any, on: Mesh | None) -> Any:
   """
   if on is None:
     return tree
-  return jax.device_put(tree, NamedSharding(on, PartitionSpec()))
+  return jax.tree.map(lambda x: _put(x, NamedSharding(on, PartitionSpec())), tree)
 
 
 def spread(x: Any, on: Mesh | None, axis: int) -> Any:
@@ -70,4 +87,18 @@ def spread(x: Any, on: Mesh | None, axis: int) -> Any:
   if on is None:
     return jax.numpy.asarray(x)
   before = [None] * axis  # axes in front of it are not split
-  return jax.device_put(x, NamedSharding(on, PartitionSpec(*before, "batch")))
+  return _put(x, NamedSharding(on, PartitionSpec(*before, "batch")))
+
+
+def _put(x: Any, sharding: NamedSharding) -> Any:
+  """Returns an array with a sharding; every process has the whole of it."""
+  if sharding.is_fully_addressable:
+    return jax.device_put(x, sharding)
+  if isinstance(x, jax.Array):
+    if not x.is_fully_addressable:
+      return jax.device_put(x, sharding)
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+      data = _put(jax.random.key_data(x), sharding)
+      return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+  whole = np.asarray(x)
+  return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])

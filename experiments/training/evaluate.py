@@ -52,7 +52,8 @@ def logits(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -
   program = logits_program(model, lifted)
   if not lifted:
     variables = _dense(variables)
-  on = devices.mesh(BATCH)
+  # Each process for itself, where several train together: its own devices see all images.
+  on = devices.mesh(BATCH, own=True)
   outs = []
   variables = devices.everywhere(variables, on)
   for first in range(0, len(split), BATCH):

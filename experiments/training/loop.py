@@ -16,7 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 import compress_jax as cj
-from experiments import faults
+from experiments import faults, hosts
 from experiments.datasets.splits import Data
 from experiments.training import (
     answers,
@@ -97,8 +97,9 @@ def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, director
       break
     state, means = trainer.epoch(state, epoch, f"{log.label} {epoch + 1}/{recipe.epochs}")
     reached = averages.result(state, recipe.refits)
-    val_loss, val = evaluate.loss_and_accuracy(trainer.model, trainer.variables(reached),
-                                               data.validation)
+    # What is best, and when to stop, must be the same in all processes.
+    val_loss, val = hosts.of_first(evaluate.loss_and_accuracy(
+        trainer.model, hosts.own(trainer.variables(reached)), data.validation))
     if val > _best(history, recipe):
       # A copy, because the next step takes the state's memory over.
       best = {part: jax.tree.map(jnp.copy, reached[part]) for part in _KEPT}
@@ -107,7 +108,7 @@ def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, director
     # Before it is kept: what is not finite never becomes so again.
     faults.check_epoch(f"epoch {epoch + 1}/{recipe.epochs}", history[-1], state, recipe.hint)
     _keep(directory, {"state": state, "best": best}, history)
-  return Fit(variables=trainer.variables(best), history=history,
+  return Fit(variables=hosts.own(trainer.variables(best)), history=history,
              accuracy=max(0.0, _best(history, recipe)))
 
 
@@ -282,10 +283,11 @@ def _keep(directory: Path, tree: Any, history: list[Any]) -> None:
   path = directory / f"epoch-{len(history):04d}"
   with faults.finishing():
     # The manifest checks its arrays; the history is text in it, and decides which epoch is best.
-    cj.checkpoint.save(path, jax.tree.leaves(tree), history=history, sha256=_digest(history))
-  for old in directory.glob("epoch-*"):
-    if old != path:
-      shutil.rmtree(old, ignore_errors=True)
+    cj.checkpoint.save(path, jax.tree.leaves(hosts.own(tree)), history=history, sha256=_digest(history))
+  # The first process alone: the others would remove what it has not read yet.
+  before = [old for old in directory.glob("epoch-*") if old != path] if hosts.first() else []
+  for old in before:
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _digest(history: list[Any]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from rich import progress
 
+from experiments import hosts
+
 
 class Bar:
   """Shows an epoch's progress: loss, accuracy, images per second, time left.
@@ -31,7 +33,7 @@ class Bar:
         progress.TextColumn("{task.description}"), progress.BarColumn(),
         progress.TextColumn("{task.fields[shown]}"), progress.TimeRemainingColumn(),
         # A file or pipe would get thousands of lines.
-        transient=True, disable=not sys.stdout.isatty())
+        transient=True, disable=not (sys.stdout.isatty() and hosts.first()))
 
   def __enter__(self) -> Bar:
     self.bar.start()
@@ -65,7 +67,8 @@ def say(text: str) -> None:
   Args:
     text: the line, without its end.
   """
-  print(text, flush=True)
+  if hosts.first():
+    print(text, flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Log:
     Args:
       text: the line, without its end.
     """
+    if not hosts.first():
+      return
     say(f"{self.label}: {text}")
     # Appended: a resumed stage goes on in the log of the one that was stopped.
     with self.path.open("a") as file:

@@ -1,0 +1,87 @@
+"""One training over two processes: what one process gives, and what happens when one is killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import compress_jax as cj
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+CONFIG = "--config=configs/joint.py:digits,smoke"
+DEVICES = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
+
+
+def free_port():
+  with socket.socket() as server:
+    server.bind(("127.0.0.1", 0))
+    return server.getsockname()[1]
+
+
+def together(workdir, *flags):
+  """Returns the two processes of a training, each with two devices."""
+  workdir.mkdir(exist_ok=True)
+  address = f"127.0.0.1:{free_port()}"
+  return [subprocess.Popen(
+      [sys.executable, "launch.py", CONFIG, f"--workdir={workdir}", "--distributed",
+       f"--coordinator={address}", "--num_processes=2", f"--process_id={number}", *flags],
+      cwd=ROOT, env=DEVICES, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+      for number in range(2)]
+
+
+def finished(pair):
+  """Returns what the processes printed, after both ended well."""
+  outputs = [process.communicate()[0] for process in pair]
+  assert [process.returncode for process in pair] == [0, 0], outputs
+  return outputs
+
+
+def stages(workdir):
+  return {path.name.rpartition("-")[0]: path for path in (workdir / "stages").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("alone")
+  done = subprocess.run([sys.executable, "launch.py", CONFIG, f"--workdir={workdir}"], cwd=ROOT,
+                        capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def test_two_processes_train_what_one_does(alone, tmp_path):
+  outputs = finished(together(tmp_path / "two"))
+  assert "stages run now: 5;" in outputs[0] and "stages run now" not in outputs[1]
+  one, two = stages(alone), stages(tmp_path / "two")
+  assert set(one) == set(two)
+  # Sums are made in another order; rounding to grids and masks can turn on it later.
+  for name in ("base", "kd"):
+    metrics = [json.loads((path / "metrics.json").read_text()) for path in (one[name], two[name])]
+    losses = [[epoch["loss"] for epoch in each["history"]] for each in metrics]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+  weights = [cj.checkpoint.load(path / "checkpoint")[0]["params"] for path in
+             (one["base"], two["base"])]
+  for a, b in zip(*(cj.entries(tree)[0] for tree in weights), strict=True):
+    np.testing.assert_allclose(a[1], b[1], rtol=2e-3, atol=2e-3)
+  assert (tmp_path / "two" / "report.html").exists()
+
+
+def test_a_killed_process_stops_the_other_and_the_study_resumes(alone, tmp_path):
+  first, second = together(tmp_path)
+  while "epoch 1/" not in first.stdout.readline():
+    time.sleep(0.01)
+  second.send_signal(signal.SIGKILL)
+  second.communicate()
+  output = first.communicate(timeout=120)[0]
+  assert first.returncode != 0
+  assert "launch.py: another process of this training is gone" in output, output[-2000:]
+  finished(together(tmp_path))
+  assert set(stages(tmp_path)) == set(stages(alone))
