@@ -36,7 +36,8 @@ if not os.environ.get("ALL"):
       *(f"experiments/studies/test_{name}.py" for name in (
           "birds", "damage", "faults", "grid", "ray", "suggest", "takeaways",
           "vgg16_cifar10", "workers")),
-      "experiments/test_hosts.py", "experiments/training/test_devices.py", "experiments/training/test_joint_training.py",
+      "experiments/test_hosts.py",
+      "experiments/training/test_devices.py", "experiments/training/test_joint_training.py",
       "lift/test_language_model.py", "lift/test_sharded.py", "models/test_workflows.py"]
 
 

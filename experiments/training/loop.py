@@ -284,10 +284,11 @@ def _keep(directory: Path, tree: Any, history: list[Any]) -> None:
   with faults.finishing():
     # The manifest checks its arrays; the history is text in it, and decides which epoch is best.
     cj.checkpoint.save(path, jax.tree.leaves(hosts.own(tree)), history=history, sha256=_digest(history))
-  # The first process alone: the others would remove what it has not read yet.
-  before = [old for old in directory.glob("epoch-*") if old != path] if hosts.first() else []
-  for old in before:
-    shutil.rmtree(old, ignore_errors=True)
+  if not hosts.first():
+    return
+  for old in directory.glob("epoch-*"):
+    if old != path:
+      shutil.rmtree(old, ignore_errors=True)
 
 
 def _digest(history: list[Any]) -> str:
