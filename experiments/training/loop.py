@@ -283,7 +283,8 @@ def _keep(directory: Path, tree: Any, history: list[Any]) -> None:
   path = directory / f"epoch-{len(history):04d}"
   with faults.finishing():
     # The manifest checks its arrays; the history is text in it, and decides which epoch is best.
-    cj.checkpoint.save(path, jax.tree.leaves(hosts.own(tree)), history=history, sha256=_digest(history))
+    cj.checkpoint.save(path, jax.tree.leaves(hosts.own(tree)), history=history,
+                       sha256=_digest(history))
   if not hosts.first():
     return
   for old in directory.glob("epoch-*"):
