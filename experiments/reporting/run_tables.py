@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from compress_jax.inspect import terminal
+from experiments import settings
 from experiments.reporting import places, runs
 from experiments.reporting.runs import Run
 
@@ -130,7 +131,7 @@ def _fields(found: Sequence[Run], letters: Sequence[str], columns: int) -> str:
   every = dict.fromkeys(path for run in found for path in run.config)
   table = []
   for path in every:
-    values = [places.typed(run.config[path]) if path in run.config else _NONE for run in found]
+    values = [settings.typed(run.config[path]) if path in run.config else _NONE for run in found]
     if any(value != values[0] for value in values):
       table.append([path, *values])
   if not table:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import settings
 from experiments.reporting import places
 
 ROOT = Path("runs")  # where launch.py makes workdirs
@@ -153,7 +154,7 @@ def read(folder: Path) -> Run:
 
 def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the fields that a flag can set, by path."""
-  return {path: value for path, value in places.flat(config) if not path.startswith("of_study.")}
+  return {path: value for path, value in settings.flat(config) if not path.startswith("of_study.")}
 
 
 def _texts(value: Any) -> list[str] | None:

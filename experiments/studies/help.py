@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting import places
+from experiments import settings
 
 _WIDEST = 120  # columns; longer lines are hard to read
 _DEFAULT = 22  # columns of a default; a longer one has its own line
@@ -121,7 +121,7 @@ class Field:
   @property
   def shown(self) -> str:
     """The default as it is typed."""
-    return places.typed(self.default)
+    return settings.typed(self.default)
 
 
 def fields(config: Any) -> list[Field]:
@@ -138,7 +138,7 @@ def fields(config: Any) -> list[Field]:
   module = importlib.import_module(config.study.removesuffix(".study.run") + ".config")
   own = getattr(module, "FIELDS", {})
   found = []
-  for path, value in places.flat(config):
+  for path, value in settings.flat(config):
     text = _of_model(config, path)
     if text is None:
       rule = checks.rule(path, own)

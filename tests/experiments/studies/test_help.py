@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from experiments.reporting import places
+from experiments import settings
 from experiments.studies import help
 
 SIZES = ("full", "short", "smoke")
@@ -37,7 +37,7 @@ def test_the_configurations_here_are_all_there_are():
 def test_every_field_has_a_rule_and_is_shown_with_it(name, argument):
   config = loaded(name, argument)
   found = {field.path: field for field in help.fields(config)}  # raises where there is no rule
-  assert list(found) == [path for path, _ in places.flat(config)]
+  assert list(found) == [path for path, _ in settings.flat(config)]
   text = help.of_config(f"configs/{name}.py:{argument}", config, FLAGS, 120)
   rows = dict(re.findall(r"^  --config\.(\S+)=(.*(?:\n {10,}.*)*)", text, re.MULTILINE))
   for path, field in found.items():
