@@ -14,7 +14,7 @@ import pytest
 
 from experiments import faults
 from experiments.datasets import builders
-from experiments.studies import failures, grid, joint, recipes, takeaways, tree
+from experiments.studies import failures, grid, joint, recipes, suggest, takeaways, tree
 from experiments.studies.manner import Manner
 
 pytestmark = pytest.mark.slow
@@ -125,6 +125,12 @@ def test_an_ensemble_waits_for_all_of_its_members(tmp_path):
   assert found["ensemble"].state == "waiting" and found["ensemble"].depth == 2
   study = looking(tmp_path, made, takeaways.Takeaways)
   assert list(study.needs("ensemble")) == list(made.ensemble)
+
+
+def test_a_study_that_finds_its_stages_out_has_a_plan_too(tmp_path):
+  made = runpy.run_path(str(ROOT / "configs/suggest.py"))["get_config"]("digits,smoke")
+  states = {node.name: node.state for node in tree.nodes(looking(tmp_path, made, suggest.Suggest))}
+  assert states["base"] == "ready" and set(states.values()) == {"ready", "waiting"}
 
 
 def test_a_stage_that_failed_is_left_alone_until_it_is_retried(tmp_path, monkeypatch):
