@@ -15,6 +15,7 @@ import numpy as np
 
 import compress_jax as cj
 from compress_jax.search import Choice, Limits, Point, Table
+from experiments import hosts
 from experiments.studies import base, seeds
 from experiments.studies.manner import Manner
 from experiments.studies.suggest import as_json, baselines, report, scoring
@@ -57,6 +58,13 @@ def run(config: Any, workdir: Path, data_dir: str | None = None, *,
 
 class Suggest(base.Study):
   """One seed of the study: base, sensitivity, search, and what is deployed."""
+
+  def check(self) -> None:
+    """Raises a ValueError too where several processes train together."""
+    super().check()
+    if hosts.several():
+      # Its plans follow from times, which each process takes for itself.
+      raise ValueError("--distributed: configs/suggest.py must run in one process")
 
   @property
   def names(self) -> Sequence[str]:
