@@ -314,6 +314,10 @@ def array_entries(structure: Json) -> list[Json]:
   found: list[Json] = []
 
   def note(entry: Json) -> np.ndarray:
+    # A file that was changed may lack any of them.
+    lacking = [name for name in ("array", "shape", "dtype") if name not in entry]
+    if lacking:
+      raise ValueError(f"an array has no {', no '.join(lacking)}")
     found.append(entry)
     return np.zeros(())
 

@@ -48,6 +48,15 @@ def test_a_leaf_type_is_checked(saved):
     cj.checkpoint.load(saved)
 
 
+@pytest.mark.parametrize("name", ["array", "shape", "dtype"])
+def test_an_array_that_lost_a_part_of_its_description_is_found(saved, name):
+  manifest = saved / "manifest.json"
+  manifest.write_text(manifest.read_text().replace(f'"{name}"', f'"{name}s"', 1))
+  for reads in (cj.checkpoint.load, cj.checkpoint.check):
+    with pytest.raises(cj.checkpoint.CheckpointError, match=r"manifest\.json: cannot be read"):
+      reads(saved)
+
+
 def test_every_file_cut_short_is_found(saved, tmp_path):
   files = [p for p in saved.rglob("*") if p.is_file() and p.stat().st_size > 1]
   for number, file in enumerate(files):
