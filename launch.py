@@ -88,7 +88,8 @@ def main(argv: list[str]) -> None:
     return
   if _DISTRIBUTED.value:
     hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-  if _FLAGS_SET and hosts.first() and not _manner().looks:
+  manner = _manner()
+  if _FLAGS_SET and hosts.first() and not manner.looks:
     print(_FLAGS_SET, flush=True)
   workdir = _workdir()
   # Programs compiled once serve the study's next run; a cache of the user's own is kept.
@@ -103,7 +104,7 @@ def main(argv: list[str]) -> None:
     for line in stages.repair(workdir):
       print(f"repair: removed {line}", flush=True)
   combinations = _combinations(config)
-  failure, manner = None, _manner()
+  failure = None
   try:
     getattr(importlib.import_module(module), function)(config, workdir, _DATA_DIR.value,
                                                        manner=manner)
@@ -125,8 +126,7 @@ def _manner() -> manners.Manner:
     looks = "watch"
   return manners.Manner(
       worker=_WORKER.value, retry_failed=_RETRY_FAILED.value, looks=looks,
-      executor=_EXECUTOR.value, address=_ADDRESS.value, cpus=_CPUS.value, gpus=_GPUS.value,
-      data_dir=_DATA_DIR.value and str(pathlib.Path(_DATA_DIR.value).absolute()))
+      executor=_EXECUTOR.value, address=_ADDRESS.value, cpus=_CPUS.value, gpus=_GPUS.value)
 
 
 def _looks_at_runs() -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from compress_jax.io.processes import first, several, wait
+from experiments import faults
 
 __all__ = ["first", "of_first", "own", "several", "start", "wait"]
 
@@ -44,7 +45,7 @@ def start(coordinator: str = "", processes: int = 0, number: int = -1) -> None:
         heartbeat_timeout_seconds=_SILENCE, shutdown_timeout_seconds=_SILENCE)
   except (ValueError, RuntimeError) as error:
     raise ValueError(
-        f"--distributed: {' '.join(str(error).split())}; --coordinator, --num_processes and "
+        f"--distributed: {faults.in_one_line(error)}; --coordinator, --num_processes and "
         "--process_id must be given where they are not found") from error
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
-def flat(part: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+def flat(part: Any, before: str = "",
+         skips: Callable[[Any, str], bool] = lambda part, name: False) -> Iterator[tuple[str, Any]]:
   """Yields all fields of a configuration, those of its parts too.
 
   Args:
     part: a configuration, or a part of one.
     before: the path of the part, with a dot at its end.
+    skips: of a part and the name of one of its fields, whether that is left out.
 
   Yields:
     (path, value).
@@ -21,8 +23,10 @@ def flat(part: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     [('seeds', 1), ('imp.fraction', 0.2)]
   """
   for name, value in part.items():
+    if skips(part, name):
+      continue
     if hasattr(value, "items"):
-      yield from flat(value, f"{before}{name}.")
+      yield from flat(value, f"{before}{name}.", skips)
     else:
       yield before + name, value
 

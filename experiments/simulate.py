@@ -19,6 +19,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from compress_jax.io import files
 from experiments import cpu
 from experiments.datasets import builders
 from experiments.reporting.paper_tables import lines
@@ -137,13 +138,9 @@ def measured(study: Study) -> list[Task]:
       raise ValueError(f"workdir={str(study.workdir)!r}: stage {node.name} is {node.state}; the "
                        "study must be complete there")
     metrics = json.loads((directory / "metrics.json").read_text())
-    tasks.append(Task(name=node.name, seconds=metrics["seconds"], size=_bytes(directory),
+    tasks.append(Task(name=node.name, seconds=metrics["seconds"], size=files.size(directory),
                       needs=tuple(study.needs(node.name))))
   return tasks
-
-
-def _bytes(directory: Path) -> int:
-  return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def copies(tasks: Sequence[Task], count: int) -> list[Task]:

@@ -41,6 +41,23 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> int:
   return len(content)
 
 
+def size(path: Path) -> int:
+  """Returns the bytes of a file, or of all files in a folder; links count as themselves.
+
+  Args:
+    path: the file or folder.
+
+  Example:
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = write(folder / "a", b"abc"), write(folder / "b", b"de")
+    >>> size(folder)
+    5
+  """
+  if not path.is_dir():
+    return path.stat().st_size
+  return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> int:
   """Writes a JSON file, all or nothing; keys are sorted.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from compress_jax.inspect import lineage
-from compress_jax.io import stage_files
+from compress_jax.io import files, stage_files
 from experiments.reporting import places, runs
 from experiments.reporting.runs import Run
 
@@ -102,7 +102,7 @@ def _with_ancestors(folder: Path, names: set[str]) -> set[str]:
 
 
 def _remove_stage(directory: Path) -> int:
-  size = _size(directory)
+  size = files.size(directory)
   # First what marks it complete: half a stage must not be taken for a whole one.
   for name in (stage_files.COMPLETE, "metrics.json"):
     (directory / name).unlink(missing_ok=True)
@@ -116,7 +116,7 @@ def _remove_file(folder: Path, name: str) -> int:
   # Names come from a file, which may say anything.
   if Path(name).name != name or path.is_symlink() or not path.exists():
     return 0
-  size = _size(path)
+  size = files.size(path)
   if path.is_file():
     path.unlink()
   elif name in ("inspect", "compiled", places.REPORT_LEASE):
@@ -124,13 +124,6 @@ def _remove_file(folder: Path, name: str) -> int:
   else:
     return 0
   return size
-
-
-def _size(path: Path) -> int:
-  """Returns the bytes of a file, or of all files in a folder; links count as themselves."""
-  if not path.is_dir():
-    return path.stat().st_size
-  return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
 
 
 def _left(folder: Path) -> list[str]:

@@ -264,8 +264,8 @@ class Study:
       raise faults.StageFailed(name, self.failed[name])
     if name not in self.done:
       try:
-        with faults.stoppable(functools.partial(
-            positions.stopped, name, self.stage(name).directory(self.workdir))):
+        with faults.stoppable(
+            lambda: positions.stopped(name, self.stage(name).directory(self.workdir))):
           self.done[name] = self._complete(name)
       except Exception as error:
         if not faults.of_one_stage(error):

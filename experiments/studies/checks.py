@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments import models
+from experiments import models, settings
 from experiments.datasets import builders
 from experiments.studies.rules import BelowOne, Each, Elsewhere, Number, OneOf, Rule, Switch, count
 from experiments.training import optimizers, schedules
@@ -90,17 +90,12 @@ def fields(part: Any, before: str = "") -> Iterator[tuple[str, Any]]:
   Yields:
     (path, value).
   """
-  for name, value in part.items():
-    if name in ("arguments", "of_study"):
-      continue  # `model_shapes` makes the models, which checks their arguments
-    if isinstance(value, Mapping) or hasattr(value, "items"):
-      yield from fields(value, f"{before}{name}.")
-    elif not _names_model(part, name):
-      yield before + name, value
+  yield from settings.flat(part, before, _unchecked)
 
 
-def _names_model(part: Any, name: str) -> bool:
-  return name == "name" and "arguments" in part
+def _unchecked(part: Any, name: str) -> bool:
+  # `model_shapes` makes the models, which checks their names and arguments.
+  return name in ("arguments", "of_study") or (name == "name" and "arguments" in part)
 
 
 def rule(path: str, own: Mapping[str, Rule]) -> Rule | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from compress_jax.io import files
 
@@ -27,10 +28,7 @@ def reason(directory: Path) -> str:
   Args:
     directory: the stage's, which need not be there.
   """
-  try:
-    return json.loads((directory / FILE).read_text())["reason"]
-  except (OSError, ValueError, KeyError, TypeError):
-    return ""
+  return _noted(directory / FILE, "reason", "")
 
 
 def forget(workdir: Path, before: float) -> None:
@@ -41,9 +39,13 @@ def forget(workdir: Path, before: float) -> None:
     before: seconds since 1970; what failed later stays, for another process noted it.
   """
   for file in (workdir / "stages").glob(f"*/{FILE}"):
-    try:
-      at = json.loads(file.read_text())["at"]
-    except (OSError, ValueError, KeyError, TypeError):
-      at = 0.0
-    if at < before:
+    if _noted(file, "at", 0.0) < before:
       file.unlink(missing_ok=True)
+
+
+def _noted(file: Path, field: str, otherwise: Any) -> Any:
+  """Returns what is noted of a failure, or `otherwise` where that cannot be read."""
+  try:
+    return json.loads(file.read_text())[field]
+  except (OSError, ValueError, KeyError, TypeError):
+    return otherwise

@@ -18,7 +18,6 @@ class Manner:
     address: of the cluster, as `ray.init` takes it; "" starts one on this machine.
     cpus: that a stage takes of a cluster's.
     gpus: that a stage takes of a cluster's.
-    data_dir: see `builders.builder`.
     started: when the run did, in seconds since 1970; failures after that are its own.
     looks: "plan" prints what is complete, failed, at work and waiting; "watch" goes on doing
       so until nothing is left; either runs nothing. "" runs the study.
@@ -30,6 +29,5 @@ class Manner:
   address: str = ""
   cpus: float = 1
   gpus: float = 0
-  data_dir: str | None = None
   started: float = dataclasses.field(default_factory=time.time)
   looks: str = ""

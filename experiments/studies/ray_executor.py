@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from experiments import faults
+from experiments.studies import tree
 from experiments.studies.base import Study
 from experiments.studies.manner import Manner
 from experiments.training.progress import say
@@ -20,7 +21,7 @@ _RETRIES = 3  # of a task whose process or machine died; its stage goes on where
 _PASSED_ON = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64")
 
 
-def work(studies: Sequence[Study], manner: Manner) -> None:
+def work(studies: Sequence[Study], manner: Manner, data_dir: str | None) -> None:
   """Runs what is missing of a study, one task for each stage of each seed.
 
   Stages that are only known once others are complete are left for the caller.
@@ -28,6 +29,7 @@ def work(studies: Sequence[Study], manner: Manner) -> None:
   Args:
     studies: one per seed; their workdir is on a file system that all machines share.
     manner: says how many CPUs and GPUs a stage takes, and where the cluster is.
+    data_dir: see `builders.builder`.
 
   Raises:
     ValueError: Ray is not installed, or there is no cluster at the address.
@@ -36,9 +38,10 @@ def work(studies: Sequence[Study], manner: Manner) -> None:
   run = ray.remote(num_cpus=manner.cpus, num_gpus=manner.gpus, max_retries=_RETRIES)(_stage)
   tasks: dict[tuple[int, str], Any] = {}
   for study in studies:
-    # Shared by its tasks: pickled once. Nothing of it has run yet.
-    shared = ray.put(_Copy.of(study))
-    for name in _known(study):
+    copy = _Copy(kind=type(study), config=study.config, workdir=study.workdir, data_dir=data_dir,
+                 seed=study.seed, folder=os.getcwd())
+    shared = ray.put(copy)  # pickled once for all of its tasks
+    for name in tree.known(copy.study(Manner(looks="plan"))):
       _add(study, name, run, shared, tasks)
   for (seed, name), task in tasks.items():
     try:
@@ -70,17 +73,6 @@ def _started(manner: Manner) -> Any:
   return ray
 
 
-def _known(study: Study) -> list[str]:
-  looking = dataclasses.replace(study.manner, looks="plan")
-  manner, study.manner = study.manner, looking
-  try:
-    return [*study.names, *study.more]
-  except (faults.Busy, faults.StageFailed) as error:
-    return ["base", error.stage]
-  finally:
-    study.manner = manner
-
-
 def _add(study: Study, name: str, run: Any, shared: Any, tasks: dict[Any, Any]) -> Any:
   """Returns the task of a stage, after adding those that it waits for."""
   key = study.seed, name
@@ -101,17 +93,12 @@ class _Copy:
   seed: int
   folder: str  # the driver's, to which paths of the configuration may be relative
 
-  @classmethod
-  def of(cls, study: Study) -> _Copy:
-    return cls(kind=type(study), config=study.config, workdir=study.workdir,
-               data_dir=study.manner.data_dir, seed=study.seed, folder=os.getcwd())
-
-  def study(self) -> Study:
+  def study(self, manner: Manner = Manner()) -> Study:  # noqa: B008, it is frozen
     from experiments.datasets import builders
     os.chdir(self.folder)
     data = self.config.data
     builder = builders.builder(data.name, self.data_dir, data.get("side"))
-    return self.kind(self.config, self.workdir, builder, self.seed)
+    return self.kind(self.config, self.workdir, builder, self.seed, None, manner)
 
 
 def _stage(copy: _Copy, name: str, *_: str) -> str:

@@ -57,11 +57,11 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
     return []
   with places.held(workdir):
     folder = places.folder(config, results or workdir)
-    return _run(studies(folder), config, workdir, report, folder, manner)
+    return _run(studies(folder), config, workdir, data_dir, report, folder, manner)
 
 
-def _run(studies: Sequence[Study], config: Any, workdir: Path, report: Report, folder: Path,
-         manner: Manner) -> list[dict[str, Any]]:
+def _run(studies: Sequence[Study], config: Any, workdir: Path, data_dir: str | None,
+         report: Report, folder: Path, manner: Manner) -> list[dict[str, Any]]:
   """Runs and reports; the caller holds the workdir."""
   studies[0].check()  # seeds differ in nothing that is checked
   if hosts.several() and (manner.worker or manner.executor != "local"):
@@ -73,7 +73,7 @@ def _run(studies: Sequence[Study], config: Any, workdir: Path, report: Report, f
   if manner.executor == "ray":
     # Imported late: Ray is an extra.
     from experiments.studies import ray_executor
-    ray_executor.work(studies, manner)
+    ray_executor.work(studies, manner, data_dir)
   elif manner.worker:
     workers.work(studies)
   rows = []

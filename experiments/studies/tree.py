@@ -50,15 +50,19 @@ def nodes(study: Study) -> list[Node]:
     study: its manner looks only.
   """
   found: dict[str, Node] = {}
-  for name in _names(study):
+  for name in known(study):
     for each in _lineage(study, name):
       if each not in found:
         found[each] = _node(study, each, found)
   return _in_order(study, found)
 
 
-def _names(study: Study) -> list[str]:
-  """Returns the stages that are known; some studies know more once others are complete."""
+def known(study: Study) -> list[str]:
+  """Returns the stages that are known; some studies know more once others are complete.
+
+  Args:
+    study: its manner looks only.
+  """
   try:
     names = list(study.names)
   except (faults.Busy, faults.StageFailed) as error:

@@ -99,7 +99,7 @@ class Asked:
 
   def keep(self) -> None:
     """Keeps what was computed, after the epoch's last step."""
-    if 0 < self.size <= self.answers.room:
+    if self.pieces:
       self.answers.keep(self.key, np.concatenate(self.pieces))
 
 

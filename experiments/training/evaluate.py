@@ -69,7 +69,11 @@ _dense = jax.jit(cj.dense)
 def accuracy(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -> float:
   """Returns the fraction of a split's images whose largest logit is the label's.
 
-  Arguments are those of `logits`.
+  Args:
+    model: a zoo model.
+    variables: {"params", maybe "batch_stats"}, with or without leaves.
+    split: the images; see `splits.Split`.
+    lifted: see `logits_program`.
   """
   return loss_and_accuracy(model, variables, split, lifted)[1]
 
@@ -78,7 +82,11 @@ def loss_and_accuracy(model: nn.Module, variables: Any, split: Any,
                       lifted: bool = False) -> tuple[float, float]:
   """Returns the mean cross-entropy on a split's labels, in nats, and the accuracy, 0 to 1.
 
-  Arguments are those of `logits`.
+  Args:
+    model: a zoo model.
+    variables: {"params", maybe "batch_stats"}, with or without leaves.
+    split: the images; see `splits.Split`.
+    lifted: see `logits_program`.
   """
   out = logits(model, variables, split, lifted)
   loss = cj.distill.cross_entropy(jnp.asarray(out), jnp.asarray(split.labels))

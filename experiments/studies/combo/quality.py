@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import compress_jax as cj
 from experiments.reporting import results
 from experiments.reporting.paper_tables import lines
+from experiments.studies import compared
 
 Row = Mapping[str, Any]
 
@@ -46,11 +46,10 @@ def columns(row: Row, base: Row) -> dict[str, float]:
   # Factors of a small matrix can have more parameters than it.
   gone = max(0.0, 1 - row["nonzero_params"] / base["params"])
   bits = 8 * row["nonzero_bytes"] / max(1, row["nonzero_params"])
-  delta = 100 * (row["test_accuracy"] - base["test_accuracy"])
-  reduction = base["gzip_bytes"] / row["gzip_bytes"]
-  quality = cj.metrics.quality(gone, min(64.0, bits), delta, reduction)
-  return {"gone": gone, "bits": bits, "delta_accuracy": delta, "gzip_reduction": reduction,
-          "quality": float(quality)}
+  found = compared.with_base(row, base, sparsity=gone, bits=min(64.0, bits))
+  # "reduction" is what a row has of the file.
+  return {"gone": gone, "bits": bits, "delta_accuracy": found["delta_accuracy"],
+          "gzip_reduction": found["reduction"], "quality": found["quality"]}
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -60,9 +59,9 @@ def text(rows: Sequence[Row]) -> str:
     rows: of results.csv, of one or more seeds.
   """
   table = [["combination", "Q", "gone, %", "bits", "Δ accuracy, points", "reduction"]]
-  compared = [row for row in results.means(rows) if row["combo"] != "base"]
-  for row in sorted(compared, key=lambda row: -row["quality"]):
+  others = [row for row in results.means(rows) if row["combo"] != "base"]
+  for row in sorted(others, key=lambda row: -row["quality"]):
     table.append([row["combo"], f"{row['quality']:.4f}", f"{100 * row['gone']:.1f}",
                   f"{row['bits']:.1f}", f"{row['delta_accuracy']:+.2f}",
                   f"{row['gzip_reduction']:.1f}"])
-  return f"\n## Quality\n\n{_INTRODUCTION}\n\n{lines(table)}" if compared else ""
+  return f"\n## Quality\n\n{_INTRODUCTION}\n\n{lines(table)}" if others else ""

@@ -16,7 +16,7 @@ import compress_jax as cj
 from experiments import faults, models
 from experiments.datasets import builders
 from experiments.reporting import results
-from experiments.studies import base, seeds
+from experiments.studies import base, compared, seeds
 from experiments.studies.grid import comparison, report, training
 from experiments.studies.grid.config import check
 from experiments.studies.manner import Manner
@@ -125,12 +125,9 @@ class Grid(base.Study):
     """Returns a cell's row, with what Tables I to III have of it."""
     row, (sparsity, bits) = super().row(name), self.cells[name]
     base = self.result("base").metrics
-    delta = 100 * (row["test_accuracy"] - base["test_accuracy"])
-    reduction = base["gzip_bytes"] / row["gzip_bytes"]
     shown = {field: row[field] for field in _SHOWN}
     return {"sparsity": sparsity, "bits": bits, **shown,
-            "delta_accuracy": delta, "reduction": reduction,
-            "quality": float(cj.metrics.quality(sparsity, bits, delta, reduction)),
+            **compared.with_base(row, base, sparsity=sparsity, bits=bits),
             "saved": row["reduction"], "artifact": row["artifact"]}
 
   def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 import compress_jax as cj
-from experiments.training import losses
+from experiments.training import losses, schedules
 from experiments.training.augment import Augment
 from experiments.training.optimizers import ADAM
 from experiments.training.views import View, view
@@ -165,9 +165,9 @@ def _rate(at: Any, plan: Plan) -> Any:
   """Returns the learning rate of a step."""
   if not plan.decays:
     return plan.learning_rate
-  pruning, rounding = at / max(1, plan.prune_steps), at - plan.prune_steps
-  done = jnp.where(rounding < 0, pruning, rounding / max(1, plan.round_steps))
-  return plan.learning_rate * (1 - done)
+  pruning = schedules.linear(at, plan.prune_steps, plan.learning_rate, 0.0)
+  rounding = schedules.linear(at - plan.prune_steps, plan.round_steps, plan.learning_rate, 0.0)
+  return jnp.where(at < plan.prune_steps, pruning, rounding)
 
 
 def _pruned(params: Any, at: Any, sparsity: Any, plan: Plan) -> Any:

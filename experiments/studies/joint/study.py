@@ -72,7 +72,8 @@ class JointStudy(base.Study):
       return self.distil(parent, c.student, c.kd, work, log, **guided)
     if name == "joint":
       return techniques.joint(parent, c.student.name, self.arguments(c.student), self.data,
-                              self._joint_recipe(), work, log, images=c.images, **guided)
+                              self._joint_recipe(), work, log, images=c.images,
+                              answers=self.answers, **guided)
     # As in the joint training, the teacher guides what comes after distillation too.
     guide = techniques.guide(self.trained("base"), **guided, answers=self.answers)
     if name == "kd+imp":

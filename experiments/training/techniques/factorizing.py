@@ -32,10 +32,8 @@ def factorize(parent: Trained, *, rank: int, delta: int, fisher: Any = None) -> 
 
   Source: equation 2 of "Combinatorics with model compression"; Fisher: Hsu et al. 2022.
   """
-  if rank:
-    params = cj.factorize.svd(parent.params, rank=rank, fisher=fisher)
-  else:
-    params = cj.factorize.svd(parent.params, delta=delta, fisher=fisher)
+  chosen = {"rank": rank} if rank else {"delta": delta}
+  params = cj.factorize.svd(parent.params, **chosen, fisher=fisher)
   ranks = {path: x.ranks[0] for path, x in cj.entries(params)[0] if cj.is_leaf(x) and x.ranks}
   return parent.with_params(params), {"ranks": ranks}
 

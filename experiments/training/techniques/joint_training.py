@@ -10,6 +10,7 @@ from typing import Any
 import compress_jax as cj
 from experiments.datasets.splits import Data
 from experiments.training import loop
+from experiments.training.answers import Answers
 from experiments.training.progress import Log
 from experiments.training.recipe import Recipe
 from experiments.training.techniques.quantizing import calibrated, deployed
@@ -19,7 +20,7 @@ from experiments.training.techniques.trained import Outcome, Trained, fresh
 
 def joint(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data,
           recipe: Recipe, directory: Path, log: Log, *, temperature: float, alpha: float,
-          images: int) -> Outcome:
+          images: int, answers: Answers | None = None) -> Outcome:
   """Distils, prunes and quantizes a student in one training, in one compiled step.
 
   Every step raises the sparsity by its schedule, puts the weights on grids that
@@ -38,6 +39,7 @@ def joint(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data,
     temperature: of the soft targets, above 0.
     alpha: weight of the soft targets, 0 to 1.
     images: about so many calibrate the inputs' static grids.
+    answers: the teacher's logits that are known already, and where more are kept.
 
   Returns:
     The integer model, and {"history", "sparsity"} beside how it differs from the
@@ -50,7 +52,7 @@ def joint(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data,
   params = cj.quantize.dynamic(params, bits=recipe.joint.activation_bits)
   fit = loop.fit(student.model, {**student.variables, "params": params}, data, recipe,
                  directory=directory, log=log,
-                 teacher=guide(teacher, temperature=temperature, alpha=alpha))
+                 teacher=guide(teacher, temperature=temperature, alpha=alpha, answers=answers))
   trained = dataclasses.replace(student, variables=fit.variables)
   fake = calibrated(trained, trained.params, data, images=images,
                     activation_bits=recipe.joint.activation_bits)

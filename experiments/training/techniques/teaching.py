@@ -100,6 +100,6 @@ def guide(teacher: Trained, *, temperature: float, alpha: float,
     alpha: weight of the soft targets, 0 to 1; see `cj.distill.hinton`.
     answers: its logits that are known already, and where more are kept; None keeps none.
   """
-  # Dense once, here: every step of the student runs the teacher.
+  # Dense once, here, and not whenever the teacher is asked.
   return Teacher(model=teacher.model, variables=cj.dense(teacher.variables),
                  temperature=temperature, alpha=alpha, answers=answers or Answers(0))
