@@ -30,11 +30,11 @@ settings.load_profile("compiled")
 
 
 # Whole studies and workflows take most of the time, nearly all of it compiling: the test command
-# runs the combinations and the joint training; CI (`ALL=1`) runs them all.
+# runs the combinations; CI (`ALL=1`) runs them all.
 if not os.environ.get("ALL"):
   collect_ignore = [
       *(f"experiments/studies/test_{name}.py" for name in (
-          "birds", "damage", "faults", "grid", "ray", "suggest", "takeaways",
+          "birds", "damage", "faults", "grid", "joint", "ray", "suggest", "takeaways",
           "vgg16_cifar10", "workers")),
       "experiments/test_hosts.py",
       "experiments/training/test_devices.py", "experiments/training/test_joint_training.py",

@@ -76,7 +76,8 @@ def _bars(axes: Any, names: Sequence[str], ours: Sequence[float],
   axes.bar([x - 0.2 for x in places], ours, 0.4, label="ours")
   axes.bar([x + 0.2 for x in places], theirs, 0.4, label="paper", color="0.7")
   axes.set_xticks(places, names)
-  axes.legend()
+  # Above: inside it would lie on a bar.
+  axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
 
 
 def figure6(means: Sequence[Row], path: Path) -> None:

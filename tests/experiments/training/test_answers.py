@@ -45,9 +45,11 @@ def test_the_answers_are_about_what_the_student_sees():
   (_, _, data), = input_pipeline.of(toy().train, None, 8).calls(
       input_pipeline.order(64, 7, 8, [0]))
   data["key"] = loop.random_key(0)
+  # Compiled once: step by step, each of its operations would be.
+  see = jax.jit(lambda step: view(step, data, NUMBERS, EVERYTHING).images)
+  apply = jax.jit(lambda images: MODEL.apply(guide.variables, images, train=False))
   for step in range(7):
-    seen = view(step, data, NUMBERS, EVERYTHING)
-    expected = MODEL.apply(guide.variables, seen.images, train=False)
+    expected = apply(see(step))
     np.testing.assert_allclose(logits[step], expected, rtol=1e-5, atol=1e-5)
 
 
