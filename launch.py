@@ -162,7 +162,9 @@ def _combinations(config: Any) -> Any:
 
 def _workdir() -> pathlib.Path:
   """Returns the directory to work in, after making it and trying to write there."""
-  name = re.sub(r"[^\w=]+", "-", _config_argument().removeprefix("configs/").replace(".py", ""))
+  # The same name from wherever the studies are.
+  given = _config_argument().removeprefix(f"{pathlib.Path(__file__).parent}/")
+  name = re.sub(r"[^\w=]+", "-", given.removeprefix("configs/").replace(".py", ""))
   path = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / name.strip("-")).absolute()
   try:
     path.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ def common(function: str, data: Mapping[str, Any]) -> ConfigDict:
     data: name, validation, limit; augmentation is off where nothing is said.
 
   Returns:
-    study, data, seed, seeds, compute_dtype, combo.
+    study, data, seed, seeds, mesh, compute_dtype, combo.
 
   Example:
     >>> common("experiments.studies.combo.study.run", {"name": "digits"}).seeds
@@ -34,6 +34,7 @@ def common(function: str, data: Mapping[str, Any]) -> ConfigDict:
       "data": {"validation": 0.1, "limit": 0, **data, "augment": augment},
       "seed": 0,
       "seeds": 1,
+      "mesh": {"fsdp": 1},  # devices that share the parameters; 0 is all
       "compute_dtype": "auto",  # bfloat16 where the device is fast at it, else float32
       "combo": False,  # also the sixteen combinations, on this study's model
   })

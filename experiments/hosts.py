@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from compress_jax.io.processes import first, several, wait
+from compress_jax.io.processes import first, several, wait, whole
 from experiments import faults
 
 __all__ = ["first", "of_first", "own", "several", "start", "wait"]
@@ -66,7 +66,7 @@ def of_first(value: Any) -> Any:
 
 
 def own(tree: Any) -> Any:
-  """Returns a tree with the arrays that all processes hold whole as this process's own.
+  """Returns a tree whose arrays are this process's own and whole; all processes call it.
 
   Args:
     tree: a pytree of arrays.
@@ -74,4 +74,4 @@ def own(tree: Any) -> Any:
   if not several():
     return tree
   # Through the host: what computes with them must not wait for other processes.
-  return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), tree)
+  return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), whole(tree))

@@ -61,14 +61,19 @@ def leaf_rows(found: Inspection) -> list[dict[str, Any]]:
     Rows in tree order; a workdir's are those of all its stages, with `stage`.
   """
   if found.what != "workdir":
-    return _leaf_rows(found.leaves)
+    return rows_of(found.leaves)
   rows = []
   for stage in found.stages:
-    rows += [{"stage": stage.name} | row for row in _leaf_rows(stage.leaves)]
+    rows += [{"stage": stage.name} | row for row in rows_of(stage.leaves)]
   return rows
 
 
-def _leaf_rows(leaves: Sequence[LeafSummary]) -> list[dict[str, Any]]:
+def rows_of(leaves: Sequence[LeafSummary]) -> list[dict[str, Any]]:
+  """Returns one row per leaf: the fields of `LeafSummary`, and its share of the total.
+
+  Args:
+    leaves: of one tree.
+  """
   sizes = [leaf.packed_bytes for leaf in leaves]
   if any(size is None for size in sizes):
     # An older manifest, or a checkpoint without one, does not tell what is packed.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from compress_jax.io import leaf_summary, orbax_arrays, processes, validation
+from compress_jax.io import containers, leaf_summary, orbax_arrays, processes, validation
 from compress_jax.io.like import fit
 from compress_jax.io.structure import (
   array_entries,
@@ -32,8 +36,9 @@ class CheckpointError(ValueError):
 def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
   """Writes a tree, all or nothing.
 
-  Where `jax.distributed` connects several processes, all of them call it, with arrays that
-  each has whole; the first writes, and when it returns the others see what is there.
+  Where `jax.distributed` connects several processes, all of them call it. Each writes its part
+  of the arrays that are spread over them, and the first writes the rest; when it returns, all
+  see what is there.
 
   Args:
     path: a directory that is made, or replaced once the new one is complete.
@@ -50,32 +55,115 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     >>> load(path)[1]
     {'epoch': 3}
   """
-  path = Path(path).absolute()
-  validation.leaves(tree, halves=True)
-  structure, arrays = describe(tree)
+  _finish(_begin(path, tree, metadata))
+
+
+def save_async(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> Future[None]:
+  """Writes a tree as `save` does, while the program goes on.
+
+  The arrays are copied first: their memory may be donated to the next step at once.
+
+  Args:
+    path: a directory that is made, or replaced once the new one is complete.
+    tree: any pytree.
+    **metadata: JSON-able values kept in the manifest.
+
+  Returns:
+    Its `result()` waits until the checkpoint is complete, and raises what went wrong with it. A
+    program that ends waits for it too.
+
+  Raises:
+    ValueError: something in the tree cannot be stored, or a leaf is not sound.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> saving = save_async(path, {"w": np.ones(2, np.float32)}, epoch=3)
+    >>> saving.result()
+    >>> load(path)[1]
+    {'epoch': 3}
+  """
+  begun = _begin(path, jax.tree.map(_copied, tree), metadata)
+  thread = ThreadPoolExecutor(1, "checkpoint")
+  saving = thread.submit(_finish, begun)
+  thread.shutdown(wait=False)  # it ends after its only task
+  return saving
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Begun:
+  """A checkpoint whose arrays are being written.
+
+  Attributes:
+    path: where it goes.
+    partial: where it is until it is complete.
+    manifest: what it says, but the files' sizes.
+    arrays: waits until they are on disk; None where there are none.
+  """
+
+  path: Path
+  partial: Path
+  manifest: dict[str, Any]
+  arrays: Any
+
+
+def _begin(path: str | os.PathLike[str], tree: Any, metadata: dict[str, Any]) -> _Begun:
+  """Checks a tree, describes it, and lets Orbax start."""
+  path, whole = Path(path).absolute(), processes.whole(tree)
+  validation.leaves(whole, halves=True)
+  structure, arrays = describe(whole)
+  # Zeros and bytes of each leaf, so that inspecting a study reads no arrays.
+  leaves = [leaf_summary.to_json(leaf) for leaf in leaf_summary.summarize(whole)]
+  manifest = {"format": FORMAT, "structure": structure,
+              "checksums": {name: _checksum(x) for name, x in arrays.items()},
+              "summary": leaves, "metadata": metadata}
+  # As it is now: the caller may change what it gave. And what JSON cannot hold is told here.
+  manifest = json.loads(json.dumps(manifest))
   partial = path.with_name(f"{path.name}.partial-{processes.token()}")
   if processes.first():
     partial.mkdir(parents=True)
-  processes.wait("a checkpoint begins")
+  processes.meet(f"{partial.name} begins")
   try:
-    # Orbax refuses arrays without elements, and trees without arrays.
-    filled = {name: orbax_arrays.packed(x) for name, x in arrays.items() if x.size}
-    if filled:
-      orbax_arrays.save(partial / "arrays", filled)
-    if not processes.first():
-      return
-    sums = {name: _checksum(x) for name, x in arrays.items()}
-    # Zeros and bytes of each leaf, so that inspecting a study reads no arrays.
-    leaves = [leaf_summary.to_json(leaf) for leaf in leaf_summary.summarize(tree)]
-    text = json.dumps({"format": FORMAT, "structure": structure, "checksums": sums,
-                       "files": _file_sizes(partial / "arrays"), "summary": leaves,
-                       "metadata": metadata})
-    (partial / "manifest.json").write_text(text)
-    _replace(partial, path)
+    writing = _start_arrays(partial / "arrays", arrays, tree)
+  except BaseException:
+    shutil.rmtree(partial, ignore_errors=True)
+    raise
+  return _Begun(path=path, partial=partial, manifest=manifest, arrays=writing)
+
+
+def _start_arrays(path: Path, arrays: dict[str, Any], tree: Any) -> Any:
+  """Lets Orbax start to write arrays; returns what waits for them, or None."""
+  # Orbax refuses arrays without elements, and trees without arrays.
+  filled = {name: orbax_arrays.packed(x) for name, x in arrays.items() if x.size}
+  # Every process writes what it holds, of the dtypes that Orbax knows.
+  for name, x in describe(tree)[1].items() if processes.several() else ():
+    if processes.scattered(x) and filled[name].dtype == x.dtype:
+      filled[name] = x
+  return orbax_arrays.start(path, filled) if filled else None
+
+
+def _finish(begun: _Begun) -> None:
+  """Completes a checkpoint after its last array, and puts it in place."""
+  try:
+    if begun.arrays is not None:
+      begun.arrays.result()
+    if processes.first():
+      files = _file_sizes(begun.partial / "arrays")
+      text = json.dumps({**begun.manifest, "files": files})
+      (begun.partial / "manifest.json").write_text(text)
+      _replace(begun.partial, begun.path)
   finally:
     if processes.first():
-      shutil.rmtree(partial, ignore_errors=True)
-    processes.wait("a checkpoint is there")
+      shutil.rmtree(begun.partial, ignore_errors=True)
+    processes.meet(f"{begun.partial.name} is there")
+
+
+def _copied(x: Any) -> Any:
+  """Returns an array of the same elements whose memory nobody else has."""
+  if processes.scattered(x) or containers.is_key(x):
+    return jnp.copy(x)
+  # On the host: the device may have no room for a second one.
+  return np.array(x) if isinstance(x, jax.Array | np.ndarray) else x
 
 
 def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[str, Any]]:

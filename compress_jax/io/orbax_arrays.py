@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import shutil
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +25,24 @@ _BESIDE = 2**16  # bytes that Orbax's own files take beside the arrays
 
 
 def save(path: Path, tree: Any) -> None:
-  """Writes a tree of arrays.
+  """Writes a tree of arrays; see `start`.
+
+  Args:
+    path: a directory that is not there yet.
+    tree: of arrays.
+  """
+  start(path, tree).result()
+
+
+def start(path: Path, tree: Any) -> Writing:
+  """Starts to write a tree of arrays; all processes do.
 
   Args:
     path: a directory that is not there yet.
     tree: of arrays; Orbax refuses one without arrays, or with arrays without elements.
+
+  Returns:
+    What waits until they are on disk.
 
   Raises:
     OSError: the disk is full (`errno.ENOSPC`).
@@ -38,10 +52,39 @@ def save(path: Path, tree: Any) -> None:
   nbytes = sum(x.nbytes for x in jax.tree.leaves(tree))
   if shutil.disk_usage(path.parent).free < nbytes + _BESIDE:
     raise _disk_full(path)
+  with _disk_full_told(path), _quiet():
+    return Writing(path, _call("save", path, tree, background=True))
+
+
+class Writing:
+  """Arrays that Orbax writes in the background."""
+
+  def __init__(self, path: Path, response: Any):
+    """Takes what Orbax gave.
+
+    Args:
+      path: the directory.
+      response: its `result` waits.
+    """
+    self._path, self._response = path, response
+
+  def result(self) -> None:
+    """Waits until the arrays are on disk.
+
+    Raises:
+      OSError: the disk is full (`errno.ENOSPC`).
+    """
+    # Without `_quiet`: another thread's warnings are not this one's to hide.
+    with _disk_full_told(self._path), _QUIET:
+      self._response.result()
+
+
+@contextlib.contextmanager
+def _disk_full_told(path: Path) -> Iterator[None]:
+  """Raises an OSError where the disk is full, whatever thread met it and however it is wrapped."""
   try:
-    with _quiet():
-      _call("save", path, tree)
-  except Exception as error:  # whatever thread met it wraps it in another kind
+    yield
+  except Exception as error:
     if _is_disk_full(error):
       raise _disk_full(path) from error
     raise
@@ -67,12 +110,22 @@ def load(path: Path) -> Any:
     path: the directory.
 
   Returns:
-    The tree.
+    The tree; arrays are NumPy's, whatever devices held them when they were saved.
 
   Raises:
     ValueError: it cannot be read; the message gives Orbax's reason in one line.
   """
-  return _read("load", path)
+  return _read("load", path, jax.tree.map(_on_host, shapes(path)))
+
+
+def _on_host(entry: Any) -> Any:
+  """Returns what lets Orbax read an array into this process's memory, of an entry of `shapes`."""
+  # Orbax would look for the devices on which an array was saved, which are not always here.
+  return np.empty(entry.shape, entry.dtype) if _is_array(entry) else entry
+
+
+def _is_array(entry: Any) -> bool:
+  return hasattr(entry, "sharding_metadata") and hasattr(entry, "dtype")
 
 
 def shapes(path: Path) -> Any:
@@ -120,7 +173,7 @@ def load_each(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
   found, problems = {}, {}
   for number, (keys, entry) in enumerate(entries):
     only = [ocp.PLACEHOLDER] * len(entries)
-    only[number] = entry
+    only[number] = _on_host(entry)
     name = path_str(keys)
     try:
       read = _read("load", path, jax.tree.unflatten(structure, only))
@@ -208,23 +261,43 @@ def _read(verb: str, path: Path, *args: Any) -> Any:
     raise ValueError(reason[0][:120]) from error
 
 
-def _call(verb: str, *args: Any) -> Any:
+def _call(verb: str, *args: Any, background: bool = False) -> Any:
   """Calls Orbax's function of that name; older releases have `VERB_pytree`, `pytree_VERB`."""
   for name in (verb, f"{verb}_pytree", f"pytree_{verb}"):
+    name += "_async" if background else ""
     if hasattr(ocp, name):
       return getattr(ocp, name)(*args)
   raise ImportError(f"orbax.checkpoint: this release has no way to {verb}")
 
 
+class _Quiet:
+  """Keeps what Orbax tells of files and threads off the terminal; its errors are raised."""
+
+  def __init__(self) -> None:
+    self._lock, self._inside, self._before = threading.Lock(), 0, 0
+
+  def __enter__(self) -> None:
+    # Of all threads that are inside: the last one out puts the level back.
+    logger = logging.getLogger("absl")
+    with self._lock:
+      if not self._inside:
+        self._before = logger.level
+        logger.setLevel(logging.CRITICAL)
+      self._inside += 1
+
+  def __exit__(self, *error: object) -> None:
+    with self._lock:
+      self._inside -= 1
+      if not self._inside:
+        logging.getLogger("absl").setLevel(self._before)
+
+
+_QUIET = _Quiet()
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Keeps what Orbax tells of files and threads off the terminal; its errors are raised."""
-  logger = logging.getLogger("absl")
-  before = logger.level
-  logger.setLevel(logging.CRITICAL)
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")
-      yield
-  finally:
-    logger.setLevel(before)
+  """Keeps Orbax's log and its warnings off the terminal."""
+  with _QUIET, warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    yield

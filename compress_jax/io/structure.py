@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax.io import containers
+from compress_jax.io import containers, processes
 from compress_jax.leaves import Node, node
 from compress_jax.leaves.base import static
 
@@ -149,7 +149,8 @@ def _describe_array(name: str, x: Any, arrays: dict[str, Any]) -> Json:
   if array is None:
     raise ValueError(f"{name}: a {type(x).__name__} cannot be stored; must be a dict, list, "
                      "tuple, leaf, array or None, or lie in a container of a model's class")
-  arrays[name] = array = np.asarray(array)
+  # What other processes hold parts of cannot be seen whole here.
+  arrays[name] = array = array if processes.scattered(array) else np.asarray(array)
   found = {"array": name, "shape": list(array.shape), "dtype": array.dtype.name}
   if containers.is_key(x):
     found["prng"] = jax.random.key_impl(x)

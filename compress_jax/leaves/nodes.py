@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from compress_jax.leaves import statics as static_fields
 
@@ -63,6 +64,26 @@ def static(**kwargs: Any) -> Any:
   return dataclasses.field(metadata={"static": True}, **kwargs)
 
 
+def _is_default(value: Any, default: Any) -> bool:
+  """Returns whether a field's value goes without saying."""
+  # Arrays are never compared: they may be traced.
+  return value is None or (isinstance(value, bool | int | float | str) and value == default)
+
+
+def _text(x: Any) -> str:
+  """Returns one line about a field: the value of a number, the dtype and shape of an array."""
+  if not hasattr(x, "shape") or not hasattr(x, "dtype") or isinstance(x, Node):
+    return repr(x)
+  if x.shape == () and isinstance(x, np.generic | np.ndarray | jax.Array) and _is_known(x):
+    return str(x)
+  return f"{x.dtype}[{','.join(map(str, x.shape))}]"
+
+
+def _is_known(x: Any) -> bool:
+  """Returns whether an array has its elements here and now."""
+  return not isinstance(x, jax.core.Tracer) and getattr(x, "is_fully_addressable", True)
+
+
 # Counts node classes: of two that are defined under one name, files mean the later one.
 _ORDER = itertools.count()
 
@@ -80,7 +101,7 @@ def node(cls):
   Raises:
     TypeError: a static field has an annotation that no file can keep.
   """
-  cls = dataclasses.dataclass(frozen=True)(cls)
+  cls = dataclasses.dataclass(frozen=True, repr=False)(cls)
   static_fields.hints(cls)
   cls.order = next(_ORDER)
   return jax.tree_util.register_dataclass(cls)
@@ -100,6 +121,12 @@ class Node:
   exact: ClassVar[tuple[str, ...]] = ()
   former_names: ClassVar[tuple[str, ...]] = ()
   former_statics: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+  def __repr__(self) -> str:
+    """Returns one line: of arrays the dtype and shape; what has its default value is left out."""
+    texts = [f"{f.name}={_text(getattr(self, f.name))}" for f in dataclasses.fields(self)
+             if not _is_default(getattr(self, f.name), f.default)]
+    return f"{type(self).__name__}({', '.join(texts)})"
 
   def fields(self) -> dict[str, Any]:
     """Returns the data fields (arrays, nodes or None) by name."""

@@ -153,7 +153,8 @@ class Study:
       part: has `train`, as `configs.common.train` makes it.
     """
     return recipes.recipe(part.train, self.config.data.augment, seed=self.seed,
-                          field=f"{self.field(part)}.train.learning_rate")
+                          field=f"{self.field(part)}.train.learning_rate",
+                          fsdp=self.config.mesh.fsdp)
 
   def field(self, part: Any) -> str:
     """Returns where a part is in the configuration that the user gave, for messages.

@@ -23,6 +23,7 @@ FIELDS: dict[str, Rule] = {
     "study": Elsewhere("the study's function, package.module.function"), "combo": Switch(),
     "weights": Elsewhere("a .pth or .safetensors file to start from, or \"\""),
     "seed": count(0, 2**31 - 1), "seeds": count(1, 10**4),
+    "mesh.fsdp": count(0, zero="all devices"),
     "compute_dtype": OneOf(("auto", "float32", "bfloat16")),
     "data.name": Elsewhere(f"one of {', '.join(builders.DATASETS)}"),
     "data.validation": Number(0.001, 0.9), "data.limit": count(0, zero="all images"),

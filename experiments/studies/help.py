@@ -15,6 +15,7 @@ from typing import Any
 
 from experiments import settings
 
+_HOME = Path(__file__).parents[2]  # of `configs/` and `experiments/`
 _WIDEST = 120  # columns; longer lines are hard to read
 _DEFAULT = 22  # columns of a default; a longer one has its own line
 _NARROW = 30  # with fewer columns for what a field may be, that has its own line
@@ -43,8 +44,8 @@ def width() -> int:
 
 def studies() -> list[str]:
   """Returns the files in configs/ that are a study's; others hold what studies share."""
-  paths = sorted(Path("configs").glob("*.py"))
-  return [str(path) for path in paths if "def get_config(" in path.read_text()]
+  paths = sorted((_HOME / "configs").glob("*.py"))
+  return [f"configs/{path.name}" for path in paths if "def get_config(" in path.read_text()]
 
 
 def overview(flags: Mapping[str, str], columns: int) -> str:
@@ -54,7 +55,7 @@ def overview(flags: Mapping[str, str], columns: int) -> str:
     flags: {"--name=": what it is}.
     columns: of the terminal.
   """
-  first = {file: _docstring(file).partition("\n")[0] for file in studies()}
+  first = {file: _docstring(str(_HOME / file)).partition("\n")[0] for file in studies()}
   parts = [
       "Runs a study: python launch.py --config=configs/combo.py",
       _titled("Studies", _aligned(first, columns)), _titled("Flags", _aligned(flags, columns)),

@@ -17,7 +17,7 @@ from experiments.training.optimizers import Optimizer
 from experiments.training.recipe import Recipe
 
 
-def recipe(train: Any, augment: Any, *, seed: int, field: str) -> Recipe:
+def recipe(train: Any, augment: Any, *, seed: int, field: str, fsdp: int = 1) -> Recipe:
   """Returns how a part of a configuration trains.
 
   Args:
@@ -26,6 +26,7 @@ def recipe(train: Any, augment: Any, *, seed: int, field: str) -> Recipe:
     augment: `config.data.augment`.
     seed: of the order of the images and of the augmentation.
     field: the learning rate's, for messages.
+    fsdp: devices that share the parameters.
 
   Example:
     >>> train = ConfigDict({"epochs": 2, "batch_size": 8, "steps_per_epoch": 0,
@@ -38,7 +39,7 @@ def recipe(train: Any, augment: Any, *, seed: int, field: str) -> Recipe:
                 learning_rate=t.learning_rate, final_learning_rate=t.final_learning_rate,
                 schedule=t.schedule, warmup=t.warmup, optimizer=optimizer(t), ema=t.ema,
                 label_smoothing=t.label_smoothing, l1=t.l1, l2=t.l2, seed=seed, field=field,
-                augment=Augment(**augment.to_dict()))
+                fsdp=fsdp, augment=Augment(**augment.to_dict()))
 
 
 def optimizer(train: Any) -> Optimizer:

@@ -1,8 +1,18 @@
-"""Batches spread over all devices: data parallelism without a flag."""
+"""Batches spread over all devices, and parameters too where that is asked for.
+
+Data parallelism comes without a flag: every device holds the parameters and a part of each batch.
+With `fsdp` devices in a group (fully sharded data parallelism), each holds a part of the
+parameters, the optimizer's state and the averages too, and a layer is put together when it is
+computed: what XLA's partitioner makes of the shardings that are said here.
+
+Source: Rajbhandari et al. 2020 (ZeRO), stage 3; Xu et al. 2021 (GSPMD).
+"""
 
 from __future__ import annotations
 
 import collections
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,25 +22,43 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import cpu, hosts
 
+AXES = ("data", "fsdp")
+# Elements from which an array is spread: to gather fewer costs more than they take.
+_FEW = 1024
 
-def mesh(batch_size: int, *, own: bool = False) -> Mesh | None:
-  """Returns a mesh, axis "batch", of as many devices as divide a batch evenly.
+
+def mesh(batch_size: int, *, own: bool = False, fsdp: int = 1) -> Mesh | None:
+  """Returns a mesh of as many devices as divide a batch evenly.
 
   Args:
     batch_size: images per batch.
     own: whether to take the devices of this process only, where there are several.
+    fsdp: devices of a group that share the parameters; 0 is all of them.
 
   Returns:
-    The mesh, or None where one device is all that can be used.
+    The mesh, axes "data" (groups) and "fsdp" (devices of a group), or None where one device is
+    all that can be used.
 
   Raises:
-    ValueError: several processes, of which some would have no part of a batch.
+    ValueError: several processes, of which some would have no part of a batch, or groups that
+      the devices do not divide into.
 
   Example:
     >>> mesh(1) is None
     True
   """
-  processes = 1 if own or not hosts.several() else jax.process_count()
+  chosen = _devices(batch_size, 1 if own or not hosts.several() else jax.process_count())
+  fsdp = fsdp or len(chosen)
+  if len(chosen) % fsdp:
+    raise ValueError(f"mesh.fsdp={fsdp}: must divide {len(chosen)}, the devices here that share a "
+                     f"batch of {batch_size}")
+  if len(chosen) == 1:
+    return None
+  return Mesh(np.array(chosen).reshape(-1, fsdp), AXES)
+
+
+def _devices(batch_size: int, processes: int) -> list[Any]:
+  """Returns the devices that share a batch, as many of each process."""
   if batch_size % processes:
     raise ValueError(f"batch_size={batch_size}: must be a multiple of the {processes} processes "
                      "that train together")
@@ -38,13 +66,11 @@ def mesh(batch_size: int, *, own: bool = False) -> Mesh | None:
   each = jax.local_device_count()
   each = max(n for n in range(1, each + 1) if batch_size % (n * processes) == 0)
   if processes == 1:
-    chosen = jax.local_devices()[:each]
-  else:
-    of = collections.defaultdict(list)
-    for device in jax.devices():
-      of[device.process_index].append(device)
-    chosen = [device for number in sorted(of) for device in of[number][:each]]
-  return Mesh(np.array(chosen), ("batch",)) if len(chosen) > 1 else None
+    return jax.local_devices()[:each]
+  of = collections.defaultdict(list)
+  for device in jax.devices():
+    of[device.process_index].append(device)
+  return [device for number in sorted(of) for device in of[number][:each]]
 
 
 def compute_dtype(asked: str) -> str:
@@ -76,6 +102,40 @@ def everywhere(tree: Any, on: Mesh | None) -> Any:
   return jax.tree.map(lambda x: _put(x, NamedSharding(on, PartitionSpec())), tree)
 
 
+def placed(tree: Any, on: Mesh | None) -> Any:
+  """Returns a tree of parameters and the like, spread over the devices of each group.
+
+  Args:
+    tree: a pytree of arrays, which every process has whole.
+    on: the mesh; None returns the tree as it is.
+  """
+  if on is None:
+    return tree
+  return jax.tree.map(lambda x: _put(x, _sharding(x, on)), tree)
+
+
+def constrained(tree: Any, on: Mesh | None) -> Any:
+  """Returns, inside a compiled function, a tree that stays spread as `placed` has it.
+
+  Args:
+    tree: a pytree of arrays.
+    on: the mesh; None, or one whose devices share no parameters, returns the tree as it is.
+  """
+  if on is None or on.shape["fsdp"] == 1:
+    return tree
+  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _sharding(x, on)), tree)
+
+
+def _sharding(x: Any, on: Mesh) -> NamedSharding:
+  """Returns where an array of parameters is: its longest axis that divides evenly is spread."""
+  shape, fsdp = np.shape(x), on.shape["fsdp"]
+  even = [axis for axis, n in enumerate(shape) if n % fsdp == 0]
+  if fsdp == 1 or not even or math.prod(shape) < _FEW:
+    return NamedSharding(on, PartitionSpec())
+  axis = max(even, key=lambda axis: shape[axis])
+  return NamedSharding(on, PartitionSpec(*[None] * axis, "fsdp"))
+
+
 def spread(x: Any, on: Mesh | None, axis: int) -> Any:
   """Returns an array of which every device of the mesh holds a part along one axis.
 
@@ -85,9 +145,33 @@ def spread(x: Any, on: Mesh | None, axis: int) -> Any:
     axis: the number of the axis, from 0.
   """
   if on is None:
-    return jax.numpy.asarray(x)
-  before = [None] * axis  # axes in front of it are not split
-  return _put(x, NamedSharding(on, PartitionSpec(*before, "batch")))
+    return jnp.asarray(x)
+  return _put(x, _along(axis, on))
+
+
+def read(part: Callable[[tuple[slice, ...]], np.ndarray], shape: tuple[int, ...], dtype: Any,
+         on: Mesh | None, axis: int) -> jax.Array:
+  """Returns an array that is spread as by `spread`, and of which each process makes its part.
+
+  Args:
+    part: takes a slice of each axis, returns those elements.
+    shape: of the whole.
+    dtype: of the whole.
+    on: the mesh; None puts all of it on the default device.
+    axis: the number of the axis, from 0.
+
+  Example:
+    >>> read(lambda where: np.arange(4)[where], (4,), np.int32, None, 0).tolist()
+    [0, 1, 2, 3]
+  """
+  if on is None:
+    return jnp.asarray(part((slice(None),) * len(shape)), dtype)
+  return jax.make_array_from_callback(shape, _along(axis, on), part, dtype=dtype)
+
+
+def _along(axis: int, on: Mesh) -> NamedSharding:
+  """Returns the sharding of which every device has a part along one axis."""
+  return NamedSharding(on, PartitionSpec(*[None] * axis, AXES))
 
 
 def _put(x: Any, sharding: NamedSharding) -> Any:

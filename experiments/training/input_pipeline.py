@@ -46,8 +46,7 @@ class InMemory:
 
     Yields:
       (first, last, data): the steps of a call, and {"images", "labels", "order",
-      "offset"}, where row i - offset of order is of step i. Where order does not say
-      which images of the data set those are, "ids" does.
+      "offset"}, where row i - offset of order says which images are of step i.
     """
     data = {**self.data, "order": devices.spread(order, self.on, 1), "offset": 0}
     for first in range(0, len(order), STEPS_PER_CALL):
@@ -55,7 +54,10 @@ class InMemory:
 
 
 class Streamed:
-  """A split that is too large for memory: the next call's images are read during this one."""
+  """A split that is too large for memory: the next call's images are read during this one.
+
+  Each process reads the images of its own devices, and no others.
+  """
 
   def __init__(self, split: Any, on: Mesh | None, batch_size: int):
     """Decides how many steps a call has; nothing is read yet.
@@ -72,7 +74,8 @@ class Streamed:
   def calls(self, order: np.ndarray) -> Iterator[Call]:
     """Yields the calls of an epoch, as `InMemory.calls` does.
 
-    The data of a call is emptied when the next one is asked for.
+    Images are uint8, (steps, batch, height, width, channels), and labels (steps, batch), both in
+    the order of the steps. The data of a call is emptied when the next one is asked for.
     """
     firsts = range(0, len(order), self.steps)
     with ThreadPoolExecutor(1) as reader:
@@ -85,20 +88,23 @@ class Streamed:
         data.clear()
 
   def _read(self, order: np.ndarray, first: int) -> dict[str, Any]:
-    """Returns the data of a call, with the images of its steps only."""
+    """Returns the data of a call; nothing after the last step."""
     index = order[first:first + self.steps]
-    images, labels = self.split.read(index.ravel()), self.split.labels[index.ravel()]
-    # Images are in the order in which the steps take them.
-    rows = np.resize(np.arange(index.size), (self.steps, order.shape[1]))
-    missing = rows.size - index.size
-    if missing and index.size:
-      # The last call is filled up: one shape, one compilation. No step takes these.
-      images = np.concatenate([images, np.repeat(images[:1], missing, 0)])
-      labels = np.concatenate([labels, np.repeat(labels[:1], missing, 0)])
-    data = devices.everywhere({"images": images, "labels": labels}, self.on)
-    ids = np.resize(index, rows.shape) if index.size else rows
-    return {**data, "order": devices.spread(rows, self.on, 1),
-            "ids": devices.spread(ids, self.on, 1), "offset": first}
+    if not len(index):
+      return {}
+    shape = (self.steps, order.shape[1], *self.split.shape)
+    # The last call is filled up: one shape, one compilation. No step takes what fills it.
+    rows = np.pad(index, ((0, self.steps - len(index)), (0, 0)))
+
+    def images(part: tuple[slice, ...]) -> np.ndarray:
+      mine = index[:, part[1]]
+      found = self.split.read(mine.ravel()).reshape(*mine.shape, *self.split.shape)
+      missing = self.steps - len(found)
+      return np.pad(found, ((0, missing), *[(0, 0)] * (found.ndim - 1)))
+
+    return {"images": devices.read(images, shape, np.uint8, self.on, 1),
+            "labels": devices.spread(self.split.labels[rows], self.on, 1),
+            "order": devices.spread(rows, self.on, 1), "offset": first}
 
 
 def of(split: Any, on: Mesh | None, batch_size: int) -> InMemory | Streamed:

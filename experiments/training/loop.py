@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.sharding import Mesh
 
 import compress_jax as cj
 from experiments import faults, hosts
@@ -24,6 +22,7 @@ from experiments.training import (
     devices,
     evaluate,
     input_pipeline,
+    kept,
     optimizers,
 )
 from experiments.training.progress import Bar, Log
@@ -88,26 +87,26 @@ def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, director
          target: float) -> Fit:
   """Does what `fit` says."""
   start = start_state(variables, recipe.only, frozen_of(trainer.model), recipe.method)
-  state, best, history = _resume(directory, start)
+  begin = {"state": start, "best": {part: start[part] for part in _KEPT}}
+  found, history = kept.resume(directory, begin)
   if 0 < len(history) < recipe.epochs and _best(history, recipe) < target:
     log.say(f"resumes at epoch {len(history) + 1}/{recipe.epochs}")
-  state = devices.everywhere(state, trainer.mesh)
-  for epoch in range(len(history), recipe.epochs):
-    if _best(history, recipe) >= target:
-      break
-    state, means = trainer.epoch(state, epoch, f"{log.label} {epoch + 1}/{recipe.epochs}")
-    reached = averages.result(state, recipe.refits)
-    # What is best, and when to stop, must be the same in all processes.
-    val_loss, val = hosts.of_first(evaluate.loss_and_accuracy(
-        trainer.model, hosts.own(trainer.variables(reached)), data.validation))
-    if val > _best(history, recipe):
-      # A copy, because the next step takes the state's memory over.
-      best = {part: jax.tree.map(jnp.copy, reached[part]) for part in _KEPT}
-    history.append({**means, "val_loss": val_loss, "val_accuracy": val})
-    _report(log, history, recipe)
-    # Before it is kept: what is not finite never becomes so again.
-    faults.check_epoch(f"epoch {epoch + 1}/{recipe.epochs}", history[-1], state, recipe.hint)
-    _keep(directory, {"state": state, "best": best}, history)
+  state, best = devices.placed((found["state"], found["best"]), trainer.mesh)
+  with kept.Keeper(directory) as keeper:
+    for epoch in range(len(history), recipe.epochs):
+      if _best(history, recipe) >= target:
+        break
+      state, means = trainer.epoch(state, epoch, f"{log.label} {epoch + 1}/{recipe.epochs}")
+      reached = averages.result(state, recipe.refits)
+      val_loss, val = trainer.validate(reached)
+      if val > _best(history, recipe):
+        # A copy, because the next step takes the state's memory over.
+        best = {part: jax.tree.map(jnp.copy, reached[part]) for part in _KEPT}
+      history.append({**means, "val_loss": val_loss, "val_accuracy": val})
+      _report(log, history, recipe)
+      # Before it is kept: what is not finite never becomes so again.
+      faults.check_epoch(f"epoch {epoch + 1}/{recipe.epochs}", history[-1], state, recipe.hint)
+      keeper.keep({"state": state, "best": best}, history)
   return Fit(variables=hosts.own(trainer.variables(best)), history=history,
              accuracy=max(0.0, _best(history, recipe)))
 
@@ -130,9 +129,10 @@ class _Trainer:
 
   def __init__(self, model: nn.Module, data: Data, recipe: Recipe, teacher: Teacher | None):
     self.model, self.recipe, self.steps = model, recipe, recipe.steps(len(data.train))
-    self.mesh, self.count = devices.mesh(recipe.batch_size), len(data.train)
+    self.mesh = devices.mesh(recipe.batch_size, fsdp=recipe.fsdp)
+    self.count, self.validation = len(data.train), data.validation
     self.feed = input_pipeline.of(data.train, self.mesh, recipe.batch_size)
-    self.program = _program(model, teacher is not None, recipe)
+    self.program = _program(model, teacher is not None, recipe, self.mesh)
     self.teacher, self.numbers = teacher, _numbers(recipe, teacher, self.steps)
 
   def variables(self, state: Any) -> Any:
@@ -141,6 +141,16 @@ class _Trainer:
     if state["stats"]:
       variables["batch_stats"] = state["stats"]
     return variables
+
+  def validate(self, state: Any) -> tuple[float, float]:
+    """Returns the loss and the accuracy on the validation images.
+
+    Args:
+      state: has "trainable", "rest" and "stats".
+    """
+    variables = hosts.own(self.variables(state))
+    # What is best, and when to stop, must be the same in all processes.
+    return hosts.of_first(evaluate.loss_and_accuracy(self.model, variables, self.validation))
 
   def epoch(self, state: Any, epoch: int, label: str) -> tuple[Any, dict[str, float]]:
     """Returns the state after an epoch, and the epoch's means.
@@ -188,7 +198,7 @@ class _Trainer:
 
   @functools.cached_property
   def _teacher_variables(self) -> Any:
-    return devices.everywhere(self.teacher.variables, self.mesh)
+    return devices.placed(self.teacher.variables, self.mesh)
 
   @functools.cached_property
   def _teacher_digest(self) -> str:
@@ -200,10 +210,12 @@ class _Trainer:
                                 [self.recipe.seed, epoch])
 
 
-def _program(model: nn.Module, taught: bool, recipe: Recipe) -> Any:
-  if recipe.joint is None:
-    return steps_program(model, recipe.augment, taught, recipe.aware, None, recipe.method)
-  return steps_program(model, recipe.augment, taught, True, recipe.joint.schedule, recipe.method)
+def _program(model: nn.Module, taught: bool, recipe: Recipe, on: Mesh | None) -> Any:
+  joint = recipe.joint
+  # Programs whose devices share no parameters are the same on any mesh.
+  spread = on if on is not None and on.shape["fsdp"] > 1 else None
+  return steps_program(model, recipe.augment, taught, recipe.aware or joint is not None,
+                       joint and joint.schedule, recipe.method, spread)
 
 
 def _numbers(recipe: Recipe, teacher: Teacher | None, steps: int) -> dict[str, Any]:
@@ -277,64 +289,9 @@ def _frozen(trainable: Any, rest: Any, only: str) -> tuple[Any, Any]:
   return {**trains, only: trainable[only]}, {**whole, only: rest[only]}
 
 
-def _keep(directory: Path, tree: Any, history: list[Any]) -> None:
-  """Saves the state under the epoch's number, then drops what came before."""
-  directory.mkdir(parents=True, exist_ok=True)
-  path = directory / f"epoch-{len(history):04d}"
-  with faults.finishing():
-    # The manifest checks its arrays; the history is text in it, and decides which epoch is best.
-    cj.checkpoint.save(path, jax.tree.leaves(hosts.own(tree)), history=history,
-                       sha256=_digest(history))
-  if not hosts.first():
-    return
-  for old in directory.glob("epoch-*"):
-    if old != path:
-      shutil.rmtree(old, ignore_errors=True)
-
-
-def _digest(history: list[Any]) -> str:
-  return hashlib.sha256(json.dumps(history, sort_keys=True).encode()).hexdigest()
-
-
-def kept_epochs(directory: Path) -> int:
-  """Returns how many epochs' training is kept in a directory.
-
-  Args:
-    directory: of `fit`.
-  """
-  return max((_number(path) for path in _complete(directory)), default=0)
-
-
-def _complete(directory: Path) -> list[Path]:
-  # A name with a suffix is a checkpoint that was being written, or replaced.
-  return [path for path in directory.glob("epoch-*") if not path.suffix]
-
-
-def _number(path: Path) -> int:
-  return int(path.name.removeprefix("epoch-"))
-
-
 def _position(directory: Path, label: str, epochs: int) -> str:
   """Returns where a training goes on that is stopped now, as its directory tells."""
-  kept = kept_epochs(directory)
-  if kept >= epochs:
-    return f"stage {label}, after epoch {kept}"
-  return f"stage {label}, epoch {kept + 1}"
-
-
-def _resume(directory: Path, start: Any) -> tuple[Any, Any, list[Any]]:
-  """Returns (state, best, history) of the last complete epoch, or the start."""
-  best = {part: start[part] for part in _KEPT}
-  kept = sorted(_complete(directory), key=_number)
-  if not kept:
-    return start, best, []
-  try:
-    leaves, metadata = cj.checkpoint.load(kept[-1])
-  except cj.checkpoint.CheckpointError as error:
-    raise cj.stages.DamagedStage(directory, str(error), "train from the start") from error
-  if metadata.get("sha256", _digest(metadata["history"])) != _digest(metadata["history"]):
-    problem = f"{kept[-1] / 'manifest.json'}: the history fails its checksum"
-    raise cj.stages.DamagedStage(directory, problem, "train from the start")
-  structure = jax.tree.structure({"state": start, "best": best})
-  tree = jax.tree.unflatten(structure, leaves)
-  return tree["state"], tree["best"], metadata["history"]
+  done = kept.count(directory)
+  if done >= epochs:
+    return f"stage {label}, after epoch {done}"
+  return f"stage {label}, epoch {done + 1}"

@@ -78,6 +78,7 @@ class Recipe:
     aware: whether layers' inputs are rounded while training, and grids follow
       the weights; parameters hold the leaves that do so (`cj.quantize`).
     joint: pruning and quantization on the way, or None.
+    fsdp: devices that share the parameters; see `devices.mesh`.
     field: of the configuration, sets the learning rate; for messages.
   """
 
@@ -98,6 +99,7 @@ class Recipe:
   only: str = ""
   aware: bool = False
   joint: Joint | None = None
+  fsdp: int = 1
   field: str = "learning_rate"
 
   @property

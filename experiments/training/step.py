@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import Mesh
 
 import compress_jax as cj
-from experiments.training import averages, losses, optimizers, schedules
+from experiments.training import averages, devices, losses, optimizers, schedules
 from experiments.training.augment import Augment
 from experiments.training.recipe import Method
 from experiments.training.views import view
@@ -18,7 +19,8 @@ from experiments.training.views import view
 
 def steps_program(model: nn.Module, options: Augment, taught: bool = False,
                   aware: bool = False, schedule: str | None = None,
-                  method: Method = Method()) -> Any:  # noqa: B008, it is frozen
+                  method: Method = Method(),  # noqa: B008, it is frozen
+                  on: Mesh | None = None) -> Any:
   """Returns the compiled function that trains for some steps.
 
   Every number is traced: one program serves all learning rates, durations,
@@ -31,21 +33,22 @@ def steps_program(model: nn.Module, options: Augment, taught: bool = False,
     aware: whether layers' inputs are rounded too, and grids follow the weights.
     schedule: name of one of `cj.schedules` by which every step prunes, or None.
     method: optimizer, schedule of the learning rate, and what the loss is.
+    on: the mesh whose devices share the parameters; None where each has all of them.
 
   Returns:
     run(state, data, numbers, first, last) -> (state, sums), where state is {"trainable",
     "rest", "stats", "optimizer", maybe "average"} and is donated, data is {"images", "labels",
-    "order", "offset", "key", maybe "ids", "soft"} (see `input_pipeline`; "soft" is of
+    "order", "offset", "key", maybe "soft"} (see `input_pipeline`; "soft" is of
     `answers`), and sums are of loss and correct answers.
   """
   # However the arguments are given: a cache takes `f(x)` and `f(x=x)` for two.
-  return _steps_program(model, options, taught, aware, schedule, method)
+  return _steps_program(model, options, taught, aware, schedule, method, on)
 
 
 # Cached, because `jax.jit` compiles again for every new function.
 @functools.lru_cache(maxsize=64)
 def _steps_program(model: nn.Module, options: Augment, taught: bool, aware: bool,
-                   schedule: str | None, method: Method) -> Any:
+                   schedule: str | None, method: Method, on: Mesh | None) -> Any:
   """Does what `steps_program` says."""
   loss_fn = _loss(_forward(model, aware), method.smooths)
   gradients = jax.value_and_grad(loss_fn, has_aux=True)
@@ -65,6 +68,8 @@ def _steps_program(model: nn.Module, options: Augment, taught: bool, aware: bool
     state = state | {"trainable": trainable, "stats": stats, "optimizer": optimizer}
     if method.averages:
       state["average"] = averages.step(state["average"], state, numbers["ema"], at)
+    # Or XLA may put together at the end of a step what the next one expects in parts.
+    state = devices.constrained(state, on)
     return state, {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct}
 
   # The state is donated: there is never a second copy of it in memory.
@@ -72,7 +77,8 @@ def _steps_program(model: nn.Module, options: Augment, taught: bool, aware: bool
   def run(state: Any, data: Any, numbers: Any, first: Any, last: Any) -> Any:
     body = functools.partial(step, data=data, numbers=numbers)
     sums = {"loss": jnp.float32(0), "correct": jnp.int32(0)}
-    return jax.lax.fori_loop(first, last, body, (state, sums))
+    state, sums = jax.lax.fori_loop(first, last, body, (state, sums))
+    return devices.constrained(state, on), sums
 
   return run
 

@@ -33,22 +33,31 @@ def view(i: Any, data: Any, numbers: Any, options: Augment) -> View:
 
   Args:
     i: the step's number in its epoch.
-    data: {"images", "labels", "order", "offset", "key", maybe "ids"}; see `input_pipeline`.
+    data: {"images", "labels", "order", "offset", "key"}; see `input_pipeline`.
     numbers: of the training; {"epoch", "seed"} where flips alternate.
     options: augmentation.
   """
-  index, key = data["order"][i - data["offset"]], jax.random.fold_in(data["key"], i)
-  images = augment(key, data["images"][index], options, _flips(i, data, numbers, options))
+  ids, images, labels = _batch(i, data)
+  key = jax.random.fold_in(data["key"], i)
+  images = augment(key, images, options, _flips(ids, numbers, options))
   rest, share = jax.random.fold_in(key, 1), None
   if options.mixup:
     images, share = mixed(jax.random.fold_in(rest, 1), images, options.mixup)
-  return View(images=images, labels=data["labels"][index], share=share, key=rest)
+  return View(images=images, labels=labels, share=share, key=rest)
 
 
-def _flips(i: Any, data: Any, numbers: Any, options: Augment) -> jax.Array | None:
+def _batch(i: Any, data: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns which images of the data set a step has, they themselves, and their labels."""
+  row = i - data["offset"]
+  ids, images, labels = data["order"][row], data["images"], data["labels"]
+  if images.ndim == 4:
+    return ids, images[ids], labels[ids]
+  # Read from disk in the order of the steps.
+  return ids, images[row], labels[row]
+
+
+def _flips(ids: jax.Array, numbers: Any, options: Augment) -> jax.Array | None:
   """Returns which images of a step are mirrored, where that alternates."""
   if not options.alternating:
     return None
-  # What is read from disk piece by piece has other places in memory than in the data set.
-  ids = data.get("ids", data["order"])[i - data["offset"]]
   return alternating_flips(ids, numbers["epoch"], numbers["seed"])

@@ -48,6 +48,52 @@ def stages(workdir):
   return {path.name.rpartition("-")[0]: path for path in (workdir / "stages").iterdir()}
 
 
+READ = """
+import sys, jax
+from experiments import hosts
+hosts.start(sys.argv[1], 2, int(sys.argv[2]))
+import numpy as np
+import compress_jax as cj
+from experiments.training import devices, input_pipeline
+from tests.experiments.training.test_input_pipeline import Disk
+from tests.experiments.training.test_loop import toy
+
+disk, order = Disk(toy().train), input_pipeline.order(64, 7, 8, [0])
+mesh = devices.mesh(8, fsdp=4)
+pick = jax.jit(lambda images, row: images[row].astype(np.float32).sum())
+for first, last, piece in input_pipeline.of(disk, mesh, 8).calls(order):
+  for step in range(first, last):
+    expected = disk.read(order[step]).astype(np.float32).sum()
+    disk.asked.pop()
+    assert pick(piece["images"], step - piece["offset"]) == expected
+assert sum(disk.asked) == order.size // 2, disk.asked
+
+# What no process holds whole is saved by both, and each finds the whole of it.
+tree = {"w": np.arange(4096, dtype=np.float32).reshape(64, 64), "b": np.ones(3, np.float32)}
+placed = devices.placed(tree, mesh)
+assert not placed["w"].is_fully_addressable
+for number, save in enumerate((cj.checkpoint.save, cj.checkpoint.save_async)):
+  waits = save(f"{sys.argv[3]}/step{number}", placed, step=number)
+  waits and waits.result()
+  found, metadata = cj.checkpoint.load(f"{sys.argv[3]}/step{number}", like=tree)
+  assert metadata == {"step": number}
+  for name, x in tree.items():
+    np.testing.assert_array_equal(found[name], x)
+"""
+
+
+def test_each_process_reads_its_images_and_saves_its_part(tmp_path):
+  address = f"127.0.0.1:{free_port()}"
+  pair = [subprocess.Popen(
+      [sys.executable, "-c", READ, address, str(number), str(tmp_path)], cwd=ROOT, env=DEVICES,
+      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for number in range(2)]
+  finished(pair)
+  # Without the other process, and on one device.
+  for number in range(2):
+    found, _ = cj.checkpoint.load(tmp_path / f"step{number}")
+    assert found["w"].sum() == 4096 * 4095 / 2
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("alone")
@@ -57,8 +103,9 @@ def alone(tmp_path_factory):
   return workdir
 
 
-def test_two_processes_train_what_one_does(alone, tmp_path):
-  outputs = finished(together(tmp_path / "two"))
+@pytest.mark.parametrize("fsdp", [1, 0])
+def test_two_processes_train_what_one_does(fsdp, alone, tmp_path):
+  outputs = finished(together(tmp_path / "two", f"--config.mesh.fsdp={fsdp}"))
   assert "stages run now: 5;" in outputs[0] and "stages run now" not in outputs[1]
   one, two = stages(alone), stages(tmp_path / "two")
   assert set(one) == set(two)

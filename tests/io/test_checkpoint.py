@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import compress_jax as cj
+from compress_jax.io import checkpoint
 
 
 @pytest.fixture
@@ -88,3 +91,34 @@ def test_an_interrupted_replacement_leaves_the_old_one(saved, monkeypatch):
   assert cj.checkpoint.load(saved)[1] == {"n": 1}
   cj.checkpoint.save(saved, {"w": jnp.zeros(1)}, n=3)
   assert cj.checkpoint.load(saved)[1] == {"n": 3}
+
+
+def test_what_is_saved_in_the_background_is_what_was_given(tmp_path):
+  tree = {"w": np.arange(2.0**20, dtype=np.float32), "key": jax.random.key(3),
+          "m": cj.prune.magnitude({"w": jnp.arange(64.0).reshape(8, 8)}, 0.5)}
+  history = [1]
+  given = {**tree, "donated": jnp.arange(5.0)}
+  saving = cj.checkpoint.save_async(tmp_path / "step", given, history=history)
+  # All of this is before the last array is on disk, or may be.
+  history.append(2)
+  tree["w"][:] = 0
+  jax.jit(lambda x: x + 1, donate_argnums=0)(given["donated"])
+  saving.result()
+  found, metadata = cj.checkpoint.load(tmp_path / "step")
+  assert metadata == {"history": [1]}
+  np.testing.assert_array_equal(found["w"], np.arange(2.0**20, dtype=np.float32))
+  np.testing.assert_array_equal(found["donated"], np.arange(5.0))
+  assert (jax.random.key_data(found["key"]) == jax.random.key_data(tree["key"])).all()
+  assert found["m"]["w"].weight_mask().sum() == 32
+  assert [path.name for path in tmp_path.iterdir()] == ["step"]
+
+
+def test_what_cannot_be_saved_in_the_background_is_told(tmp_path, monkeypatch):
+  with pytest.raises(TypeError, match="JSON"):
+    cj.checkpoint.save_async(tmp_path / "step", {"w": jnp.ones(2)}, number={1, 2})
+  def fails(*args):
+    raise OSError("no such disk")
+  monkeypatch.setattr(checkpoint, "_file_sizes", fails)
+  with pytest.raises(OSError, match="no such disk"):
+    cj.checkpoint.save_async(tmp_path / "step", {"w": jnp.ones(2)}).result()
+  assert not list(tmp_path.iterdir())

@@ -55,7 +55,7 @@ def beside(config: Any) -> Any:
   Args:
     config: the other study's; `combine` holds what is not there already.
   """
-  shared = ("data", "seed", "seeds", "compute_dtype")
+  shared = ("data", "seed", "seeds", "mesh", "compute_dtype")
   # Equal fields give the base model an equal stage, which does not run twice.
   made = ConfigDict({**{field: config[field] for field in shared}, "teacher": config.model,
                      "study": "experiments.studies.combo.study.run"})

@@ -68,7 +68,7 @@ def test_a_full_disk_is_one_line_that_says_where_the_run_goes_on(tmp_path, monke
       joint.run(config(), tmp_path)
   assert re.fullmatch(r"No space left on device \(.*epoch-0001.*\); state kept; the same command "
                       "continues at stage base, epoch 1", str(caught.value))
-  def met_late(verb, path, *args):
+  def met_late(verb, path, *args, background):
     raise ValueError('RESOURCE_EXHAUSTED: Error writing "d/1": No space left on device [many]')
   monkeypatch.setattr(orbax_arrays, "_call", met_late)
   with pytest.raises(OSError, match="No space left on device") as caught:

@@ -28,9 +28,10 @@ def test_a_streamed_split_gives_the_steps_the_same_images(monkeypatch):
   seen = {}
   for first, last, piece in streamed.calls(order):
     for step in range(first, last):
-      row = piece["order"][step - piece["offset"]]
+      row = step - piece["offset"]
+      np.testing.assert_array_equal(piece["order"][row], order[step])
       seen[step] = piece["images"][row], piece["labels"][row]
-  assert sorted(seen) == list(range(7)) and max(disk.asked) == 24
+  assert sorted(seen) == list(range(7)) and max(disk.asked) == 24 and sum(disk.asked) == 56
   (_, _, held), = input_pipeline.of(data.train, None, 8).calls(order)
   for step, (images, labels) in seen.items():
     row = held["order"][step - held["offset"]]

@@ -1,5 +1,6 @@
 """Training: resuming is exact, numbers are traced, masks stay."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 import compress_jax as cj
 from experiments import models
 from experiments.datasets.splits import Data, Split
-from experiments.training import loop
+from experiments.training import kept, loop
 from experiments.training import step as step_lib
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
@@ -43,22 +44,29 @@ def same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@contextlib.contextmanager
+def interrupted(stop, monkeypatch):
+  """Lets trainings be interrupted when they have begun to keep so many epochs."""
+  class Interrupted(kept.Keeper):
+    def keep(self, state, history):
+      super().keep(state, history)
+      if len(history) == stop:
+        raise KeyboardInterrupt
+
+  with monkeypatch.context() as changed:
+    changed.setattr(kept, "Keeper", Interrupted)
+    yield
+
+
 def test_going_on_after_any_epoch_ends_the_same(tmp_path, monkeypatch):
   (tmp_path / "whole").mkdir()
   whole = fit(tmp_path / "whole")
   assert whole.accuracy == max(h["val_accuracy"] for h in whole.history) > 0.8
-  keep = loop._keep
   for stop in (1, 3):
     path = tmp_path / f"stop{stop}"
     path.mkdir()
-    def interrupted(directory, tree, history, stop=stop):
-      keep(directory, tree, history)
-      if len(history) == stop:
-        raise KeyboardInterrupt
-    monkeypatch.setattr(loop, "_keep", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(stop, monkeypatch), pytest.raises(KeyboardInterrupt):
       fit(path)
-    monkeypatch.setattr(loop, "_keep", keep)
     same(fit(path).variables, whole.variables)
 
 

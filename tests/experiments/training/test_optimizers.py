@@ -13,7 +13,7 @@ import compress_jax as cj
 from experiments.training import optimizers
 from experiments.training import step as step_lib
 from experiments.training.optimizers import Optimizer
-from tests.experiments.training.test_loop import MODEL, RECIPE, fit, same, start
+from tests.experiments.training.test_loop import MODEL, RECIPE, fit, interrupted, same, start
 
 RNG = np.random.default_rng(0)
 PARAMS = {"conv": {"kernel": jnp.asarray(RNG.normal(size=(3, 3, 2, 4)), jnp.float32),
@@ -131,17 +131,8 @@ def test_training_keeps_masks_and_one_program_serves_all_numbers(name, tmp_path)
 
 
 def test_going_on_with_muon_and_averages_ends_the_same(tmp_path, monkeypatch):
-  from experiments.training import loop
   (tmp_path / "whole").mkdir()
   whole = fit(tmp_path / "whole", RECIPES["muon"])
-  keep = loop._keep
-
-  def interrupted(directory, tree, history):
-    keep(directory, tree, history)
-    if len(history) == 2:
-      raise KeyboardInterrupt
-  monkeypatch.setattr(loop, "_keep", interrupted)
-  with pytest.raises(KeyboardInterrupt):
+  with interrupted(2, monkeypatch), pytest.raises(KeyboardInterrupt):
     fit(tmp_path, RECIPES["muon"])
-  monkeypatch.setattr(loop, "_keep", keep)
   same(fit(tmp_path, RECIPES["muon"]).variables, whole.variables)

@@ -1,0 +1,70 @@
+"""An optimizer of trees that hold compressed leaves: partition and merge, inside one wrapper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from compress_jax import tree
+from compress_jax.io import containers
+
+
+def optimize(optimizer: Any, trainable: tree.Where = None) -> Any:
+  """Wraps an optax optimizer so that it takes whole trees, compressed leaves included.
+
+  A training step on compressed leaves is then the usual one, with Flax's `TrainState`, with
+  Equinox, or in a bare loop. `jax.grad` must be told `allow_int=True`, because masks and integers
+  are among what it differentiates by; Equinox's `filter_grad` passes them over by itself.
+
+  Args:
+    optimizer: an `optax.GradientTransformation`, or anything with `init` and `update` that is
+      made of these two.
+    trainable: which leaves train; see `partition`.
+
+  Returns:
+    One of the same type. Its state is of what trains; `update` needs the parameters, and returns
+    zeros for arrays that do not train and None for what is no array.
+
+  Raises:
+    ValueError: `trainable` matches nothing that could train, or `update` gets no parameters.
+
+  Example:
+    >>> import optax
+    >>> import compress_jax as cj
+    >>> params = cj.prune.magnitude({"w": jnp.array([[3.0, 0.1], [0.2, 2.0]])}, 0.5)
+    >>> tx = cj.optimize(optax.sgd(0.5))
+    >>> loss = lambda params: (cj.dense(params)["w"] ** 2).sum()
+    >>> grads = jax.grad(loss, allow_int=True)(params)
+    >>> updates, state = tx.update(grads, tx.init(params), params)
+    >>> params = optax.apply_updates(params, updates)
+    >>> cj.dense(params)["w"].tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
+    >>> params["w"].mask.tolist()
+    [[True, False], [False, True]]
+  """
+  def init(params: Any) -> Any:
+    return optimizer.init(tree.partition(params, trainable)[0])
+
+  def update(updates: Any, state: Any, params: Any = None, **more: Any) -> tuple[Any, Any]:
+    if params is None:
+      raise ValueError("params=None: must be the parameters; what trains is found in them")
+    trains, rest = tree.partition(params, trainable)
+    new, state = optimizer.update(_where(trains, updates), state, trains, **more)
+    return tree.merge(new, jax.tree.map(_nothing, rest)), state
+
+  return type(optimizer)(init, update)
+
+
+def _where(trains: Any, updates: Any) -> Any:
+  """Returns the updates of what trains, with None in the place of the others."""
+  return jax.tree.map(lambda x, update: None if x is None else update, trains, updates,
+                      is_leaf=lambda x: x is None)
+
+
+def _nothing(x: Any) -> Any:
+  """Returns what changes nothing when it is added: zeros, or None beside what is no array."""
+  if containers.plain(x) is None or containers.is_key(x):
+    return None
+  return jnp.zeros_like(x)
