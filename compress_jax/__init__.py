@@ -1,6 +1,16 @@
 """compress_jax: neural-network compression as pure functions over parameter trees."""
 
-from compress_jax import distill, export, factorize, kernels, metrics, prune, quantize, search
+from compress_jax import (
+    distill,
+    export,
+    factorize,
+    kernels,
+    metrics,
+    prune,
+    quantize,
+    recipe,
+    search,
+)
 from compress_jax.inspect.summary import Summary, summary
 from compress_jax.io import artifact, checkpoint, stages
 from compress_jax.leaves import (
@@ -31,6 +41,7 @@ from compress_jax.metrics.size import Size, count, size
 from compress_jax.optimizer import optimize
 from compress_jax.prune import penalties, schedules
 from compress_jax.quantize import fold
+from compress_jax.recipe import compress
 from compress_jax.tree import dense, entries, freeze, merge, partition, transform
 from compress_jax.version import __version__
 
@@ -38,8 +49,8 @@ __all__ = [
     "Activation", "BlockSparse", "Captured", "Clustered", "Dynamic", "FakeFloat", "FakeQuant",
     "Float", "Leaf", "LowRank", "Masked", "NoRule", "Payload", "Quantized", "Size", "Spatial",
     "StaticGrid", "Summary", "Tucker2", "UnsupportedError", "Wrapper", "__version__", "artifact",
-    "capture", "checkpoint", "count", "dense", "distill", "entries", "export", "factorize",
-    "fold", "freeze", "is_leaf", "kernels", "lift", "merge", "metrics", "node", "optimize",
-    "partition", "penalties", "prune", "quantize", "register_product", "schedules", "search",
-    "size", "stages", "static", "summary", "transform", "used_in_products",
+    "capture", "checkpoint", "compress", "count", "dense", "distill", "entries", "export",
+    "factorize", "fold", "freeze", "is_leaf", "kernels", "lift", "merge", "metrics", "node",
+    "optimize", "partition", "penalties", "prune", "quantize", "recipe", "register_product",
+    "schedules", "search", "size", "stages", "static", "summary", "transform", "used_in_products",
 ]

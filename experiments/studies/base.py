@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Study:
     skipped: {name: because of which stage} of those that therefore could not run.
     answers: what teachers said, for the next student.
     manner: how the study is run.
+    after_stage: called when a stage has been run here and is complete.
   """
 
   def __init__(self, config: Any, workdir: Path, builder: Any, seed: int,
@@ -69,6 +70,7 @@ class Study:
     self.done: dict[str, cj.stages.Result] = {}
     # All students of a study learn from one data set: what a teacher says of it is asked once.
     self.answers = Answers()
+    self.after_stage: Callable[[], None] = lambda: None
 
   def check(self) -> None:
     """Raises a ValueError that names the first model of the configuration that cannot be made."""
@@ -287,6 +289,7 @@ class Study:
       for parent in self.needs(name):
         self.result(parent)
       known = running.run(stage, self.workdir, functools.partial(self._work, name), self.manner)
+      self.after_stage()
     known = known or running.seen(stage, self.workdir)
     # The state of training is kept until the stage is complete, not longer.
     shutil.rmtree(known.directory / "work", ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from compress_jax.io import files, leases
 from experiments import faults, hosts
 from experiments.datasets import builders
 from experiments.reporting import places
-from experiments.studies import failures, recipes, tree, workers
+from experiments.studies import failures, recipes, tree, whole, workers
 from experiments.studies.base import Study
 from experiments.studies.manner import Manner
 from experiments.training.progress import say
@@ -48,16 +49,22 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
   config = recipes.on_this_machine(config, workdir, keep=not manner.looks)
   builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
 
-  def studies(folder: Path) -> list[Study]:
+  def studies(folder: Path, manner: Manner) -> list[Study]:
     return [kind(config, workdir, builder, seed, folder, manner)
             for seed in range(config.seed, config.seed + config.seeds)]
 
   if manner.looks:
-    tree.show(studies(workdir), once=manner.looks == "plan")
+    tree.show(studies(workdir, manner), once=manner.looks == "plan")
     return []
   with places.held(workdir):
     folder = places.folder(config, results or workdir)
-    return _run(studies(folder), config, workdir, data_dir, report, folder, manner)
+    made = studies(folder, manner)
+    looking = dataclasses.replace(manner, looks="plan")
+    progress = whole.Whole(studies(folder, looking))
+    progress.begins()
+    for study in made:
+      study.after_stage = progress.goes_on
+    return _run(made, config, workdir, data_dir, report, folder, manner)
 
 
 def _run(studies: Sequence[Study], config: Any, workdir: Path, data_dir: str | None,

@@ -31,13 +31,13 @@ class Bar:
     self.start, self.done = time.monotonic(), 0
     self.bar = progress.Progress(
         progress.TextColumn("{task.description}"), progress.BarColumn(),
-        progress.TextColumn("{task.fields[shown]}"), progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[shown]}"),
         # A file or pipe would get thousands of lines.
         transient=True, disable=not (sys.stdout.isatty() and hosts.first()))
 
   def __enter__(self) -> Bar:
     self.bar.start()
-    self.task = self.bar.add_task(self.label, total=self.steps, shown="")
+    self.task = self.bar.add_task(self.label, total=self.steps, shown="compiles")
     return self
 
   def __exit__(self, *_: Any) -> None:
@@ -57,8 +57,11 @@ class Bar:
       accuracy: mean so far, 0 to 1.
     """
     self.done = done
+    # By the mean of the epoch: rich's own estimate wants more updates than an epoch may have.
+    left = (self.steps - done) * (time.monotonic() - self.start) / max(done, 1)
     self.bar.update(self.task, completed=done, shown=(
-        f"loss {loss:.3f}  accuracy {accuracy:.3f}  {self.images_per_second:,.0f} images/s"))
+        f"loss {loss:.3f}  accuracy {accuracy:.3f}  {self.images_per_second:,.0f} images/s  "
+        f"{left:,.0f} s left"))
 
 
 def say(text: str) -> None:

@@ -1,0 +1,314 @@
+"""Common pipelines in one call: a recipe is a list of functions, and prints as its code.
+
+A function of a recipe takes parameters and returns parameters: `cj.freeze`, or
+`functools.partial(cj.prune.magnitude, sparsity=0.9)`. What also needs the model and data is made by
+this module: `train`, `distil`, `calibrate`, `prune`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from compress_jax import distill, quantize
+from compress_jax import prune as pruning
+from compress_jax.lift.tracing import lift
+from compress_jax.optimizer import optimize
+from compress_jax.tree import dense
+
+Apply = Callable[[Any, Any], jax.Array]
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+  """What the steps of a recipe have in common.
+
+  Attributes:
+    apply: the model, (params, x) -> logits.
+    data: batches (x, y); passed over more than once.
+    loss: (logits, y) -> a number.
+    optimizer: an optax optimizer.
+    teacher: the parameters before the first step.
+  """
+
+  apply: Apply
+  data: Iterable[tuple[Any, Any]]
+  loss: Loss | None
+  optimizer: Any
+  teacher: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """A function of a recipe that needs the model or data.
+
+  Attributes:
+    run: (params, setting) -> params.
+    code: lines of Python that do the same to `params`.
+  """
+
+  run: Callable[[Any, Setting], Any]
+  code: str
+
+  def __repr__(self) -> str:
+    return self.code
+
+
+Recipe = Sequence[Step | Callable[[Any], Any]]
+
+
+def compress(apply: Apply, params: Any, recipe: Recipe, *, data: Iterable[tuple[Any, Any]] = (),
+             loss: Loss | None = None, optimizer: Any = None) -> Any:
+  """Puts parameters through a recipe.
+
+  Args:
+    apply: the model, (params, x) -> logits.
+    params: a parameter tree.
+    recipe: functions from parameters to parameters, and steps of this module, in order.
+    data: batches (x, y), which can be passed over more than once (a list, or a loader).
+    loss: (logits, y) -> a number; steps that train need it.
+    optimizer: an optax optimizer; steps that train need it.
+
+  Returns:
+    The parameters after the last step.
+
+  Raises:
+    ValueError: a step needs data, loss or optimizer, and there is none.
+
+  Example:
+    >>> import functools, optax
+    >>> import compress_jax as cj
+    >>> apply = lambda params, x: x @ params["w"]
+    >>> params, x = {"w": jnp.eye(4)}, jnp.arange(8.0).reshape(2, 4)
+    >>> recipe = [functools.partial(cj.prune.magnitude, sparsity=0.5),
+    ...           cj.recipe.train(epochs=3),
+    ...           functools.partial(cj.quantize.affine, bits=8), cj.freeze]
+    >>> small = cj.compress(apply, params, recipe, data=[(x, x)], optimizer=optax.adam(1e-3),
+    ...                     loss=lambda y, target: jnp.mean((y - target) ** 2))
+    >>> small["w"]
+    Quantized(integers=int8[4,4], scale=float32[1,4])
+    >>> print(cj.recipe.code(recipe[2:]))
+    params = cj.quantize.affine(params, bits=8)
+    params = cj.freeze(params)
+  """
+  setting = Setting(apply=apply, data=data, loss=loss, optimizer=optimizer, teacher=params)
+  for step in recipe:
+    params = step.run(params, setting) if isinstance(step, Step) else step(params)
+  return params
+
+
+def code(recipe: Recipe) -> str:
+  """Returns the Python that a recipe stands for.
+
+  Args:
+    recipe: see `compress`.
+
+  Returns:
+    Lines that change `params`, and use `apply`, `data`, `loss` and `optimizer` as given to
+    `compress`, with `cj`, `jax` and `optax` imported.
+
+  Example:
+    >>> import compress_jax as cj
+    >>> print(code([cj.freeze]))
+    params = cj.freeze(params)
+  """
+  return "\n".join(step.code if isinstance(step, Step) else _call(step) for step in recipe)
+
+
+def train(epochs: int = 1, *, aware: bool = False) -> Step:
+  """Trains what a tree's leaves say trains; masks and grids stay.
+
+  Args:
+    epochs: passes over the data.
+    aware: whether quantized inputs are rounded in the forward pass (`calibrate` comes first).
+
+  Returns:
+    The step.
+
+  Example:
+    >>> print(train(2).code.splitlines()[-1])
+        params, state = step(params, state, x, y)
+  """
+  forward = "cj.lift(apply, exact=False)(params, x)" if aware else "apply(cj.dense(params), x)"
+  objective = f"loss({forward}, y)"
+
+  def run(params: Any, setting: Setting) -> Any:
+    _need(setting, "loss")
+    model = _forward(setting.apply, aware)
+    return _trained(params, setting, epochs, lambda params, x, y: setting.loss(model(params, x), y))
+
+  return Step(run, _TRAINING.format(epochs=epochs, objective=objective))
+
+
+def distil(epochs: int = 1, *, temperature: float = 4.0, alpha: float = 0.9) -> Step:
+  """Trains on the logits of the model as it was before the first step, and on the labels.
+
+  Args:
+    epochs: passes over the data.
+    temperature: by which both models' logits are divided, above 0.
+    alpha: weight of the soft targets, 0 to 1.
+
+  Returns:
+    The step; labels are integers. `loss` is not used.
+
+  Source: Hinton, Vinyals and Dean 2015; see `cj.distill.hinton`.
+
+  Example:
+    >>> "cj.distill.hinton(" in distil(2).code
+    True
+  """
+  def run(params: Any, setting: Setting) -> Any:
+    teacher, apply = dense(setting.teacher), setting.apply
+
+    def objective(params: Any, x: Any, y: Any) -> jax.Array:
+      return distill.hinton(apply(dense(params), x), apply(teacher, x), y,
+                            temperature=temperature, alpha=alpha)
+
+    return _trained(params, setting, epochs, objective)
+
+  objective = ("cj.distill.hinton(apply(cj.dense(params), x), apply(teacher, x), y, "
+               f"temperature={temperature}, alpha={alpha})")
+  return Step(run, _TRAINING.format(epochs=epochs, objective=objective))
+
+
+def prune(sparsity: float, *, rounds: int = 3, epochs: int = 1) -> Step:
+  """Prunes by magnitude over the whole tree in rounds, and trains after each.
+
+  Args:
+    sparsity: fraction of the weights that is zero at the end, 0 to 1.
+    rounds: each leaves the same fraction of what there was.
+    epochs: passes over the data after each round.
+
+  Returns:
+    The step.
+
+  Source: Han et al. 2015; Frankle and Carbin 2019, iterative magnitude pruning.
+
+  Example:
+    >>> [round(s, 3) for s in sparsities(0.875, 3)]
+    [0.5, 0.75, 0.875]
+  """
+  steps: list[Any] = []
+  for reached in sparsities(sparsity, rounds):
+    steps += [functools.partial(pruning.magnitude, sparsity=reached), train(epochs)]
+
+  def run(params: Any, setting: Setting) -> Any:
+    for step in steps:
+      params = step.run(params, setting) if isinstance(step, Step) else step(params)
+    return params
+
+  return Step(run, code(steps))
+
+
+def sparsities(last: float, rounds: int) -> list[float]:
+  """Returns the sparsity after each round of iterative pruning.
+
+  Args:
+    last: after the last one, 0 to 1.
+    rounds: how many.
+
+  Example:
+    >>> sparsities(0.75, 2)
+    [0.5, 0.75]
+  """
+  if not 0 <= last < 1 or rounds < 1:
+    raise ValueError(f"sparsity={last}, rounds={rounds}: must be from 0 to below 1, and at least 1")
+  return [1 - (1 - last) ** (number / rounds) for number in range(1, rounds + 1)]
+
+
+def calibrate(bits: int = 8) -> Step:
+  """Gives every quantized layer a grid for its inputs, from what the data sends there.
+
+  Args:
+    bits: of the inputs.
+
+  Returns:
+    The step.
+
+  Example:
+    >>> calibrate(8)
+    params = cj.quantize.calibrate(apply, params, [x for x, _ in data], bits=8)
+  """
+  def run(params: Any, setting: Setting) -> Any:
+    _need(setting, "data")
+    return quantize.calibrate(setting.apply, params, [x for x, _ in setting.data], bits=bits)
+
+  return Step(run, "params = cj.quantize.calibrate(apply, params, [x for x, _ in data], "
+                   f"bits={bits})")
+
+
+_TRAINING = """\
+tx = cj.optimize(optimizer)
+state = tx.init(params)
+
+@jax.jit
+def step(params, state, x, y):
+  objective = lambda params: {objective}
+  grads = jax.grad(objective, allow_int=True)(params)
+  updates, state = tx.update(grads, state, params)
+  return optax.apply_updates(params, updates), state
+
+for _ in range({epochs}):
+  for x, y in data:
+    params, state = step(params, state, x, y)"""
+
+
+def _trained(params: Any, setting: Setting, epochs: int, objective: Any) -> Any:
+  """Returns the parameters after some epochs."""
+  _need(setting, "data")
+  _need(setting, "optimizer")
+  tx = optimize(setting.optimizer)
+  state = tx.init(params)
+
+  @jax.jit
+  def step(params: Any, state: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    grads = jax.grad(objective, allow_int=True)(params, x, y)
+    updates, state = tx.update(grads, state, params)
+    return jax.tree.map(_added, params, updates), state
+
+  for _ in range(epochs):
+    for x, y in setting.data:
+      params, state = step(params, state, x, y)
+  return params
+
+
+def _added(x: Any, update: Any) -> Any:
+  return x if update is None else jnp.asarray(x + update).astype(x.dtype)
+
+
+def _forward(apply: Apply, aware: bool) -> Apply:
+  if aware:
+    return lift(apply, exact=False)
+  return lambda params, x: apply(dense(params), x)
+
+
+def _need(setting: Setting, name: str) -> None:
+  value = getattr(setting, name)
+  if value is None or (name == "data" and isinstance(value, Sequence) and not value):
+    raise ValueError(f"{name}={value!r}: must be given, because a step of the recipe needs it")
+
+
+def _call(function: Callable[..., Any]) -> str:
+  """Returns the call of a function, or of one with some arguments given, on `params`."""
+  if isinstance(function, functools.partial):
+    given = [*map(repr, function.args), "params"]
+    given += [f"{name}={value!r}" for name, value in function.keywords.items()]
+    return f"params = {_name(function.func)}({', '.join(given)})"
+  return f"params = {_name(function)}(params)"
+
+
+def _name(function: Callable[..., Any]) -> str:
+  """Returns what a function is called by who wrote `import compress_jax as cj`."""
+  module = getattr(function, "__module__", "") or ""
+  name = getattr(function, "__qualname__", repr(function))
+  if not module.startswith("compress_jax."):
+    return name
+  package = module.split(".")[1]
+  # Transforms are named by their package; what is at the top is not.
+  return f"cj.{package}.{name}" if package in ("prune", "quantize", "factorize") else f"cj.{name}"

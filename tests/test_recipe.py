@@ -1,0 +1,71 @@
+"""Recipes: what `cj.compress` does is what the printed code does."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import compress_jax as cj
+
+X = jax.random.normal(jax.random.key(0), (64, 8))
+LABELS = jnp.argmax(X @ jax.random.normal(jax.random.key(1), (8, 3)), -1)
+DATA = [(X[:32], LABELS[:32]), (X[32:], LABELS[32:])]
+
+
+def apply(params, x):
+  return jax.nn.relu(x @ params["a"]) @ params["b"]
+
+
+def loss(logits, y):
+  return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+
+def start():
+  keys = jax.random.split(jax.random.key(2))
+  return {"a": 0.3 * jax.random.normal(keys[0], (8, 16)),
+          "b": 0.3 * jax.random.normal(keys[1], (16, 3))}
+
+
+RECIPES = {
+    "prune": [cj.recipe.prune(0.75, rounds=2), cj.freeze],
+    "aware": [functools.partial(cj.quantize.affine, bits=4), cj.recipe.calibrate(bits=8),
+              cj.recipe.train(2, aware=True), cj.freeze],
+    "all": [functools.partial(cj.factorize.svd, rank=3, where="a"),
+            functools.partial(cj.prune.magnitude, sparsity=0.5),
+            cj.recipe.distil(2, temperature=2.0), functools.partial(cj.quantize.affine, bits=8)],
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_printed_code_does_the_same(name):
+  recipe, optimizer = RECIPES[name], optax.adam(1e-2)
+  made = cj.compress(apply, start(), recipe, data=DATA, loss=loss, optimizer=optimizer)
+  names = {"cj": cj, "jax": jax, "optax": optax, "params": start(), "teacher": start(),
+           "apply": apply, "data": DATA, "loss": loss, "optimizer": optimizer}
+  exec(cj.recipe.code(recipe), names)
+  assert jax.tree.structure(made) == jax.tree.structure(names["params"])
+  for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(names["params"]), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_training_lowers_the_loss_and_keeps_the_masks():
+  before = cj.prune.magnitude(start(), 0.5)
+  after = cj.compress(apply, start(), [functools.partial(cj.prune.magnitude, sparsity=0.5),
+                                       cj.recipe.train(20)],
+                      data=DATA, loss=loss, optimizer=optax.adam(1e-2))
+  of = lambda params: float(loss(apply(cj.dense(params), X), LABELS))
+  assert of(after) < 0.7 * of(before)
+  for name in before:
+    np.testing.assert_array_equal(before[name].weight_mask(), after[name].weight_mask())
+
+
+@pytest.mark.parametrize(("step", "given", "missing"), [
+    (cj.recipe.train(), {"data": DATA, "optimizer": optax.sgd(0.1)}, "loss=None"),
+    (cj.recipe.train(), {"data": DATA, "loss": loss}, "optimizer=None"),
+    (cj.recipe.calibrate(), {}, r"data=\(\)")])
+def test_what_is_missing_is_named(step, given, missing):
+  with pytest.raises(ValueError, match=f"{missing}: must be given"):
+    cj.compress(apply, start(), [step], **given)
