@@ -15,13 +15,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 import compress_jax as cj
 from compress_jax.io import files
 from experiments import faults
-from experiments.reporting import page, paper_tables
+from experiments.reporting import page, paper_tables, terminal
 from experiments.training.progress import say
 
 Row = Mapping[str, Any]
@@ -55,7 +53,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
   shown = page_rows or rows
   page.write(shown, means(shown), workdir, config=config.to_dict(), environment=made_with)
   for text in made.values():
-    say(text)
+    terminal.show(text)
   written = ["results.csv", "results.json", *made, *drawn, "report.html"]
   say(f"written to {workdir}: {', '.join(written)}")
 
@@ -199,7 +197,7 @@ def print_sizes(rows: Sequence[Row]) -> None:
   heading = ["combo", "test accuracy", "validation", "parameters", "non-zero", "nonzero kB",
              "gzip kB", "artifact kB", "reduction"]
   shown = means(rows)
-  print_table(seeds_text(shown[0]["seeds"]), heading, [_size_cells(row) for row in shown])
+  terminal.print_table(seeds_text(shown[0]["seeds"]), heading, [_size_cells(row) for row in shown])
 
 
 def _size_cells(row: Row) -> list[str]:
@@ -222,20 +220,3 @@ def seeds_text(seeds: int) -> str:
     ('mean ± standard deviation over 3 seeds', 'a single seed')
   """
   return f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "a single seed"
-
-
-def print_table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-  """Prints a table in the terminal, its first column to the left and the others to the right.
-
-  Args:
-    title: above it.
-    heading: of the columns.
-    rows: the cells of each row.
-  """
-  table = Table(title=title)
-  for i, column in enumerate(heading):
-    table.add_column(column, justify="right" if i else "left")
-  for row in rows:
-    table.add_row(*row)
-  # A file or pipe has no width; 80 columns would break these tables' lines.
-  Console(width=None if sys.stdout.isatty() else 120).print(table)

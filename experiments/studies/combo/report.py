@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,8 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
 
 def _text(studies: Sequence[Any], rows: Sequence[Row], config: Any) -> str:
   alone = _rows_of(studies, ["conventional"]) if config.get("conventional") else []
-  return (f"Ours on {config.data.name}, the paper's on CIFAR-10.\n\n{tables([*rows, *alone])}"
+  return (f"Ours on {config.data.name}, the paper's on CIFAR-10.\n\n"
+          f"{tables([*rows, *alone], same_data=config.data.name == 'cifar10')}"
           f"{effects.text(rows)}{quality.text([*rows, *alone])}")
 
 
@@ -58,11 +60,12 @@ def _rows_of(studies: Sequence[Any], names: Sequence[str]) -> list[Row]:
   return rows
 
 
-def tables(rows: Sequence[Row]) -> str:
+def tables(rows: Sequence[Row], *, same_data: bool) -> str:
   """Returns sections 5 and 3.3 in numbers, ours beside the paper's, as Markdown.
 
   Args:
     rows: of results.csv, and that of the conventional student if there is one.
+    same_data: whether ours are of the paper's data; the difference to other data says nothing.
   """
   paper, ours = paper_tables.paper("combo"), results.by_name(results.means(rows))
   pairs = []
@@ -70,7 +73,8 @@ def tables(rows: Sequence[Row]) -> str:
     name = theirs["combo"]
     if name in ours:
       pairs.append((name, ours[name], theirs))
-  return paper_tables.markdown(pairs, _COLUMNS, first="combination")
+  columns = [dataclasses.replace(column, difference=same_data) for column in _COLUMNS]
+  return paper_tables.markdown(pairs, columns, first="combination")
 
 
 def deltas(rows: Sequence[Row], path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting import figures, paper_tables, results
+from experiments.reporting import figures, paper_tables, results, terminal
 from experiments.reporting.paper_tables import Column
 
 Row = Mapping[str, Any]
@@ -103,4 +103,4 @@ def print_ways(rows: Sequence[Row]) -> None:
   """
   cells = [[row["way"], str(row["programs"]), str(row["seconds"]),
             f"{row['weights_differ']:.2e}", f"{row['accuracy_differs']:.2e}"] for row in rows]
-  results.print_table("the same cells, trained in three ways", list(rows[0]), cells)
+  terminal.print_table("the same cells, trained in three ways", list(rows[0]), cells)

@@ -54,6 +54,8 @@ def study(tmp_path_factory):
 def test_sixteen_rows_from_sixteen_stages(study):
   workdir, _, output = study
   assert "stages run now: 16;" in output  # the base model and fifteen of compression
+  assert "16 stages, 0 complete\n" in output
+  assert re.search(r"\n15 of 16 stages complete; [\d.]+ (s|min) so far, about .+ left\n", output)
   table = rows(workdir)
   assert tuple(r["combo"] for r in table) == COMBOS and len(COMBOS) == 16
   assert len(list((workdir / "stages").iterdir())) == 16
