@@ -324,7 +324,7 @@ def number(field: str, value: Any) -> str:
   """
   if isinstance(value, bool) or not isinstance(value, int | float):
     return str(value)
-  if field.endswith("accuracy"):
+  if field.endswith("accuracy") or field == "reduction":
     return f"{100 * value:.2f} %"
   if field.endswith(("_bytes", "_before")):
     return f"{math.ceil(value):,}"  # a 4-bit weight takes half a byte

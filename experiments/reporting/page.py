@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
 import urllib.parse
@@ -14,6 +15,7 @@ from compress_jax import inspect
 from compress_jax.inspect import charts, columns, page, view
 from compress_jax.inspect.lineage import Stage, ancestors, nested, read_stage
 from compress_jax.io import files
+from experiments.reporting import about, blocks
 from experiments.training.progress import say
 
 Row = Mapping[str, Any]
@@ -21,11 +23,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 _COLUMNS = ("combo", "seed", "test_accuracy", "val_accuracy", "params", "nonzero_params",
             "sparsity", "dense_bytes", "nonzero_bytes", "gzip_bytes", "artifact_bytes",
             "reduction", "seconds", "artifact")
+_DRAWN = ("pareto.png",)  # which the page draws itself, with links
 _LONGEST_BAR = 8  # em
 
 
 def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: Mapping[str, Any],
-          environment: Mapping[str, Any]) -> None:
+          environment: Mapping[str, Any], texts: Sequence[str] = (),
+          pictures: Sequence[str] = ()) -> None:
   """Writes `report.html`, and `inspect/<stage>.html` of every artifact that has none yet.
 
   Args:
@@ -34,6 +38,8 @@ def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: M
     workdir: the study's.
     config: the study's configuration.
     environment: what the results were made with.
+    texts: the study's tables, Markdown.
+    pictures: files in the workdir, PNG.
 
   Raises:
     ImportError: Jinja2, pygal or Pillow is not installed.
@@ -43,8 +49,11 @@ def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: M
   _inspections(stages, workdir / "inspect")
   seeds = len({row["seed"] for row in rows})
   trained, untrained = _curves(stages, seeds > 1)
+  found = about.about(config, [row["combo"] for row in rows])
   text = page.render(
-      "report.html.j2", TEMPLATES, title=f"{workdir.name} – report", name=workdir.name,
+      "report.html.j2", TEMPLATES, title=f"{found.title} – {workdir.name}", name=workdir.name,
+      about=found, tables=[_part(part) for text in texts for part in blocks.parse(text)],
+      pictures=[_picture(workdir / name) for name in pictures if name not in _DRAWN],
       combinations=len({row["combo"] for row in rows}),
       seeds=f"{seeds} seeds" if seeds > 1 else "a single seed", many=seeds > 1,
       results=_table(rows, workdir), charts=_charts(means, _links_of_combos(rows, workdir)),
@@ -107,6 +116,20 @@ def _table(rows: Sequence[Row], workdir: Path) -> page.Table:
     return None
 
   return page.table("results", shown, fields, link=link)
+
+
+def _part(part: blocks.Table | blocks.Text) -> dict[str, Any]:
+  """Returns what the template shows of a part of a study's text."""
+  if isinstance(part, blocks.Text):
+    return {"text": part.text, "is_heading": part.heading}
+  numbers = [part.holds_numbers(column) for column in range(len(part.heading))]
+  return {"text": None, "columns": part.heading, "rows": part.rows, "numbers": numbers}
+
+
+def _picture(file: Path) -> dict[str, str]:
+  """Returns a picture as the template shows it: in the page, which fetches nothing."""
+  data = base64.b64encode(file.read_bytes()).decode("ascii")
+  return {"address": f"data:image/png;base64,{data}", "name": file.stem.replace("_", " ")}
 
 
 def _sparsity(row: Row) -> float:

@@ -51,7 +51,8 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
   made = _texts(texts, rows, workdir)
   drawn = _pictures(pictures, workdir)
   shown = page_rows or rows
-  page.write(shown, means(shown), workdir, config=config.to_dict(), environment=made_with)
+  page.write(shown, means(shown), workdir, config=config.to_dict(), environment=made_with,
+             texts=list(made.values()), pictures=drawn)
   for text in made.values():
     terminal.show(text)
   written = ["results.csv", "results.json", *made, *drawn, "report.html"]

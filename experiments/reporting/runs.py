@@ -106,7 +106,7 @@ def scores(run: Run) -> dict[str, Score]:
   for name, rows in by_name.items():
     accuracy, nbytes = _mean(rows, "test_accuracy"), _mean(rows, "artifact_bytes")
     if accuracy is not None and nbytes is not None:
-      # The grid's reduction is the paper's, of gzip bytes; its `saved` is what others call so.
+      # Before 0.6 the grid's reduction was the paper's, of gzip bytes; `saved` was this one.
       saved = _mean(rows, "saved" if "saved" in rows[0] else "reduction")
       found[name] = Score(accuracy=accuracy, nbytes=nbytes, saved=saved)
   return found

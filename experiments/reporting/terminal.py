@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -10,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.reporting import blocks
+
 _WIDTH = 120  # of a file or a pipe; 80 columns would break many tables' lines
-_NUMBER = re.compile(r"[-+−–]?[\d.,]*( ?[%±].*)?( kB)?")
 
 
 def show(markdown: str, console: Console | None = None) -> None:
@@ -22,13 +22,11 @@ def show(markdown: str, console: Console | None = None) -> None:
     console: where; None is standard output.
   """
   console = console or Console(width=None if sys.stdout.isatty() else _WIDTH)
-  for block in _blocks(markdown):
-    if block[0].startswith("|"):
-      print_table("", *_cells(block), console=console)
-    elif block[0].startswith("#"):
-      console.print(Text(block[0].lstrip("# "), style="bold"))
+  for block in blocks.parse(markdown):
+    if isinstance(block, blocks.Table):
+      print_table("", block.heading, block.rows, console=console)
     else:
-      console.print(Text(" ".join(block)))
+      console.print(Text(block.text, style="bold" if block.heading else ""))
     console.print()
 
 
@@ -50,8 +48,9 @@ def print_table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]
 def _table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
   table = Table(title=title or None, box=None, pad_edge=False, header_style="bold",
                 title_justify="left")
+  shown = blocks.Table(heading=heading, rows=rows)
   for i, column in enumerate(heading):
-    numbers = i > 0 and all(_NUMBER.fullmatch(row[i]) for row in rows)
+    numbers = shown.holds_numbers(i)
     # Headings may have several lines; a number that is broken cannot be read.
     table.add_column(column, justify="right" if numbers else "left", vertical="bottom",
                      min_width=_narrowest(column, [row[i] for row in rows], numbers))
@@ -113,21 +112,3 @@ def _narrowest(heading: str, cells: Sequence[str], whole: bool) -> int:
   for cell in cells:
     parts += [cell] if whole else cell.split()
   return max(map(len, parts), default=1)
-
-
-def _blocks(markdown: str) -> Iterator[list[str]]:
-  """Yields the lines of each table, heading and paragraph."""
-  for block in re.split(r"\n\s*\n", markdown.strip()):
-    lines = block.splitlines()
-    if lines[0].startswith("#"):
-      yield lines[:1]
-      lines = lines[1:]
-    if lines:
-      yield lines
-
-
-def _cells(lines: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-  """Returns the heading and the rows of a table in Markdown."""
-  heading, _, *rows = [[cell.strip() for cell in line.strip().strip("|").split("|")]
-                       for line in lines]
-  return heading, rows

@@ -20,16 +20,17 @@ def with_base(row: Row, base: Row, *, sparsity: float, bits: float) -> dict[str,
     bits: of a weight of it.
 
   Returns:
-    delta_accuracy, in percentage points; reduction, of arrays through gzip; quality.
+    delta_accuracy, in percentage points; gzip_reduction, how many times fewer bytes its arrays
+    take through gzip; quality.
 
   Source: "Evaluation of compression combinations", equation 5.
 
   Example:
     >>> base = {"test_accuracy": 0.9, "gzip_bytes": 400}
     >>> with_base({"test_accuracy": 0.9, "gzip_bytes": 100}, base, sparsity=0.5, bits=8)
-    {'delta_accuracy': 0.0, 'reduction': 4.0, 'quality': 0.0}
+    {'delta_accuracy': 0.0, 'gzip_reduction': 4.0, 'quality': 0.0}
   """
   delta = 100 * (row["test_accuracy"] - base["test_accuracy"])
   reduction = base["gzip_bytes"] / row["gzip_bytes"]
   quality = cj.metrics.quality(sparsity, bits, delta, reduction)
-  return {"delta_accuracy": delta, "reduction": reduction, "quality": float(quality)}
+  return {"delta_accuracy": delta, "gzip_reduction": reduction, "quality": float(quality)}

@@ -47,9 +47,7 @@ def columns(row: Row, base: Row) -> dict[str, float]:
   gone = max(0.0, 1 - row["nonzero_params"] / base["params"])
   bits = 8 * row["nonzero_bytes"] / max(1, row["nonzero_params"])
   found = compared.with_base(row, base, sparsity=gone, bits=min(64.0, bits))
-  # "reduction" is what a row has of the file.
-  return {"gone": gone, "bits": bits, "delta_accuracy": found["delta_accuracy"],
-          "gzip_reduction": found["reduction"], "quality": found["quality"]}
+  return {"gone": gone, "bits": bits, **found}
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -58,7 +56,8 @@ def text(rows: Sequence[Row]) -> str:
   Args:
     rows: of results.csv, of one or more seeds.
   """
-  table = [["combination", "Q", "gone, %", "bits", "Δ accuracy, points", "reduction"]]
+  table = [["combination", "Q", "gone, %", "bits", "Δ accuracy, points",
+            "times smaller"]]
   others = [row for row in results.means(rows) if row["combo"] != "base"]
   for row in sorted(others, key=lambda row: -row["quality"]):
     table.append([row["combo"], f"{row['quality']:.4f}", f"{100 * row['gone']:.1f}",

@@ -18,7 +18,7 @@ _COLUMNS = (
     Column("accuracy, %", "test_accuracy", "accuracy", scale=100, spread="spread"),
     Column("Δ, points", "delta_accuracy", "delta_accuracy", "+.2f", difference=False),
     Column("gzip, bytes", "gzip_bytes", "bytes", ",.0f", difference=False),
-    Column("reduction", "reduction", "reduction", difference=False),
+    Column("times smaller", "gzip_reduction", "reduction", difference=False),
     Column("artifact, bytes", "artifact_bytes", None, ",.0f"),
     Column("Q", "quality", "quality", ".4f"))
 
@@ -35,9 +35,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
   named = [{**row, "combo": f"{row['sparsity']:g} at {row['bits']} bits"} for row in rows]
   # Means are floats, bits among them.
   means = [{**row, "bits": round(row["bits"])} for row in results.means(named)]
-  # The paper's reduction is a factor; the page shows the part that is saved, like all studies.
-  page_rows = [{**row, "reduction": row["saved"]} for row in named]
-  results.write(studies, rows, workdir, config, page_rows=page_rows, also=["ways.csv"],
+  results.write(studies, rows, workdir, config, page_rows=named, also=["ways.csv"],
                 texts={"tables.md": functools.partial(markdown, means, config.model.name)},
                 pictures={"accuracy.png": functools.partial(picture, means, config.model.name)})
 

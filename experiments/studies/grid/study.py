@@ -128,7 +128,7 @@ class Grid(base.Study):
     shown = {field: row[field] for field in _SHOWN}
     return {"sparsity": sparsity, "bits": bits, **shown,
             **compared.with_base(row, base, sparsity=sparsity, bits=bits),
-            "saved": row["reduction"], "artifact": row["artifact"]}
+            "reduction": row["reduction"], "artifact": row["artifact"]}
 
   def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:
     if name == "base":

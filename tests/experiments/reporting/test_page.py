@@ -1,5 +1,6 @@
 """The report's page and its links."""
 
+import base64
 import re
 import urllib.parse
 
@@ -96,3 +97,24 @@ def test_a_damaged_artifact_costs_only_its_page(tmp_path, capsys):
   assert "Pareto" in write_page(rows, tmp_path)
   assert "no inspection of" in capsys.readouterr().out
   assert len(list((tmp_path / "inspect").iterdir())) == 1
+
+
+def test_the_page_says_what_it_is_about_and_has_the_tables_and_pictures(tmp_path):
+  rows = finished(tmp_path)
+  rows[1]["combo"] = "imp+q"
+  png = b"\x89PNG" + bytes(8)
+  (tmp_path / "figure5.png").write_bytes(png)
+  config = {"study": "experiments.studies.vgg16_cifar10.study.run", "model": {"name": "vgg16"},
+            "data": {"name": "cifar10"}}
+  report_page.write(
+      rows, results.means(rows), tmp_path, config=config, environment={},
+      texts=["## Table 1\n\nWords.\n\n| model | accuracy, % | paper |\n|---|---|---|\n"
+             "| a<b | 92.50 | 89.90 |\n"], pictures=["figure5.png", "pareto.png"])
+  text = (tmp_path / "report.html").read_text()
+  assert "<h1>vgg16 on CIFAR-10</h1>" in text
+  assert "VGG-16 on CIFAR-10, of &#34;Report on model compression&#34;." in text
+  assert "<dt>imp</dt>" in text and "<dt>q</dt>" in text and "<dt>kd</dt>" not in text
+  assert "<h2>Table 1</h2>" in text and "<td>a&lt;b</td>" in text
+  assert '<td class="n">89.90</td>' in text
+  (picture,) = re.findall(r'src="data:image/png;base64,([^"]*)"', text)
+  assert base64.b64decode(picture) == png

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.reporting import terminal
+from experiments.reporting import blocks, terminal
 
 KEPT = sorted(Path("experiments/results").glob("*/tables.md"))
 
@@ -24,12 +24,9 @@ def test_the_tables_that_are_kept_lose_no_number_but_differences(file, width):
   text = shown(file.read_text(), width)
   assert all(len(line) <= width for line in text.splitlines())
   assert "|" not in text and "…" not in text
-  for block in terminal._blocks(file.read_text()):
-    if not block[0].startswith("|"):
-      continue
-    heading, rows = terminal._cells(block)
-    for row in rows:
-      for name, cell in zip(heading, row, strict=True):
+  for block in blocks.parse(file.read_text()):
+    for row in block.rows if isinstance(block, blocks.Table) else ():
+      for name, cell in zip(block.heading, row, strict=True):
         if name != "difference":
           assert re.search(rf"(^|\s){re.escape(cell)}(\s|$)", text, re.M), (name, cell)
 

@@ -44,8 +44,8 @@ def test_cells_are_as_sparse_and_as_small_as_they_say(done):
     if row["bits"] == 8:
       assert isinstance(params["head"]["kernel"], cj.Quantized)
   first = rows[0]
-  assert first["delta_accuracy"] == 0 and first["reduction"] == 1  # the dense model itself
-  assert rows[5]["reduction"] > rows[3]["reduction"] > 1
+  assert first["delta_accuracy"] == 0 and first["gzip_reduction"] == 1  # the dense model
+  assert rows[5]["gzip_reduction"] > rows[3]["gzip_reduction"] > 1
 
 
 def test_looped_side_by_side_and_separate_agree_and_loops_compile_once(done):
