@@ -69,3 +69,18 @@ def _is_statistic(path: str, known: set[str]) -> bool:
     pair = {f"{parent}/mean".lstrip("/"), f"{parent}/var".lstrip("/")}
     return pair <= known
   return not _STATISTICS.isdisjoint(path.split("/"))
+
+
+def of_optimizer(path: str) -> bool:
+  """Returns whether what lies at a path is an optimizer's, and no parameter of the model.
+
+  Args:
+    path: "/"-joined, in a training state: Flax's `TrainState`, or one of that kind.
+
+  Example:
+    >>> of_optimizer("opt_state/0/mu/dense/kernel"), of_optimizer("step")
+    (True, True)
+    >>> of_optimizer("params/step/kernel")
+    False
+  """
+  return path == "step" or path.partition("/")[0] in ("opt_state", "optimizer", "optimizer_state")

@@ -96,7 +96,21 @@ def _run(options: argparse.Namespace) -> int:
   else:
     terminal.show(found, shown.leaves if _lists_leaves(found, options) else [], shown.stages,
                   shown.compared)
+  if options.check and not found.failures and not options.json:
+    terminal.say(_checked(found))
   return 1 if found.failures else 0
+
+
+def _checked(found: reader.Inspection) -> str:
+  """Returns what was checked where nothing is damaged."""
+  if found.what == "orbax":
+    return f"checked: all {len(found.leaves)} arrays can be read (they have no checksums of ours)"
+  if found.what == "workdir":
+    leaves = sum(len(stage.leaves) for stage in found.stages)
+    return (f"checked: {len(found.stages)} stages, every array of {leaves} leaves and every file "
+            "by its checksum; nothing is damaged")
+  return (f"checked: every array of {len(found.leaves)} leaves by its checksum"
+          f"{', and the files of the stage' if found.what == 'stage' else ''}; nothing is damaged")
 
 
 def _page_file(options: argparse.Namespace) -> Path | None:

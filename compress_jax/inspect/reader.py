@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from compress_jax import names
 from compress_jax.inspect.lineage import Stage, ancestors, depth_first, is_stage, read_stage
 from compress_jax.io import artifact, checkpoint, leaf_summary, orbax_arrays, stage_files
 from compress_jax.io.leaf_summary import LeafSummary
@@ -60,9 +62,13 @@ class Inspection:
 
   @property
   def totals(self) -> dict[str, float | None]:
-    """Sums over the leaves; gzip and artifact are of the whole model where known."""
-    params = sum(leaf.params for leaf in self.leaves)
-    nonzero = leaf_summary.total([leaf.nonzero for leaf in self.leaves])
+    """Sums over the leaves; gzip and artifact are of the whole model where known.
+
+    An optimizer's state and a step's number are no parameters, but take their bytes.
+    """
+    learned = [leaf for leaf in self.leaves if not names.of_optimizer(leaf.path)]
+    params = sum(leaf.params for leaf in learned)
+    nonzero = leaf_summary.total([leaf.nonzero for leaf in learned])
     found: dict[str, float | None] = {"params": params, "nonzero": nonzero, "sparsity": None}
     if params and nonzero is not None:
       found["sparsity"] = 1 - nonzero / params
@@ -120,7 +126,18 @@ def read(path: str | os.PathLike[str], *,
     return _workdir(path)
   if orbax_arrays.looks_like(path):
     return _bare(path)
+  steps = _steps(path)
+  if steps:  # the root of a CheckpointManager: the latest step counts
+    return dataclasses.replace(_bare(steps[-1]), metadata={
+        "steps": [step.name for step in steps]})
   raise InspectError(f"{path}: is none of these: {KINDS}")
+
+
+def _steps(root: Path) -> list[Path]:
+  """Returns an Orbax CheckpointManager's steps, the earliest first."""
+  found = [path for path in root.iterdir() if orbax_arrays.looks_like(path)]
+  numbered = [path for path in found if re.search(r"\d+$", path.name)]
+  return sorted(numbered, key=lambda path: int(re.search(r"\d+$", path.name)[0]))
 
 
 def _lineage(directory: Path) -> tuple[Stage, ...]:

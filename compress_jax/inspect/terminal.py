@@ -1,9 +1,10 @@
-"""An inspection on the terminal: through rich where that is installed, else plain."""
+"""An inspection on the terminal: a table that fits it, paths whole."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from compress_jax.inspect.diff import Diff
 from compress_jax.inspect.lineage import depth_first
 from compress_jax.inspect.reader import Inspection
 
+_FIRST_TO_GO = ("share", "scale_max", "block_sparsity", "nonzero_bytes", "gzip_bytes", "dtype",
+                "dense_bytes", "val_accuracy")
 Cells = Sequence[Sequence[str]]
 _KINDS = {"stage": "a stage", "checkpoint": "a checkpoint", "artifact": "a deployable file",
           "orbax": "an Orbax checkpoint without a manifest (--html or --check reads its weights)"}
@@ -46,6 +49,8 @@ def _sentence(found: Inspection) -> str:
   sentence = f"{_KINDS[found.what]} of {len(found.leaves)} leaves"
   if found.what == "stage" and found.stage and found.stage.metrics is None:
     sentence += ", not complete"
+  if found.what == "orbax" and "steps" in found.metadata:
+    sentence += f"; the last of the steps {', '.join(found.metadata['steps'])}"
   return sentence
 
 
@@ -85,21 +90,48 @@ def _show_diff(diff: Diff) -> None:
 
 
 def table(title: str, rows: Sequence[columns.Row], fields: Sequence[str]) -> None:
-  """Prints rows under headings, through rich on a terminal where that is installed.
+  """Prints rows under headings; on a terminal, the columns for which there is room.
 
   Args:
     title: above the table.
     rows: {field: value}.
     fields: the columns.
   """
-  cells = [[columns.text(field, row) for field in fields] for row in rows]
-  right = [columns.holds_numbers(field, rows) for field in fields]
-  headings = [columns.heading(field) for field in fields]
-  # Into a pipe, spaces are easier to read by programs than rich's frames.
-  if sys.stdout.isatty() and _rich_table(title, headings, cells, right):
-    return
+  # A file or pipe gets all of them.
+  width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+  shown = fitting(rows, fields, width)
+  cells = [[columns.text(field, row) for field in shown] for row in rows]
+  right = [columns.holds_numbers(field, rows) for field in shown]
   say(title)
-  say(plain_table(headings, cells, right))
+  say(plain_table([columns.heading(field) for field in shown], cells, right))
+  left_out = [columns.heading(field) for field in fields if field not in shown]
+  if left_out:
+    say(f"(no room for: {', '.join(left_out)}; --json and a pipe have them)")
+
+
+def fitting(rows: Sequence[columns.Row], fields: Sequence[str], width: int | None) -> list[str]:
+  """Returns the columns of a table for which there is room; a path is never broken.
+
+  Args:
+    rows: {field: value}.
+    fields: the columns, as many as there are.
+    width: of the terminal; None has room for all.
+
+  Example:
+    >>> row = {"path": "stem/kernel", "bits": 8, "share": 0.5}
+    >>> fitting([row], ["path", "bits", "share"], 20)
+    ['path', 'bits']
+  """
+  widths = {field: max(len(columns.heading(field)), *(len(columns.text(field, row))
+                                                       for row in rows)) for field in fields}
+  kept = list(fields)
+  # First what follows from the others, or what few ask for; then from the right.
+  for field in [*_FIRST_TO_GO, *reversed(kept[1:])]:
+    if width is None or sum(widths[name] + 2 for name in kept) - 2 <= width:
+      break
+    if field in kept:
+      kept.remove(field)
+  return kept
 
 
 def plain_table(headings: Sequence[str], cells: Cells, right: Sequence[bool]) -> str:
@@ -159,23 +191,6 @@ def bar(label: str) -> Iterator[Callable[[int, int], object]]:
 
 def _ignore(done: int, total: int) -> None:
   """Draws nothing."""
-
-
-def _rich_table(title: str, headings: Sequence[str], cells: Cells, right: Sequence[bool]) -> bool:
-  """Prints a table and returns True, or False where rich is not installed."""
-  try:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-  except ImportError:
-    return False
-  grid = Table(title=title, title_justify="left")
-  for name, is_right in zip(headings, right, strict=True):
-    grid.add_column(name, justify="right" if is_right else "left", overflow="fold")
-  for line in cells:
-    grid.add_row(*map(Text, line))  # as text: names may hold [brackets]
-  Console().print(grid)
-  return True
 
 
 def say(line: Any) -> None:

@@ -295,6 +295,14 @@ class _Quiet:
 _QUIET = _Quiet()
 
 
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+  return "orbax" not in record.pathname
+
+
+# It also warns by the root logger: of files that are where a newer layout has them.
+logging.getLogger().addFilter(_not_of_orbax)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
   """Keeps Orbax's log and its warnings off the terminal."""

@@ -146,15 +146,27 @@ def test_weights_that_fail_their_checksum_are_told_of(run, workdir):
   assert status == 0 and 'class="after"' in text and 'class="before"' not in text
 
 
-@pytest.mark.parametrize("rich", [True, False])
-def test_a_terminal_with_and_without_rich(run, made, monkeypatch, rich):
+@pytest.mark.parametrize("width", [80, 120, 400])
+def test_a_terminal_has_whole_paths_and_the_columns_for_which_there_is_room(
+    run, stage, monkeypatch, width):
+  _, everything, _ = run(stage("imp+q"))
   monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-  monkeypatch.setenv("COLUMNS", "200")
-  if not rich:
-    for name in ("rich.console", "rich.table", "rich.text"):
-      monkeypatch.setitem(sys.modules, name, None)
-  status, out, _ = run(made[0])
-  assert status == 0 and "imp+q" in out and ("━" in out) == rich
+  monkeypatch.setenv("COLUMNS", str(width))
+  status, out, _ = run(stage("imp+q"))
+  assert status == 0
+  start = out.index("\npath ")
+  table = out[start:out.index("\ntotal ")].splitlines()
+  assert all(len(line) <= width for line in table if not line.startswith("("))
+  for line in everything[everything.index("\npath "):].splitlines()[1:]:
+    if line.startswith("total"):
+      break
+    assert line.split()[0] in out if line else True
+  assert ("(no room for: " in out) == (width < 400)
+
+
+def test_what_was_checked_is_said(run, made, stage):
+  assert "checked: every array of" in run(stage("imp+q"), "--check")[1]
+  assert "checked: 3 stages, every array of" in run(made[0], "--check")[1]
 
 
 def test_a_closed_pipe_is_no_error(made):

@@ -2,9 +2,14 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import orbax.checkpoint
 import pytest
+from flax import linen as nn
+from flax.training.train_state import TrainState
 
 import compress_jax as cj
 from compress_jax import inspect
@@ -140,3 +145,19 @@ def test_other_paths_are_refused(tmp_path):
                       (tmp_path / "file", "an artifact")):
     with pytest.raises(inspect.InspectError, match=f"{path}.*{words}.*workdir"):
       inspect.read(path)
+
+
+def test_a_checkpoint_manager_and_a_training_state(tmp_path):
+  model = nn.Dense(3)
+  params = model.init(jax.random.key(0), jnp.ones((1, 4)))["params"]
+  state = TrainState.create(apply_fn=model.apply, params=params, tx=optax.adam(1e-3))
+  with orbax.checkpoint.CheckpointManager(tmp_path / "run") as manager:
+    for step in (9, 10):
+      manager.save(step, args=orbax.checkpoint.args.StandardSave(state))
+  found = inspect.read(tmp_path / "run")
+  assert found.what == "orbax" and found.name == "10" and found.metadata["steps"] == ["9", "10"]
+  assert {leaf.path for leaf in found.leaves} >= {"params/kernel", "opt_state/0/mu/kernel", "step"}
+  # Its moments take bytes, and are no parameters.
+  assert found.totals["params"] == 4 * 3 + 3
+  assert found.totals["dense_bytes"] > 3 * 4 * 15
+  assert not inspect.check(found).failures
