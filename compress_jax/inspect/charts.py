@@ -30,6 +30,7 @@ class Point:
     name: shown beside it if it is on the front, else under the pointer.
     best: whether it is on the front, whose points are joined.
     link: the address that it leads to, or None.
+    named: whether one of the front has its name beside it; else under the pointer.
   """
 
   x: float
@@ -37,6 +38,7 @@ class Point:
   name: str
   best: bool = False
   link: str | None = None
+  named: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,7 @@ def scatter(points: Sequence[Point], *, x_label: str, y_label: str, label: str,
                  margin_right=100, margin_top=40, range=(low - 0.12 * (high - low), high),
                  x_labels=_decades([point.x for point in points]) if log else None)
   best = sorted((point for point in points if point.best), key=lambda point: point.x)
+  best = _without_near_names(best, points, scale)
   rest = [point for point in points if not point.best]
   # Drawn first, the others never hide one of the front.
   chart.add("others", [_mark(point, scale) for point in rest], stroke=False)
@@ -140,9 +143,27 @@ def scatter(points: Sequence[Point], *, x_label: str, y_label: str, label: str,
   return _drawn(chart, label, role="group")  # an image would hide its links from screen readers
 
 
+def _without_near_names(best: Sequence[Point], points: Sequence[Point],
+                        scale: Callable[[float], float]) -> list[Point]:
+  """Returns the front's points; of two that are nearer than a name is large, one is named."""
+  places = [(scale(point.x), point.y) for point in points]
+  spans = [max(values) - min(values) or 1.0 for values in zip(*places, strict=True)]
+  made: list[Point] = []
+  named: list[tuple[float, float]] = []
+  for point in best:
+    x, y = scale(point.x) / spans[0], point.y / spans[1]
+    if any(abs(x - left) < 0.12 and abs(y - low) < 0.04 for left, low in named):
+      made.append(dataclasses.replace(point, named=False))
+      continue
+    named.append((x, y))
+    made.append(point)
+  return made
+
+
 def _mark(point: Point, scale: Callable[[float], float]) -> dict[str, Any]:
   """Returns a point as pygal wants it."""
-  mark = {"value": (scale(point.x), point.y), "label": point.name if point.best else "",
+  shown = point.name if point.best and point.named else ""
+  mark = {"value": (scale(point.x), point.y), "label": shown,
           "tooltip": f"{point.name}: {point.x:,g}, {point.y:g}"}
   if point.link is not None:
     mark["xlink"] = {"href": point.link}

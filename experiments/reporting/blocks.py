@@ -70,6 +70,7 @@ def parse(markdown: str) -> Iterator[Table | Text]:
 
 
 def _table(lines: Sequence[str]) -> Table:
-  heading, _, *rows = [[cell.strip() for cell in line.strip().strip("|").split("|")]
-                       for line in lines]
+  # What Markdown shows bold is plain here.
+  heading, _, *rows = [[cell.strip().replace("**", "") for cell in
+                        line.strip().strip("|").split("|")] for line in lines]
   return Table(heading=heading, rows=rows)

@@ -52,7 +52,7 @@ def _table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) ->
   for i, column in enumerate(heading):
     numbers = shown.holds_numbers(i)
     # Headings may have several lines; a number that is broken cannot be read.
-    table.add_column(column, justify="right" if numbers else "left", vertical="bottom",
+    table.add_column(column, justify="right" if numbers else "left", vertical="top",
                      min_width=_narrowest(column, [row[i] for row in rows], numbers))
   for row in rows:
     table.add_row(*map(Text, row))
@@ -101,9 +101,11 @@ def _rows(columns: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]
 
 
 def _width(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-  columns = zip(heading, *rows, strict=True)
+  shown = blocks.Table(heading=heading, rows=rows)
+  columns = enumerate(zip(heading, *rows, strict=True))
   # Two for rich's padding, at the edges too, where it counts it and does not show it.
-  return sum(_narrowest(first, cells, True) + 2 for first, *cells in columns)
+  return sum(_narrowest(first, cells, shown.holds_numbers(i)) + 2
+             for i, (first, *cells) in columns)
 
 
 def _narrowest(heading: str, cells: Sequence[str], whole: bool) -> int:

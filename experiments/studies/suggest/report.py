@@ -35,7 +35,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
     ending = f"-seed{study.seed}" if len(studies) > 1 else ""
     found, accuracy = study.result("search").metrics, study.table("accuracy")
     layers = plan_rows(study.plan(study.chosen), accuracy, study.table("bytes"))
-    texts[f"plan{ending}.md"] = functools.partial(plan_text, own, layers, found, config)
+    texts[f"tables{ending}.md"] = functools.partial(plan_text, own, layers, found, config)
     plans.append(f"plan{ending}.json")
     files.write_json(folder / plans[-1], {
         "chosen": [row for row in own if row["chosen"]], "layers": layers})
@@ -79,7 +79,7 @@ def _why(choice: Choice, size: Mapping[Choice, float], lost: Mapping[Choice, flo
 
 
 def plan_text(rows: Sequence[Row], layers: Sequence[Row], found: Row, config: Any) -> str:
-  """Returns plan.md: what was asked for, what was found, the layers, what it is compared with.
+  """Returns tables.md: what was asked for, what was found, the layers, what it is compared with.
 
   Args:
     rows: one seed's, one row per deployed model.

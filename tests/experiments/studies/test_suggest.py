@@ -62,7 +62,7 @@ def test_what_the_search_measured_is_what_is_deployed(done):
 def test_files_and_pages_are_there(done):
   folder = done[0] / "max_bytes=1000"
   assert all((folder / f).stat().st_size > 10_000 for f in ("front.png", "sensitivity.png"))
-  text = (folder / "plan.md").read_text()
+  text = (folder / "tables.md").read_text()
   assert "Within all limits." in text and "| uniform |" in text and "head/kernel" in text
   assert "front" in (folder / "report.html").read_text()
   assert json.loads((folder / "results.json").read_text())["config"]["max_bytes"] == 1000
@@ -75,7 +75,7 @@ def test_another_limit_trains_no_base_and_says_what_it_misses(done):
   changed.finetune.train.epochs = 0
   rows = suggest.run(changed, workdir)
   assert before == {p: p.stat().st_mtime_ns for p in workdir.glob("stages/base-*/metrics.json")}
-  text = (workdir / "max_bytes=200-max_accuracy_drop=0.5" / "plan.md").read_text()
+  text = (workdir / "max_bytes=200-max_accuracy_drop=0.5" / "tables.md").read_text()
   assert "NOTHING FOUND IS WITHIN THE LIMITS. The nearest misses max_bytes by" in text
   assert all(r["misses"] for r in rows)
   assert all(r["before_finetuning"] == pytest.approx(r["val_accuracy"]) for r in rows)
