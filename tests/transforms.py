@@ -3,9 +3,9 @@
 import functools
 import os
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import compress_jax as cj
 
@@ -79,7 +79,4 @@ def chains(first):
 
 def assert_same(a, b):
   """Asserts equal structure (types and static fields), dtypes and bits."""
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    assert x.dtype == y.dtype
-    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+  chex.assert_trees_all_equal(a, b, strict=True)

@@ -3,6 +3,7 @@
 import functools
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,7 +128,7 @@ def test_the_best_survives_its_file():
   data = cj.artifact.encode(params)
   assert len(data) == best.bytes
   loaded = cj.artifact.decode(data)[0]
-  jax.tree.map(np.testing.assert_array_equal, cj.dense(loaded), cj.dense(params))
+  chex.assert_trees_all_equal(cj.dense(loaded), cj.dense(params))
   assert score(loaded) == best.score
   for path, choice in best.plan.items():
     leaf = dict(cj.entries(loaded)[0])[path]

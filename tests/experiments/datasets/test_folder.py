@@ -6,6 +6,7 @@ import time
 import weakref
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_streamed_training_gives_the_same_weights_and_holds_few_images(root, tmp
   from_files = fit(tmp_path / "streamed", streamed)
   # A piece that is trained on, one that is read ahead, or one that is evaluated on.
   assert 8 <= most[0] <= 16 + 6 < len(streamed.train)
-  jax.tree.map(np.testing.assert_array_equal, from_files.variables, in_memory.variables)
+  chex.assert_trees_all_equal(from_files.variables, in_memory.variables)
   for key in ("loss", "accuracy", "val_accuracy"):
     np.testing.assert_allclose(*([h[key] for h in f.history] for f in (from_files, in_memory)),
                                rtol=1e-6)

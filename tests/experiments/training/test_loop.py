@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -40,8 +41,7 @@ def fit(path, recipe=RECIPE, **changes):
 
 
 def same(a, b):
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  jax.tree.map(np.testing.assert_array_equal, a, b)
+  chex.assert_trees_all_equal(a, b)
 
 
 @contextlib.contextmanager
