@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,29 @@ def compare(before: Inspection, after: Inspection, params_before: Any, params: A
   for path in dict.fromkeys([*leaves_after, *leaves_before]):
     change = relative_change(weights_before.get(path), weights_after.get(path))
     rows.append(_row(path, leaves_before.get(path), leaves_after.get(path), change))
+  if _folded(leaves_before, leaves_after):
+    rows = [_said_folded(row) for row in rows]
   return Diff(before=before.name, after=after.name, rows=tuple(rows),
               totals=_totals(before, after))
+
+
+def _folded(before: Iterable[str], after: Iterable[str]) -> bool:
+  """Returns whether all that is gone are norms, and all that is new are biases."""
+  gone, new = set(before) - set(after), set(after) - set(before)
+  if not gone or not new or not all(path.endswith("bias") for path in new):
+    return False
+  # A norm is a scale with what lies beside it, or running statistics.
+  norms = {path.rpartition("/")[0] for path in gone if path.endswith(("scale", "mean"))}
+  return all(path.rpartition("/")[0] in norms for path in gone)
+
+
+def _said_folded(row: dict[str, Any]) -> dict[str, Any]:
+  """Returns a row that says on the side where there is nothing that it was folded."""
+  if row["kind"] is None:
+    return {**row, "kind": "folded"}
+  if row["kind_before"] is None:
+    return {**row, "kind_before": "folded"}
+  return row
 
 
 def _row(path: str, before: LeafSummary | None, after: LeafSummary | None,

@@ -75,7 +75,8 @@ class Weights:
 
 def checkpoint_page(found: Inspection, leaves: Sequence[columns.Row], params: Any, *,
                     before: tuple[str, Any] | None = None, diff: Diff | None = None,
-                    link: Callable[[Stage], str | None] | None = None) -> str:
+                    link: Callable[[Stage], str | None] | None = None,
+                    back: tuple[str, str] | None = None) -> str:
   """Returns the page of a stage, checkpoint or artifact.
 
   Args:
@@ -85,6 +86,7 @@ def checkpoint_page(found: Inspection, leaves: Sequence[columns.Row], params: An
     before: the name and the tree of what the weights are compared with.
     diff: shown where there is one.
     link: gives the address of a stage's page, or None; None links no stage.
+    back: address and name of the page that led here, or None.
 
   Returns:
     HTML.
@@ -102,7 +104,7 @@ def checkpoint_page(found: Inspection, leaves: Sequence[columns.Row], params: An
       "checkpoint.html.j2", title=f"{found.name} – inspection", name=found.name,
       sentence=f"{_KINDS[found.what]} of {len(found.leaves)} leaves, {found.path}",
       failures=found.failures, totals=_facts(found), lineage=nested(stages),
-      numbers=key_numbers(stages), links=links, here=here,
+      numbers=key_numbers(stages), links=links, here=here, back=back,
       diff=_diff(diff) if diff else None,
       leaves=_leaf_table(leaves) if leaves else None,
       weights=_weights(leaves, params, before) if params is not None else None)

@@ -284,7 +284,7 @@ def _inspection(stage: Stage, parent: Stage | None, loaded: dict[str, Any]) -> s
   if parent is not None and parent.artifact is not None:
     before = (parent.name, _loaded(parent, loaded))
   return view.checkpoint_page(found, columns.leaf_rows(found), params, before=before,
-                              link=address)
+                              link=address, back=("../report.html", "report"))
 
 
 def _loaded(stage: Stage, loaded: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from flax.training.train_state import TrainState
 
 import compress_jax as cj
 from compress_jax import inspect
+from compress_jax.inspect.diff import compare
 from compress_jax.inspect.lineage import ancestors, read_stage
 from compress_jax.io import orbax_arrays
 from tests.inspect.conftest import poison
@@ -161,3 +162,21 @@ def test_a_checkpoint_manager_and_a_training_state(tmp_path):
   assert found.totals["params"] == 4 * 3 + 3
   assert found.totals["dense_bytes"] > 3 * 4 * 15
   assert not inspect.check(found).failures
+
+
+def test_a_diff_across_folding_says_so(tmp_path):
+  conv, norm = {"kernel": np.ones((3, 3, 2, 4), np.float32)}, np.ones(4, np.float32)
+  before = {"params": {"conv": conv, "norm": {"scale": norm, "bias": norm}},
+            "batch_stats": {"norm": {"mean": norm, "var": norm}}}
+  after = {"params": {"conv": {**conv, "bias": norm}}}
+  for name, tree in (("before", before), ("after", after)):
+    cj.checkpoint.save(tmp_path / name, tree)
+  found = [inspect.read(tmp_path / name) for name in ("before", "after")]
+  rows = {row["path"]: row for row in compare(*found, before, after).rows}
+  assert rows["params/conv/bias"]["kind_before"] == "folded"
+  assert rows["batch_stats/norm/mean"]["kind"] == rows["params/norm/scale"]["kind"] == "folded"
+  # A layer that is gone was not folded into anything.
+  lost = {"params": {"norm": before["params"]["norm"]}}
+  cj.checkpoint.save(tmp_path / "lost", lost)
+  rows = compare(found[0], inspect.read(tmp_path / "lost"), before, lost).rows
+  assert not any("folded" in (row["kind"], row["kind_before"]) for row in rows)
