@@ -203,9 +203,9 @@ def _quantization(name: str, x: str, y: str, grid: StaticGrid | Dynamic) -> tupl
 def _numbers(grid: StaticGrid) -> tuple[Any, Any, tuple[int, int], Any]:
   """Returns a grid's scale, zero point, smallest and largest code, and their dtype."""
   zero = np.asarray(0 if grid.zero_point is None else grid.zero_point, np.int32)
-  ends = tuple(int(end) for end in limits(grid.bits, grid.zero_point is None))
+  low, high = limits(grid.bits, grid.zero_point is None)
   dtype = np.int16 if grid.may_exceed_8_bits else np.int8
-  return np.asarray(grid.scale, np.float32), zero, ends, dtype
+  return np.asarray(grid.scale, np.float32), zero, (int(low), int(high)), dtype
 
 
 def _with_relus(nodes: list[Any], initializers: Any) -> list[Any]:

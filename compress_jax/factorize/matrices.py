@@ -96,7 +96,8 @@ def _decomposed(path: str, x: Any, information: Array | None) -> tuple[Array, Ar
   checks.finite(path, x)
   matrix = at_least_float32(dense_of(x)).reshape(-1, x.shape[-1])
   if information is None:
-    return jnp.linalg.svd(matrix, full_matrices=False)
+    u, s, v = jnp.linalg.svd(matrix, full_matrices=False)
+    return u, s, v
   row = jnp.sqrt(information.reshape(matrix.shape).astype(matrix.dtype).sum(-1, keepdims=True))
   # The rows are divided by this again: one without information must not be 0.
   row = jnp.maximum(row, 1e-3 * jnp.maximum(row.max(), 1e-30))

@@ -107,41 +107,47 @@ def chosen(candidates: Sequence[Candidate], *, rank: int | None, delta: int | No
       everywhere; energy or budget for weights that are traced.
   """
   check_one(rank=rank, delta=delta, energy=energy, budget=budget)
-  if rank is None and delta is None and any(c.energy is None for c in candidates):
+  if rank is not None:
+    return [_checked(c, rank, f"rank={rank}") for c in candidates]
+  if delta is not None:
+    return [_below(c, delta) for c in candidates]
+  energies = [c.energy for c in candidates if c.energy is not None]
+  if len(energies) < len(candidates):
     raise ValueError(f"energy={energy}, budget={budget}: the weights are traced, but they decide "
                      "the factors' shapes; factorize outside jit, or give rank or delta")
-  if energy is not None:
-    if not 0 < energy <= 1:
-      raise ValueError(f"energy={energy}: must be above 0, up to 1")
-    return [_for_energy(c, energy) for c in candidates]
   if budget is not None:
-    return _for_budget(candidates, budget)
-  return [_checked(c, rank, delta) for c in candidates]
+    return _for_budget(candidates, energies, budget)
+  if energy is None or not 0 < energy <= 1:
+    raise ValueError(f"energy={energy}: must be above 0, up to 1")
+  return [_for_energy(c, of_ranks, energy)
+          for c, of_ranks in zip(candidates, energies, strict=True)]
 
 
-def _checked(c: Candidate, rank: int | None, delta: int | None) -> int:
+def _below(c: Candidate, delta: int) -> int:
+  """Returns the rank that is so far below r_max, if the weight can have it."""
+  rank = max_rank(c.shape) - delta
+  return _checked(c, rank, f"delta={delta} (rank {rank})")
+
+
+def _checked(c: Candidate, rank: int, shown: str) -> int:
   """Returns the rank that is asked for, if the weight can have it."""
-  if delta is None:
-    used, shown = rank, f"rank={rank}"
-  else:
-    used = max_rank(c.shape) - delta
-    shown = f"delta={delta} (rank {used})"
-  if not 1 <= used <= c.full:
+  if not 1 <= rank <= c.full:
     raise ValueError(f"{c.path}: {shown}: the rank of a {c.shape} weight must be from 1 to "
                      f"{c.full}")
-  return used
+  return rank
 
 
-def _for_energy(c: Candidate, energy: float) -> int:
+def _for_energy(c: Candidate, energies: np.ndarray, energy: float) -> int:
   """Returns the smallest rank that keeps this share of a weight's energy."""
-  total = max(c.energy.sum(), np.finfo(np.float64).tiny)
-  share = np.cumsum(c.energy) / total
+  total = max(energies.sum(), np.finfo(np.float64).tiny)
+  share = np.cumsum(energies) / total
   too_small = int((share < energy * (1 - 1e-12)).sum())
   # A weight of zeros never reaches its share, nor does one whose sum rounds down.
   return min(too_small + 1, c.full)
 
 
-def _for_budget(candidates: Sequence[Candidate], budget: float) -> list[int]:
+def _for_budget(candidates: Sequence[Candidate], energies: Sequence[np.ndarray],
+                budget: float) -> list[int]:
   """Returns the ranks that a budget pays for, given out one by one, the best gain first."""
   checks.number("budget", budget, 0, 1)
   dense = sum(math.prod(c.shape) for c in candidates)
@@ -151,7 +157,7 @@ def _for_budget(candidates: Sequence[Candidate], budget: float) -> list[int]:
                      f"from {spent / dense:.4f}")
   ranks, full = [1] * len(candidates), set()
   # Singular values fall, so the ranks of one weight come in order.
-  for i in _by_gain(candidates):
+  for i in _by_gain(candidates, energies):
     c = candidates[i]
     if i in full or spent + c.cost > allowed:
       # A later rank of the same weight would leave a gap behind.
@@ -162,17 +168,17 @@ def _for_budget(candidates: Sequence[Candidate], budget: float) -> list[int]:
   return ranks
 
 
-def _by_gain(candidates: Sequence[Candidate]) -> list[int]:
+def _by_gain(candidates: Sequence[Candidate], energies: Sequence[np.ndarray]) -> list[int]:
   """Returns whose rank is given out next, and next, beyond rank 1 of each.
 
   The gain of a rank is the share of its weight's energy that it adds, per parameter.
   Of equal gains an earlier weight's comes first.
   """
   gains = []  # negative, since sorting puts the smallest first
-  for i, c in enumerate(candidates):
-    total = max(c.energy.sum(), 1e-300)  # a weight of zeros gains nothing
+  for i, (c, of_ranks) in enumerate(zip(candidates, energies, strict=True)):
+    total = max(of_ranks.sum(), 1e-300)  # a weight of zeros gains nothing
     for rank in range(1, c.full):
-      gains.append((-c.energy[rank] / total / c.cost, i))
+      gains.append((-of_ranks[rank] / total / c.cost, i))
   return [i for _, i in sorted(gains)]
 
 

@@ -74,8 +74,8 @@ def rows_of(leaves: Sequence[LeafSummary]) -> list[dict[str, Any]]:
   Args:
     leaves: of one tree.
   """
-  sizes = [leaf.packed_bytes for leaf in leaves]
-  if any(size is None for size in sizes):
+  sizes = [leaf.packed_bytes for leaf in leaves if leaf.packed_bytes is not None]
+  if len(sizes) < len(leaves):
     # An older manifest, or a checkpoint without one, does not tell what is packed.
     sizes = [leaf.dense_bytes for leaf in leaves]
   whole = sum(sizes)
@@ -259,11 +259,11 @@ def key(value: Any) -> Any:
   """
   if isinstance(value, list | tuple):
     return math.prod(value)
-  return None if _is_missing(value) else value
+  return None if _is_no_number(value) else value
 
 
-def _is_missing(value: Any) -> bool:
-  return value is None or (isinstance(value, float) and not math.isfinite(value))
+def _is_no_number(value: Any) -> bool:
+  return isinstance(value, float) and not math.isfinite(value)
 
 
 def text(field: str, row: Row) -> str:
@@ -281,7 +281,7 @@ def text(field: str, row: Row) -> str:
     ('90.0 %', '3×3', '–')
   """
   value = row.get(field)
-  if _is_missing(value):
+  if value is None or _is_no_number(value):
     return "–"
   if field == "path":
     return value or "(the whole tree)"

@@ -29,13 +29,13 @@ class Summary:
     return sum(leaf.params for leaf in self.leaves)
 
   @property
-  def nonzero(self) -> int:
-    """How many of them are not zero."""
+  def nonzero(self) -> int | None:
+    """How many of them are not zero; None where a leaf cannot be asked (a stack of leaves)."""
     return leaf_summary.total([leaf.nonzero for leaf in self.leaves])
 
   @property
-  def packed_bytes(self) -> int:
-    """Every stored element at its bits, masks and scales included."""
+  def packed_bytes(self) -> int | None:
+    """Every stored element at its bits, masks and scales included; None as for `nonzero`."""
     return leaf_summary.total([leaf.packed_bytes for leaf in self.leaves])
 
   def __repr__(self) -> str:
@@ -46,8 +46,10 @@ class Summary:
         [columns.heading(field) for field in fields],
         [[columns.text(field, row) for field in fields] for row in rows],
         [columns.holds_numbers(field, rows) for field in fields])
-    return (f"{table}\ntotal: {self.params:,} parameters, {self.nonzero:,} not zero, "
-            f"{self.packed_bytes:,} bytes packed")
+    totals = {"nonzero": self.nonzero, "packed_bytes": self.packed_bytes}
+    nonzero, packed_bytes = (columns.text(field, totals) for field in totals)
+    return (f"{table}\ntotal: {self.params:,} parameters, {nonzero} not zero, "
+            f"{packed_bytes} bytes packed")
 
 
 def summary(params: Any) -> Summary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -215,7 +215,8 @@ def _zeros(x: Any, frozen: Any) -> dict[str, Any]:
     found["sparsity"] = 1 - nonzero / size
   if size and len(values) == 1 and values[0].ndim >= 2:
     own = x.block_shape() if is_leaf(x) else None
-    found["block"] = tuple(int(n) for n in own or BLOCK)
+    height, width = own or BLOCK
+    found["block"] = int(height), int(width)
     found["block_sparsity"] = empty_blocks(values[0], found["block"])
   return found
 
@@ -265,7 +266,7 @@ def _stored(frozen: Any, gzip: bool) -> dict[str, Any]:
   return found
 
 
-def total(values: list[float | None]) -> float | None:
+def total(values: Sequence[float | None]) -> int | None:
   """Returns a sum, rounded up.
 
   Args:
@@ -278,4 +279,5 @@ def total(values: list[float | None]) -> float | None:
     >>> total([0.5, 1.0]), total([1.0, None])
     (2, None)
   """
-  return None if any(v is None for v in values) else math.ceil(sum(values))
+  known = [v for v in values if v is not None]
+  return math.ceil(sum(known)) if len(known) == len(values) else None

@@ -92,7 +92,7 @@ class Lease:
     """
     latest = _latest(self.path.parent)
     # The token too: numbers start again where the folder was removed.
-    if latest != self.path or _read(latest).owner.get("token") != self.token:
+    if latest is None or latest != self.path or _read(latest).owner.get("token") != self.token:
       raise LeaseLost(f"{self.path}: another process has taken over; this one gave no sign of "
                       "life for too long")
 

@@ -77,7 +77,7 @@ def _parts(loaded: Any) -> dict[str, Any] | None:
 
 def _fit_one(loaded: Any, like: Any, path: str) -> Any:
   """Returns what comes where `like` has a leaf, an array, None or any other object."""
-  missing = loaded is None or isinstance(loaded, Absent)
+  missing = isinstance(loaded, Absent | None)
   is_number = containers.plain(like) is not None and not _is_array(like)
   if missing and not _is_array(like):
     return like  # functions and settings are in no file, numbers need not be
@@ -90,9 +90,10 @@ def _fit_one(loaded: Any, like: Any, path: str) -> Any:
 
 def _shape(x: Any) -> tuple[int, ...] | None:
   """Returns the shape of an array, a number or a leaf; a grid that stands alone has none."""
-  if is_node(x) and not hasattr(x, "shape"):
+  shape = getattr(x, "shape", None)
+  if shape is None and is_node(x):
     return None
-  return tuple(x.shape if hasattr(x, "shape") else np.shape(x))
+  return tuple(np.shape(x) if shape is None else shape)
 
 
 def _differ(path: str, file_has: str, like_has: str) -> ValueError:

@@ -272,11 +272,11 @@ def _spent(directory: Path) -> float:
     return 0.0
   try:
     started = json.loads(file.read_text())
-    started["spent"] + started["at"]
+    spent, at = started["spent"] + 0.0, started["at"] + 0.0
   except (ValueError, TypeError, KeyError):
     return 0.0  # times are lost with the file, and nothing else
   # Whatever was written last tells when the attempt still ran.
-  return started["spent"] + max(0.0, _last_written(directory) - started["at"])
+  return spent + max(0.0, _last_written(directory) - at)
 
 
 def _last_written(directory: Path) -> float:

@@ -7,13 +7,24 @@ indices. A leaf inside does the same to its own fields.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from compress_jax.leaves.nodes import is_node
+
+if TYPE_CHECKING:
+  from typing_extensions import TypeIs
+
+  from compress_jax.leaves.base import Leaf
+
+
+def _is_leaf(x: Any) -> TypeIs[Leaf]:
+  # `base` imports this module, so its own test cannot be had. Any node will do: only leaves are
+  # laid out like a weight.
+  return is_node(x)
 
 
 def transposed(x: Any, order: tuple[int, ...]) -> Any:
@@ -26,7 +37,7 @@ def transposed(x: Any, order: tuple[int, ...]) -> Any:
   Returns:
     The same, laid out so.
   """
-  if is_node(x):
+  if _is_leaf(x):
     return x.transposed(order)
   return x if x is None or x.ndim == 0 else jnp.transpose(x, order)
 
@@ -68,7 +79,7 @@ def pieces(x: Any, axis: int, count: int) -> Any:
   Returns:
     The same with the pieces stacked in front; where the axis is 1, it goes into each.
   """
-  if is_node(x):
+  if _is_leaf(x):
     return x.replace(**x.pieces(axis, count))
   if x is None:
     return None
@@ -89,7 +100,7 @@ def taken(x: Any, rows: jax.Array, count: int) -> Any:
   Returns:
     The same for n rows.
   """
-  if is_node(x):
+  if _is_leaf(x):
     return x.taken(rows)
   if x is None or x.ndim == 0 or x.shape[0] == 1:
     return x
@@ -97,7 +108,7 @@ def taken(x: Any, rows: jax.Array, count: int) -> Any:
   return jnp.take(x, rows // (count // x.shape[0]), axis=0, mode="clip")
 
 
-def reversed_(x: Any, dims: Sequence[int]) -> Any:
+def reversed_(x: Any, dims: tuple[int, ...]) -> Any:
   """Returns a field with some axes the other way round.
 
   Args:
@@ -107,7 +118,7 @@ def reversed_(x: Any, dims: Sequence[int]) -> Any:
   Returns:
     The same, reversed.
   """
-  if is_node(x):
+  if _is_leaf(x):
     return x.reversed(dims)
   return x if x is None or x.ndim == 0 else jnp.flip(x, dims)
 
@@ -123,7 +134,7 @@ def sliceable(x: Any, taken: Sequence[slice], shape: tuple[int, ...]) -> bool:
   Returns:
     False where an axis is cut along which groups of indices share an entry.
   """
-  if is_node(x) or x is None or x.ndim == 0:
+  if _is_leaf(x) or x is None or x.ndim == 0:
     return True
   for one, count, size in zip(taken, x.shape, shape, strict=True):
     whole = len(range(size)[one]) == size
@@ -142,7 +153,7 @@ def sliced(x: Any, taken: Sequence[slice]) -> Any:
   Returns:
     The same, cut.
   """
-  if is_node(x):
+  if _is_leaf(x):
     return x.sliced(*zip(*((one.start, one.stop, one.step) for one in taken), strict=True))
   if x is None or x.ndim == 0:
     return x
@@ -151,7 +162,7 @@ def sliced(x: Any, taken: Sequence[slice]) -> Any:
                  for one, size in zip(taken, x.shape, strict=True))]
 
 
-def squeezed(x: Any, dims: Sequence[int]) -> Any:
+def squeezed(x: Any, dims: tuple[int, ...]) -> Any:
   """Returns a field without some axes, of which the weight has one index each.
 
   Args:
@@ -161,7 +172,7 @@ def squeezed(x: Any, dims: Sequence[int]) -> Any:
   Returns:
     The same with fewer axes.
   """
-  if is_node(x):
+  if _is_leaf(x):
     return x.squeezed(dims)
   return x if x is None or x.ndim == 0 else jnp.squeeze(x, dims)
 
@@ -176,7 +187,7 @@ def cuttable(x: Any, shards: Sequence[int]) -> bool:
   Returns:
     False where a cut goes through a group of indices that share an entry.
   """
-  if is_node(x) or x is None or x.ndim == 0:
+  if _is_leaf(x) or x is None or x.ndim == 0:
     return True
   return all(size == 1 or size % count == 0
              for size, count in zip(x.shape, shards, strict=True))
@@ -195,7 +206,7 @@ def partition_specs(x: Any, spec: tuple[Any, ...], shards: Sequence[int]) -> Any
   """
   if not spec:
     return jax.tree.map(lambda a: PartitionSpec(), x)
-  if is_node(x):
+  if _is_leaf(x):
     return x.partition_specs(spec, shards)
   if x is None or x.ndim == 0:
     return None if x is None else PartitionSpec()

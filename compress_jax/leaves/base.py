@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import jax
 import jax.numpy as jnp
 
 from compress_jax.leaves import axes
-from compress_jax.leaves.nodes import (
-  Node,
-  Payload,
-  bits_of,
-  is_node,
-  node,
-  payload_of,
-  static,
-)
+from compress_jax.leaves.nodes import Node, Payload, bits_of, is_node, node, payload_of, static
+
+if TYPE_CHECKING:
+  from typing_extensions import TypeIs
 
 Array = jax.Array
 
@@ -380,7 +375,7 @@ class Leaf(Node):
       raise ValueError(f"{type(self).__name__}: shape {self.shape}; must be whole numbers from 0")
 
 
-def is_leaf(x: Any) -> bool:
+def is_leaf(x: Any) -> TypeIs[Leaf]:
   """Returns whether `x` is a compressed leaf (an `is_leaf=` for `jax.tree`).
 
   Args:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from compress_jax.leaves import base, checking
 from compress_jax.leaves.base import Array, Leaf, Payload
@@ -76,7 +76,7 @@ class BlockSparse(Leaf):
     Raises:
       ValueError: w is traced or has fewer than two dimensions, or a block is empty.
     """
-    if isinstance(w, jax.core.Tracer) or w.ndim < 2:
+    if isinstance(w, Tracer) or w.ndim < 2:
       raise ValueError("w: must be a concrete array of two or more dimensions; its zeros decide "
                        "what is stored")
     if len(block) != 2 or min(block) < 1:
@@ -117,7 +117,8 @@ class BlockSparse(Leaf):
   @property
   def block(self) -> tuple[int, int]:
     """The shape of a block."""
-    return self.blocks.shape[1:]
+    _, height, width = self.blocks.shape
+    return height, width
 
   @property
   def matrix(self) -> tuple[int, int]:
@@ -127,7 +128,8 @@ class BlockSparse(Leaf):
   @property
   def tiles(self) -> tuple[int, int]:
     """Rows and columns of blocks."""
-    return tuple(-(-n // b) for n, b in zip(self.matrix, self.block, strict=True))
+    (rows, columns), (height, width) = self.matrix, self.block
+    return -(-rows // height), -(-columns // width)
 
   @property
   def density(self) -> float:
@@ -167,7 +169,7 @@ class BlockSparse(Leaf):
     return self.scale
 
   def block_shape(self) -> tuple[int, int]:
-    return tuple(self.block)
+    return self.block
 
   def masked(self, mask: Array) -> BlockSparse:
     kept = tiled(mask, self.block)[self.rows, self.columns()]

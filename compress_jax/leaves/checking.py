@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from compress_jax.leaves.base import Array, Node, is_node
+from compress_jax.leaves.base import Array, Leaf, Node, is_node
 
 
 def concrete(x: Any) -> np.ndarray | None:
@@ -20,7 +20,7 @@ def concrete(x: Any) -> np.ndarray | None:
   Returns:
     The array.
   """
-  return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+  return None if isinstance(x, Tracer) else np.asarray(x)
 
 
 def within(node: Node, name: str, low: int, high: int) -> None:
@@ -109,7 +109,7 @@ def input_grid(node: Any) -> None:
                      "or None")
 
 
-def steps(node: Any, value: Array | Node) -> None:
+def steps(node: Any, value: Array | Leaf) -> None:
   """Refuses a scale or zero points that do not lie over the weights.
 
   Args:

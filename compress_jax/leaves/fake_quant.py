@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from compress_jax.leaves import base, checking, either, grid
 from compress_jax.leaves.base import Array, Leaf
@@ -77,23 +78,24 @@ class FakeQuant(Rounded):
     # The same rounding as in training, so the same bits.
     dtype = jnp.int8 if bits <= 8 else jnp.int16
     integers = grid.codes(self.steps(), self.zero_point, dtype)
-    if self._runs_in_blocks(bits) and not isinstance(integers, jax.core.Tracer):
-      return BlockSparse.from_dense(integers, self.block_shape(), scale=self.scale.reshape(-1),
+    block = self.block_shape()
+    if block is not None and self._fits_blocks(bits) and not isinstance(integers, Tracer):
+      return BlockSparse.from_dense(integers, block, scale=self.scale.reshape(-1),
                                     input=self.input, bits=bits, dense_dtype=self.dtype.name)
     return Quantized(integers, self.scale, self.zero_point, self.input, bits=bits,
                      dense_dtype=self.dtype.name)
 
   def _known_bits(self) -> int:
-    if isinstance(self.bits, jax.core.Tracer):
+    if isinstance(self.bits, Tracer):
       raise ValueError("freeze: bits is traced, but it decides how integers are stored; "
                        "freeze outside jit and vmap")
     if self.bits.ndim:
       raise ValueError(f"freeze: bits has shape {self.bits.shape}: freeze each leaf of the stack")
     return int(self.bits)
 
-  def _runs_in_blocks(self, bits: int) -> bool:
-    """Returns whether only blocks are stored: int8, scaled once for every output."""
-    if self.block_shape() is None or not BlockSparse.fits(self.shape) or bits > 8:
+  def _fits_blocks(self, bits: int) -> bool:
+    """Returns whether blocks alone can be stored: int8, scaled once for every output."""
+    if not BlockSparse.fits(self.shape) or bits > 8:
       return False
     if self.input is not None and self.input.may_exceed_8_bits:
       return False

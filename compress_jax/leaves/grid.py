@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from compress_jax.leaves.base import Array
 
@@ -16,7 +17,7 @@ from compress_jax.leaves.base import Array
 LARGEST_STEP = np.float32(2.0**126)
 
 
-def limits(bits: Array | int, symmetric: bool) -> tuple[Array, Array]:
+def limits(bits: Array | int, symmetric: bool) -> tuple[Array | np.float32, Array | np.float32]:
   """Returns the smallest and largest integer of a grid.
 
   Args:
@@ -145,7 +146,7 @@ def quantize_to_grid(x: Array, scale: Array, zero_point: Array | None, bits: Arr
   return round_clip(x.astype(jnp.float32) / spread(scale, x.shape), low, high, learned)
 
 
-def codes(steps: Array, zero_point: Array | None, dtype: jnp.dtype) -> Array:
+def codes(steps: Array, zero_point: Array | None, dtype: DTypeLike) -> Array:
   """Returns the stored integers of what `quantize_to_grid` returned.
 
   Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from compress_jax.leaves import base, either
 from compress_jax.leaves.base import Array, Leaf, Payload
@@ -50,16 +50,15 @@ class Masked(Wrapper):
     if base.is_leaf(inner):
       return inner.masked(self.mask)
     kept = jnp.where(self.mask, inner, 0)
-    blocked = self.block is not None and BlockSparse.fits(self.shape)
     # Which blocks are stored is part of the structure: it must be known.
-    if not blocked or isinstance(kept, jax.core.Tracer):
+    if self.block is None or not BlockSparse.fits(self.shape) or isinstance(kept, Tracer):
       return Masked(kept, self.mask, self.block)
     return BlockSparse.from_dense(kept, self.block)
 
   def weight_mask(self) -> Array:
     return self.mask
 
-  def transposed(self, order: tuple[int, ...]) -> Masked:
+  def transposed(self, order: tuple[int, ...]) -> Leaf:
     turned = super().transposed(order)
     if self.block is None or tuple(order) == tuple(range(self.ndim)):
       return turned

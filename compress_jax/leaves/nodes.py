@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from compress_jax.leaves import statics as static_fields
+
+if TYPE_CHECKING:
+  # Type checkers know this module where it is not installed; from Python 3.13 `typing` has it.
+  from typing_extensions import TypeIs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,15 +86,17 @@ def _text(x: Any) -> str:
 
 def _is_known(x: Any) -> bool:
   """Returns whether an array has its elements here and now."""
-  return not isinstance(x, jax.core.Tracer) and getattr(x, "is_fully_addressable", True)
+  return not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True)
 
 
 # Counts node classes: of two that are defined under one name, files mean the later one.
 _ORDER = itertools.count()
 
+_NodeClass = TypeVar("_NodeClass", bound="Node")
+
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static,))
-def node(cls):
+def node(cls: type[_NodeClass]) -> type[_NodeClass]:
   """Makes a class a frozen dataclass and a pytree node; see `Node`.
 
   Args:
@@ -115,12 +122,16 @@ class Node:
     exact: names of the float fields that keep every bit where a file rounds floats.
     former_names: what the class was called in files of earlier versions.
     former_statics: (earlier name, present name) of static fields in such files.
+    order: how many node classes were made before.
   """
 
   trains: ClassVar[tuple[str, ...]] = ()
   exact: ClassVar[tuple[str, ...]] = ()
   former_names: ClassVar[tuple[str, ...]] = ()
   former_statics: ClassVar[tuple[tuple[str, str], ...]] = ()
+  order: ClassVar[int]
+  # `node` makes every subclass a dataclass, which a type checker cannot know of this class.
+  __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
   def __repr__(self) -> str:
     """Returns one line: of arrays the dtype and shape; what has its default value is left out."""
@@ -186,7 +197,7 @@ class Node:
                          "array or a leaf")
 
 
-def is_node(x: Any) -> bool:
+def is_node(x: Any) -> TypeIs[Node]:
   """Returns whether `x` is a leaf, or a node inside leaves (a grid, for instance).
 
   Args:

@@ -58,11 +58,11 @@ class Quantized(Stepped):
   def steps(self) -> Array:
     """Returns `integers - zero_point` as integer-valued float32."""
     values = self.integers.astype(jnp.float32)
-    return values if self.zero_point is None else values - self._zero()
+    return values if self.zero_point is None else values - self._of_zero(self.zero_point)
 
-  def _zero(self) -> Array:
+  def _of_zero(self, zero_point: Array) -> Array:
     """Returns the code of 0.0 of every weight."""
-    return grid.spread(self.zero_point, self.shape)
+    return grid.spread(zero_point, self.shape)
 
   def freeze(self) -> Quantized:
     return self
@@ -72,7 +72,9 @@ class Quantized(Stepped):
 
   def masked(self, mask: Array) -> Quantized:
     # What is pruned has the code of 0.0.
-    zero = 0 if self.zero_point is None else self._zero().astype(self.integers.dtype)
+    zero = 0
+    if self.zero_point is not None:
+      zero = self._of_zero(self.zero_point).astype(self.integers.dtype)
     return self.replace(integers=jnp.where(mask, self.integers, zero))
 
   def unrounded(self) -> Array:
@@ -91,7 +93,8 @@ class Quantized(Stepped):
   def payload(self) -> dict[str, Payload]:
     if self.zero_point is None:
       return super().payload() | {"integers": Payload(self.integers, self.bits)}
-    integers = Payload(self.integers, self.bits, zero=self._zero(), base="zero_point")
+    integers = Payload(self.integers, self.bits, zero=self._of_zero(self.zero_point),
+                       base="zero_point")
     return super().payload() | {"integers": integers}
 
   def validate(self) -> None:

@@ -15,6 +15,8 @@ class Stepped(Leaf):
   A subclass has a data field `scale` and says what `steps` are.
   """
 
+  scale: Array | None
+
   exact = ("scale",)
 
   def steps(self) -> Array:

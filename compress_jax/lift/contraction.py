@@ -121,7 +121,8 @@ class Contraction:
     shape = [1] * ndim
     for axis, out in places.items():
       shape[out] = s.shape[axis]
-    return jnp.transpose(s, (*sorted(places, key=places.get), *summed)).reshape(shape)
+    order = sorted(places, key=lambda axis: places[axis])
+    return jnp.transpose(s, (*order, *summed)).reshape(shape)
 
   def output_axes(self, ndim: int) -> dict[int, int]:
     """Returns where the weight's axes that are not summed come out.

@@ -20,7 +20,7 @@ ProductRule = Callable[..., Array]
 PRODUCTS = (primitives.dot_general_p, primitives.conv_general_dilated_p)
 
 # (primitive or its name, leaf type or None for any) -> rule(interpreter, equation, *inputs)
-RULES: dict[tuple[Any, type[Leaf] | None], Rule] = {}
+RULES: dict[tuple[Any, type | None], Rule] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Product:
   by_parts: bool
 
 
-PRODUCT_RULES: dict[type[Leaf], Product] = {}
+PRODUCT_RULES: dict[type, Product] = {}
 
 
 class NoRule(NotImplementedError):
@@ -78,12 +78,13 @@ class Ref:
   """A weight on its way through the program.
 
   Attributes:
-    leaf: the compressed leaf, or an array that is being watched.
+    leaf: the compressed leaf, or an array that is being watched. Which type of leaf a rule
+      meets is known from what it is registered for.
     path: its place in the arguments.
     dtype: what the program has converted it to.
   """
 
-  leaf: Leaf | Array
+  leaf: Any
   path: str = dataclasses.field(metadata={"static": True})
   dtype: Any = dataclasses.field(metadata={"static": True})
 

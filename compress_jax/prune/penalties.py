@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,7 +36,7 @@ def l1(params: Any, *, where: tree.Where = None) -> Array:
     >>> float(l1({"w": jnp.array([[1.0, -2.0]]), "bias": jnp.ones(3)}))
     3.0
   """
-  return sum(jnp.abs(x).sum() for x in _selected(params, where))
+  return functools.reduce(operator.add, [jnp.abs(x).sum() for x in _selected(params, where)])
 
 
 def l2(params: Any, *, where: tree.Where = None) -> Array:
@@ -55,7 +57,7 @@ def l2(params: Any, *, where: tree.Where = None) -> Array:
     >>> float(l2({"w": jnp.array([[1.0, -2.0]])}))
     2.5
   """
-  return sum((x * x).sum() for x in _selected(params, where)) / 2
+  return functools.reduce(operator.add, [(x * x).sum() for x in _selected(params, where)]) / 2
 
 
 def _selected(params: Any, where: tree.Where) -> list[Array]:

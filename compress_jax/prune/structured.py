@@ -66,7 +66,7 @@ def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64,
   scores = [_block_scores(x, block, score) for _, x in chosen]
   kept = keep_largest(scores, sparsity, scope)
   masks = [spread(blocks, x.shape, block) for (_, x), blocks in zip(chosen, kept, strict=True)]
-  return rebuild(with_masks(chosen, masks, tuple(block)))
+  return rebuild(with_masks(chosen, masks, (block[0], block[1])))
 
 
 def _block_scores(x: Any, block: tuple[int, int], score: str) -> Array:

@@ -105,10 +105,10 @@ class _Followed(Leaf):
     # A loop takes the axis in front away.
     return self.axes[axis + len(self.axes) - self.value.ndim]
 
-  def transposed(self, order: tuple[int, ...]) -> _Followed:
+  def transposed(self, order: tuple[int, ...]) -> Leaf:
     kept = tuple(self.kept_axis(axis) for axis in order)
     return dataclasses.replace(super().transposed(order), axes=kept)
 
-  def squeezed(self, dims: tuple[int, ...]) -> _Followed:
+  def squeezed(self, dims: tuple[int, ...]) -> Leaf:
     kept = tuple(self.kept_axis(axis) for axis in range(self.value.ndim) if axis not in dims)
     return dataclasses.replace(super().squeezed(dims), axes=kept)

@@ -144,7 +144,7 @@ def unrounded(x: Array | Leaf) -> Array | Leaf:
   if mask is None or mask_of(value) is not None:
     return value
   # Deployed leaves hold their mask in what they store: it must be seen again to train.
-  return apply_mask(value, mask, x.block_shape())
+  return apply_mask(value, mask, x.block_shape() if is_leaf(x) else None)
 
 
 def refit(params: Any) -> Any:

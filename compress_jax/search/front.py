@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def front(costs: Sequence[Sequence[float]]) -> list[int]:
+def front(costs: Sequence[Sequence[float]] | np.ndarray) -> list[int]:
   """Returns the places of the rows that no other row dominates.
 
   Args:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Row = Sequence[float] | np.ndarray
 
-def cheapest(losses: Sequence[Sequence[float]], costs: Sequence[Sequence[float]], *,
+
+def cheapest(losses: Sequence[Row], costs: Sequence[Row], *,
              states: int = 2048) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns every plan that no other beats, where losses and costs add up over layers.
 

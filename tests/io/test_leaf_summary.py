@@ -62,6 +62,9 @@ def test_what_a_leaf_is():
 def test_a_stack_of_leaves_is_outlined_and_saved(tmp_path):
   stacked = jax.vmap(lambda w: cj.quantize.affine({"w": w}, 8))(jnp.ones((2, 3, 4)))
   assert leaf_summary.summarize(stacked)[0].sparsity is None
+  shown = cj.summary(stacked)
+  assert (shown.params, shown.nonzero, shown.packed_bytes) == (24, None, None)
+  assert str(shown).endswith("total: 24 parameters, – not zero, – bytes packed")
   cj.checkpoint.save(tmp_path / "step", stacked)
   assert cj.checkpoint.read_manifest(tmp_path / "step")["summary"][0]["kind"] == "FakeQuant"
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Iterator
+from typing import overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +105,10 @@ class _Piece:
   start: int
   shape: tuple[int, int, int]
 
+  @overload
+  def of(self, x: np.ndarray) -> np.ndarray: ...
+  @overload
+  def of(self, x: None) -> None: ...
   def of(self, x: np.ndarray | None) -> np.ndarray | None:
     """Returns the piece's elements of an array, a view; None of None."""
     if x is None:
@@ -128,7 +133,8 @@ def _pieces(shape: tuple[int, ...]) -> Iterator[_Piece]:
   for first in range(0, sizes[axis], step):
     part = list(sizes)
     part[axis] = min(step, sizes[axis] - first)
-    yield _Piece(first * inner, tuple(part))
+    window, inputs, outputs = part
+    yield _Piece(first * inner, (window, inputs, outputs))
 
 
 def _cut_axis(sizes: list[int]) -> int:

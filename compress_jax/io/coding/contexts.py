@@ -72,7 +72,8 @@ class Classes:
     """Returns these classes with other ones for one axis."""
     of = list(self.of)
     of[axis] = x
-    return Classes(tuple(of))
+    window, inputs, outputs = of
+    return Classes((window, inputs, outputs))
 
 
 def coarse(symbols: np.ndarray) -> np.ndarray:
@@ -126,8 +127,10 @@ class _Sample:
   def histograms(self, classes: Classes) -> np.ndarray:
     """Returns how often each symbol occurs: (contexts, symbols)."""
     count = classes.count()
-    context = classes.contexts(self.shape, self.present).astype(np.int32)
-    both = np.bincount(context * self.size + self.symbols, minlength=count * self.size)
+    context = classes.contexts(self.shape, self.present)
+    assert context is not None  # what is tried has classes along some axis
+    both = np.bincount(context.astype(np.int32) * self.size + self.symbols,
+                       minlength=count * self.size)
     return both.reshape(count, self.size)
 
 

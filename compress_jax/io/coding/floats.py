@@ -49,9 +49,9 @@ def _write_planes(writer: Writer, x: np.ndarray, shape: tuple[int, int, int],
   """Writes floats byte by byte, zeros told apart first where there are any."""
   if present is None and not x.all():
     writer.uniform(_KINDS.index("apart"), len(_KINDS))
-    present = x != 0
-    masks.write(writer, present.reshape(shape))
-    x = x[present]
+    nonzero = x != 0
+    masks.write(writer, nonzero.reshape(shape))
+    x, present = x[nonzero], nonzero
   else:
     writer.uniform(_KINDS.index("planes"), len(_KINDS))
   integers.write_planes(writer, _turned(x), shape, present)

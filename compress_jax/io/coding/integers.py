@@ -33,14 +33,15 @@ def write(writer: Writer, x: np.ndarray, shape: tuple[int, int, int],
   """
   if not len(x):
     return writer
-  best = None
-  for kind in _worth_trying(x, present):
+
+  def tried(kind: str) -> Writer:
     trial = writer.copy()
     trial.uniform(_KINDS.index(kind), len(_KINDS))
     _WRITERS[kind](trial, x, shape, present)
-    if best is None or trial.words() < best.words():
-      best = trial
-  return best
+    return trial
+
+  # One by one, so that no more than two are in memory; of equally short ones the first.
+  return min(map(tried, _worth_trying(x, present)), key=Writer.words)
 
 
 def _worth_trying(x: np.ndarray, present: np.ndarray | None) -> list[str]:
@@ -106,7 +107,7 @@ def _runs_fit(x: np.ndarray, present: np.ndarray | None) -> bool:
     return False
   runs = np.count_nonzero(x[1:] <= x[:-1]) + 1
   # A run is written as a mask, which must not take much more memory than the array.
-  return runs * (int(x.max()) + 1) <= min(64 * len(x), 2**24)
+  return bool(runs * (int(x.max()) + 1) <= min(64 * len(x), 2**24))
 
 
 def _write_runs(writer, x, shape, present) -> None:

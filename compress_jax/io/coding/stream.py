@@ -14,8 +14,9 @@ from typing import Any
 import constriction
 import numpy as np
 
-_model = constriction.stream.model
-_queue = constriction.stream.queue
+# The compiled module's submodules are not in what type checkers see of it.
+_model = constriction.stream.model  # pyright: ignore[reportAttributeAccessIssue]
+_queue = constriction.stream.queue  # pyright: ignore[reportAttributeAccessIssue]
 LARGEST_SIZE = 1 << 16  # of an alphabet; format
 _DIGIT_BITS = 16  # of a number written in digits, each from the largest alphabet
 

@@ -60,8 +60,8 @@ def _difference_weights(choice: int, step: int) -> np.ndarray:
 
 
 # {(place in _HALVINGS, step): weights}, and the bits that each difference takes by them.
-_DIFFERENCES = {key: _difference_weights(*key)
-                for key in itertools.product(range(len(_HALVINGS)), STEPS)}
+_DIFFERENCES: dict[tuple[int, int], np.ndarray] = {
+    key: _difference_weights(*key) for key in itertools.product(range(len(_HALVINGS)), STEPS)}
 _DIFFERENCE_BITS = {key: -np.log2(w / w.sum()) for key, w in _DIFFERENCES.items()}
 
 

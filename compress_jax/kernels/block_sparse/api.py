@@ -137,10 +137,12 @@ def _filled_up(x: Array, w: BlockSparse) -> Array:
   return jnp.pad(x, ((0, 0), (0, -x.shape[1] % w.block[0])))
 
 
-# Pallas kernels with indices read ahead have no derivative of their own.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _product(run: Any, bare: BlockSparse, x: Array, blocks: Array, rows: Array) -> Array:
+def _sums(run: Any, bare: BlockSparse, x: Array, blocks: Array, rows: Array) -> Array:
   return run(x, dataclasses.replace(bare, blocks=blocks, rows=rows))
+
+
+# Pallas kernels with indices read ahead have no derivative of their own.
+_product = jax.custom_vjp(_sums, nondiff_argnums=(0, 1))
 
 
 def _forward(run: Any, bare: BlockSparse, x: Array, blocks: Array,

@@ -91,7 +91,8 @@ def _kernel(starts: Any, rows: Any, x: Any, blocks: Any, y: Any, *, tile: int,
   start = starts[column]
   total = pl.run_scoped(
       functools.partial(_sum, start, starts[column + 1] - start, batch, rows, x, blocks),
-      plgpu.ACC((tile, width), y.dtype))
+      # JAX imports it by another name: type checkers take it for private.
+      plgpu.ACC((tile, width), y.dtype))  # pyright: ignore[reportPrivateImportUsage]
 
   # Allocated when the operands' buffers are free again, in their place.
   buffer = plgpu.SMEM((tile, width), y.dtype, transforms=_layout(width, y.dtype))
@@ -131,4 +132,6 @@ def _layout(columns: int, dtype: Any) -> tuple[Any, ...]:
   """Returns how a tile of that many columns lies in shared memory, as wgmma reads it."""
   size = jnp.dtype(dtype).itemsize
   swizzle = plgpu.find_swizzle(columns * size * 8)
-  return plgpu.TilingTransform((8, swizzle // size)), plgpu.SwizzleTransform(swizzle)
+  # JAX's own transforms lack a method that their base class calls abstract.
+  tiling = plgpu.TilingTransform((8, swizzle // size))  # pyright: ignore[reportAbstractUsage]
+  return tiling, plgpu.SwizzleTransform(swizzle)  # pyright: ignore[reportAbstractUsage]

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
@@ -49,7 +50,7 @@ def matmul(x: Array, w: BlockSparse) -> Array:
   return _grouped(x, blocks, w, dtype, size)
 
 
-def operands(x: Array, w: BlockSparse) -> tuple[jnp.dtype, Array]:
+def operands(x: Array, w: BlockSparse) -> tuple[DTypeLike, Array]:
   """Returns the dtype that sums are in, and the blocks in the dtype that meets x.
 
   Args:
@@ -78,7 +79,7 @@ def _group_size(x: Array, w: BlockSparse) -> int:
 
 
 def columns(take: Callable[[Array], Array], batch: int, blocks: Array, w: BlockSparse,
-            dtype: jnp.dtype) -> Array:
+            dtype: DTypeLike) -> Array:
   """Returns the product, one dot per column of blocks.
 
   Args:
@@ -102,7 +103,7 @@ def columns(take: Callable[[Array], Array], batch: int, blocks: Array, w: BlockS
   return jnp.concatenate(out, 1)
 
 
-def _whole(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
+def _whole(x: Array, blocks: Array, w: BlockSparse, dtype: DTypeLike) -> Array:
   """Returns the product at once, XLA free to order the columns."""
   pieces = x.reshape(x.shape[0], -1, w.block[0])
 
@@ -113,7 +114,7 @@ def _whole(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
   return columns(take, x.shape[0], blocks, w, dtype)
 
 
-def _grouped(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype, size: int) -> Array:
+def _grouped(x: Array, blocks: Array, w: BlockSparse, dtype: DTypeLike, size: int) -> Array:
   """Returns the product, groups of `size` columns one after the other."""
   (height, width), batch = w.block, x.shape[0]
   # Transposed, gathering is a copy of whole pieces.
@@ -137,7 +138,7 @@ def _grouped(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype, size: in
   return parts.reshape(-1, batch)[:len(w.counts) * width].T
 
 
-def _loop(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
+def _loop(x: Array, blocks: Array, w: BlockSparse, dtype: DTypeLike) -> Array:
   """Returns the product, column by column, in loops over columns of about as many blocks."""
   (height, width), batch = w.block, x.shape[0]
   # The piece behind the last is zero: what a run is filled up with.
@@ -157,7 +158,7 @@ def _loop(x: Array, blocks: Array, w: BlockSparse, dtype: jnp.dtype) -> Array:
   return total.reshape(-1, batch).T
 
 
-def _column(pieces: Array, blocks: Array, w: BlockSparse, most: int, dtype: jnp.dtype,
+def _column(pieces: Array, blocks: Array, w: BlockSparse, most: int, dtype: DTypeLike,
             run: tuple[Array, Array]) -> Array:
   """Returns (width, batch): the product with one column, whose run starts and ends at `run`.
 
@@ -174,7 +175,7 @@ def _column(pieces: Array, blocks: Array, w: BlockSparse, most: int, dtype: jnp.
   return dot(stored.transpose(2, 0, 1).reshape(width, most * height), taken, dtype)
 
 
-def dot(a: Array, b: Array, dtype: jnp.dtype, on: int = 1) -> Array:
+def dot(a: Array, b: Array, dtype: DTypeLike, on: int = 1) -> Array:
   """Returns the product of two matrices.
 
   Args:

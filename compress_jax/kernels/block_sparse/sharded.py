@@ -50,7 +50,7 @@ def shard(w: BlockSparse, mesh: Mesh, axis: str) -> BlockSparse:
   index, rows, counts = _parts(w, mesh.shape[axis])
   # One block of zeros behind the others, for all places that are only filled up.
   blocks = jnp.concatenate([w.blocks, jnp.zeros_like(w.blocks[:1], shape=(1, *w.block))])
-  scale = None if w.scale is None else _scales(w, len(rows), len(counts))
+  scale = None if w.scale is None else _scales(w.scale, w, len(rows), len(counts))
   parts = dataclasses.replace(w, blocks=blocks[index], rows=jnp.asarray(rows), scale=scale,
                               counts=counts, row_counts=())
   return jax.device_put(parts, NamedSharding(mesh, P(axis)))
@@ -104,9 +104,9 @@ def _filled_column(start: int, own: np.ndarray, free: np.ndarray,
   return blocks[order], marked[order]
 
 
-def _scales(w: BlockSparse, parts: int, columns: int) -> Array:
+def _scales(scale: Array, w: BlockSparse, parts: int, columns: int) -> Array:
   """Returns the scales of each part's outputs: (parts, outputs of a part)."""
-  scale = jnp.broadcast_to(w.scale, (w.matrix[1],))
+  scale = jnp.broadcast_to(scale, (w.matrix[1],))
   return jnp.pad(scale, (0, parts * columns * w.block[1] - scale.size)).reshape(parts, -1)
 
 

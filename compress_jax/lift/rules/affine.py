@@ -90,11 +90,14 @@ def _summed_with_scales(op: Contraction, leaf: Any) -> list[int]:
 def _on_x(op: Contraction, x: Array, scale: Array, w: Ref) -> Array:
   """Lays a scale that varies along summed axes only out as the other operand's axes."""
   full, laid = spread(scale, w.leaf.shape), [1] * x.ndim
-  axes = {a: op.x_axis(a) for a in range(full.ndim) if full.shape[a] != 1}
-  if None in axes.values():
-    raise op.varying_scale(w.path)
-  for a, at in axes.items():
-    laid[at] = full.shape[a]
+  axes: dict[int, int] = {}
+  for a in range(full.ndim):
+    if full.shape[a] == 1:
+      continue
+    at = op.x_axis(a)
+    if at is None:
+      raise op.varying_scale(w.path)
+    axes[a], laid[at] = at, full.shape[a]
   order = sorted(range(full.ndim), key=lambda a: (a not in axes, axes.get(a, 0)))
   return jnp.transpose(full, order).reshape(laid).astype(x.dtype)
 
@@ -124,12 +127,11 @@ def _integer_product(op: Contraction, x: Array, w: Ref) -> Array:
   leaf, grid = w.leaf, w.leaf.input
   _check_sum(op, leaf, w.path)
   if leaf.may_exceed_8_bits or grid.may_exceed_8_bits:
-    run = _sum_of_digits
+    total = _sum_of_digits(op, x, leaf, grid, w.path)
   elif isinstance(leaf, Quantized):
-    run = _integer
+    total = _integer(op, x, leaf, grid, w.path)
   else:
-    run = _integer_valued
-  total = run(op, x, leaf, grid, w.path)
+    total = _integer_valued(op, x, leaf, grid, w.path)
   return rounded(total * (grid.scale * op.per_output(leaf.scale, w.path, total.ndim)))
 
 
@@ -161,7 +163,7 @@ def _integer_valued(op: Contraction, x: Array, leaf: FakeQuant, grid: StaticGrid
   weights = [(1, w)]
   if terms * 16 * widest[1] >= _FLOAT32_EXACT:
     weights = _digits(w, 16)
-  total = 0
+  total: Any = 0  # an array from the first digits on
   for a, d in _digits(q, 16):
     for b, e in weights:
       total = total + a * b * op.exact(d, e, jnp.float32).astype(jnp.int32)

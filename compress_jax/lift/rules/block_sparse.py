@@ -13,7 +13,7 @@ from compress_jax.kernels.block_sparse import conv, matmul
 from compress_jax.leaves import BlockSparse, UnsupportedError
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.grid import codes
-from compress_jax.lift.contraction import Contraction, Conv
+from compress_jax.lift.contraction import Contraction, Conv, Dot
 from compress_jax.lift.registry import NoRule, Ref
 from compress_jax.lift.surrogate import rounded, with_gradient_of
 
@@ -82,7 +82,7 @@ def _laid_out(op: Contraction, s: Array, w: Ref, ndim: int) -> Array:
 def _applied(op: Contraction, x: Array, w: Ref, zero: Array) -> Array:
   if isinstance(op, Conv):
     return _convolution(op, x, w, zero)
-  if not op.is_matrix() or len(w.leaf.shape) != 2:
+  if not isinstance(op, Dot) or not op.is_matrix() or len(w.leaf.shape) != 2:
     raise NoRule(op.primitive.name, w.path, "its blocks take a product with the matrix, no batch")
   ((axis,), (x_axis,)) = op.contracted(), op.x_axes()
   x = jnp.moveaxis(x, x_axis, -1)

@@ -137,12 +137,12 @@ def _custom_derivative(interpreter: Any, equation: Any, *inputs: Any) -> list[An
 
   single = _single_product(jaxpr)
   if single is not None:
-    inner, cls, places = single
+    inner, cls, (first, second) = single
     def outer(left: Any, right: Any) -> Any:
       args = [x.dense() if isinstance(x, Ref) else x for x in inputs]
-      args[places[0]], args[places[1]] = left, right
+      args[first], args[second] = left, right
       return original(args)[0]
-    return operands(cls, interpreter, inner, *(inputs[i] for i in places), outer)
+    return operands(cls, interpreter, inner, inputs[first], inputs[second], outer)
   values = interpreter.run(jaxpr, consts, inputs)
   values = [interpreter.plain(v, equation, "it leaves a custom derivative") for v in values]
   surrogates = original([x.dense() if isinstance(x, Ref) else x for x in inputs])

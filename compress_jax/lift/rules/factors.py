@@ -47,7 +47,7 @@ def _low_rank(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
   if isinstance(op, Conv):
     channels = _channels(op, w)[1]
     return _pointwise(product, op, product(op, x, u), v, channels)
-  if not op.is_matrix():
+  if not isinstance(op, Dot) or not op.is_matrix():
     raise NoRule(op.primitive.name, w.path, "only a matrix without batch axes has factors")
   (axis,) = op.contracted()
   # x @ (u @ v) meets u first; x @ (u @ v).T meets v first.
@@ -74,7 +74,7 @@ def _spatial(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
   return x
 
 
-def _along(op: Conv, axis: int) -> Conv:
+def _along(op: Contraction, axis: int) -> Contraction:
   """Returns the convolution with its strides, padding and dilations along one axis only."""
   only = lambda values, none: tuple(v if i == axis else none for i, v in enumerate(values))
   p = op.params
@@ -85,11 +85,12 @@ def _along(op: Conv, axis: int) -> Conv:
 
 def _channels(op: Contraction, w: Ref) -> tuple[int, int]:
   """Returns the channel axes of a convolution's input and output."""
-  spec = op.params["dimension_numbers"] if isinstance(op, Conv) else None
-  if spec is None or spec.rhs_spec[:2] != (op.ndim - 1, op.ndim - 2) or op.grouped():
-    raise NoRule(op.primitive.name, w.path,
-                 "the factors need a convolution of one group with channels last in its kernel")
-  return spec.lhs_spec[1], spec.out_spec[1]
+  if isinstance(op, Conv) and not op.grouped():
+    spec = op.params["dimension_numbers"]
+    if spec.rhs_spec[:2] == (op.ndim - 1, op.ndim - 2):
+      return spec.lhs_spec[1], spec.out_spec[1]
+  raise NoRule(op.primitive.name, w.path,
+               "the factors need a convolution of one group with channels last in its kernel")
 
 
 def _pointwise(product: Product, op: Contraction, x: Array, w: Ref, channels: int) -> Array:

@@ -78,7 +78,8 @@ def _summed(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   joined, at = w.leaf, op.x_axis(w.leaf.axis)
   if at is None:
     raise NoRule(op.primitive.name, w.path, "weights are joined along a window or in groups")
-  total, start = 0, 0
+  total: Any = 0  # an array from the first weight on
+  start = 0
   for i, weight in enumerate(joined.weights):
     stop = start + weight.shape[joined.axis]
     total = total + _applied(interpreter, op, lax.slice_in_dim(x, start, stop, axis=at), w, i)
