@@ -139,9 +139,8 @@ def train(epochs: int = 1, *, aware: bool = False) -> Step:
   objective = f"loss({forward}, y)"
 
   def run(params: Any, setting: Setting) -> Any:
-    _need(setting, "loss")
-    model = _forward(setting.apply, aware)
-    return _trained(params, setting, epochs, lambda params, x, y: setting.loss(model(params, x), y))
+    loss, model = _needed(setting.loss, "loss"), _forward(setting.apply, aware)
+    return _trained(params, setting, epochs, lambda params, x, y: loss(model(params, x), y))
 
   return Step(run, _TRAINING.format(epochs=epochs, objective=objective))
 
@@ -236,8 +235,8 @@ def calibrate(bits: int = 8) -> Step:
     params = cj.quantize.calibrate(apply, params, [x for x, _ in data], bits=8)
   """
   def run(params: Any, setting: Setting) -> Any:
-    _need(setting, "data")
-    return quantize.calibrate(setting.apply, params, [x for x, _ in setting.data], bits=bits)
+    data = _needed(setting.data, "data")
+    return quantize.calibrate(setting.apply, params, [x for x, _ in data], bits=bits)
 
   return Step(run, "params = cj.quantize.calibrate(apply, params, [x for x, _ in data], "
                    f"bits={bits})")
@@ -261,9 +260,7 @@ for _ in range({epochs}):
 
 def _trained(params: Any, setting: Setting, epochs: int, objective: Any) -> Any:
   """Returns the parameters after some epochs."""
-  _need(setting, "data")
-  _need(setting, "optimizer")
-  tx = optimize(setting.optimizer)
+  data, tx = _needed(setting.data, "data"), optimize(_needed(setting.optimizer, "optimizer"))
   state = tx.init(params)
 
   @jax.jit
@@ -273,7 +270,7 @@ def _trained(params: Any, setting: Setting, epochs: int, objective: Any) -> Any:
     return jax.tree.map(_added, params, updates), state
 
   for _ in range(epochs):
-    for x, y in setting.data:
+    for x, y in data:
       params, state = step(params, state, x, y)
   return params
 
@@ -288,10 +285,11 @@ def _forward(apply: Apply, aware: bool) -> Apply:
   return lambda params, x: apply(dense(params), x)
 
 
-def _need(setting: Setting, name: str) -> None:
-  value = getattr(setting, name)
+def _needed(value: Any, name: str) -> Any:
+  """Returns what a step needs of the setting, if it is there."""
   if value is None or (name == "data" and isinstance(value, Sequence) and not value):
     raise ValueError(f"{name}={value!r}: must be given, because a step of the recipe needs it")
+  return value
 
 
 def _call(function: Callable[..., Any]) -> str:

@@ -135,9 +135,12 @@ def read(path: str | os.PathLike[str], *,
 
 def _steps(root: Path) -> list[Path]:
   """Returns an Orbax CheckpointManager's steps, the earliest first."""
-  found = [path for path in root.iterdir() if orbax_arrays.looks_like(path)]
-  numbered = [path for path in found if re.search(r"\d+$", path.name)]
-  return sorted(numbered, key=lambda path: int(re.search(r"\d+$", path.name)[0]))
+  numbered: dict[int, Path] = {}
+  for path in root.iterdir():
+    number = re.search(r"\d+$", path.name)
+    if number and orbax_arrays.looks_like(path):
+      numbered[int(number[0])] = path
+  return [numbered[number] for number in sorted(numbered)]
 
 
 def _lineage(directory: Path) -> tuple[Stage, ...]:
