@@ -34,9 +34,9 @@ settings.load_profile("compiled")
 if not os.environ.get("ALL"):
   collect_ignore = [
       *(f"experiments/studies/test_{name}.py" for name in (
-          "birds", "damage", "faults", "grid", "joint", "ray", "suggest", "takeaways",
+          "birds", "damage", "faults", "grid", "joint", "ray", "stopping", "suggest", "takeaways",
           "vgg16_cifar10", "workers")),
-      "experiments/test_hosts.py",
+      "test_cli.py", "experiments/test_hosts.py",
       "experiments/training/test_devices.py", "experiments/training/test_joint_training.py",
       "lift/test_language_model.py", "lift/test_sharded.py", "models/test_workflows.py"]
 
