@@ -325,7 +325,7 @@ class Leaf(Node):
       shards: into how many parts each axis is cut.
 
     Returns:
-      A tree like the leaf with `PartitionSpec`s in the places of arrays; what is not laid
+      A tree like the leaf with a `PartitionSpec` in the place of each array; what is not laid
       out like the weight goes whole to every device.
 
     Raises:

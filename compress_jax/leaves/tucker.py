@@ -15,7 +15,7 @@ class Tucker2(Factors):
 
   Attributes:
     u: array or leaf of shape (inputs, input rank); trains.
-    core: array or leaf of shape (*window, input rank, output rank); trains.
+    core: array or leaf of shape `(*window, input rank, output rank)`; trains.
     v: array or leaf of shape (output rank, outputs); trains.
 
   Example:

@@ -134,8 +134,8 @@ def register(primitive: Any, leaf: type | None) -> Callable[[Rule], Rule]:
     leaf: the leaf type; None serves every leaf; `jax.Array` a watched array.
 
   Returns:
-    A decorator for rule(interpreter, equation, *inputs) -> outputs, where inputs
-    and outputs are arrays or `Ref`s.
+    A decorator for `rule(interpreter, equation, *inputs) -> outputs`, where each input
+    and output is an array or a `Ref`.
 
   Example:
     >>> import jax.extend.core as jec

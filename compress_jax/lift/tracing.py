@@ -97,7 +97,7 @@ def used_in_products(fn: Callable[..., Any], params: Any, *args: Any) -> Callabl
   Args:
     fn: the model, called as `fn(params, *args)`.
     params: a parameter tree.
-    *args: as for `fn`: arrays or `jax.ShapeDtypeStruct`s.
+    *args: as for `fn`: arrays, or a `jax.ShapeDtypeStruct` for each.
 
   Returns:
     A predicate on paths.

@@ -40,7 +40,7 @@ def operations(fn: Callable[..., Any], params: Any, *args: Any,
     fn: the model, called as `fn(params, *args)`.
     params: a parameter tree with or without leaves, concrete. Factorized leaves
       count by their factors.
-    *args: as for `fn`: arrays or `jax.ShapeDtypeStruct`s.
+    *args: as for `fn`: arrays, or a `jax.ShapeDtypeStruct` for each.
     densify: whether what `lift` has no rule for runs on dense arrays; see there.
 
   Returns:

@@ -30,7 +30,7 @@ def channel_axes(fn: Callable[..., Any], params: Any, *args: Any) -> Callable[[s
   Args:
     fn: the model, called as `fn(params, *args)`.
     params: a parameter tree.
-    *args: arrays or `jax.ShapeDtypeStruct`s.
+    *args: arrays, or a `jax.ShapeDtypeStruct` for each.
 
   Returns:
     path -> axis, as `axis=` of `quantize.affine`, `learned` and `cast` takes it. A weight

@@ -31,14 +31,14 @@ def conv(x: Array, w: BlockSparse, *, strides: Sequence[int] | None = None,
   """Returns the convolution of x with W, without padding.
 
   Args:
-    x: (batch, *spatial, channels), padded; dtypes as for `matmul`.
-    w: a kernel of shape (*window, channels, outputs).
+    x: `(batch, *spatial, channels)`, padded; dtypes as for `matmul`.
+    w: a kernel of shape `(*window, channels, outputs)`.
     strides: of the window; by default 1.
     dilation: of the window; by default 1.
     backend: as for `matmul`.
 
   Returns:
-    (batch, *positions, outputs); dtypes and derivatives as of `matmul`.
+    `(batch, *positions, outputs)`; dtypes and derivatives as of `matmul`.
 
   Raises:
     ValueError: operands that do not belong together.

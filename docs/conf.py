@@ -1,0 +1,67 @@
+"""How Sphinx builds the site; every notebook runs while it does."""
+
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from compress_jax.version import __version__
+
+_HERE = Path(__file__).parent
+
+# The notebooks run in empty folders, from where they import `digits`.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(_HERE / "guides"), os.environ.get("PYTHONPATH")]))
+# `!compress-jax …` in a notebook is this environment's, activated or not.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+# Printed tables are as wide as their columns.
+os.environ["COLUMNS"] = "150"
+# The notebooks compile much the same programs: each of them once.
+_CACHE = tempfile.TemporaryDirectory(prefix="jax-cache-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# What JAX says of accelerators that are not there does not belong on a page.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+project = "compress_jax"
+copyright = "the compress_jax authors"
+version = release = __version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design"]
+exclude_patterns = ["_*"]
+
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_execution_timeout = 300
+nb_merge_streams = True
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# Signatures show names and defaults: what arguments are is in the docstrings.
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = [("Source", "params_style")]
+default_role = "py:obj"
+python_maximum_signature_line_length = 90
+add_module_names = False
+
+
+def _without_folders(app, path, document, content):
+  """Replaces links to folders of results, which have no pages, by what they say."""
+  content[0] = re.sub(r"\[([^]]+)\]\(results[^)]*\)", r"\1", content[0])
+
+
+def setup(app):
+  app.connect("include-read", _without_folders)
+
+
+html_theme = "furo"
+html_title = f"compress_jax {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
