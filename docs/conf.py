@@ -51,13 +51,24 @@ python_maximum_signature_line_length = 90
 add_module_names = False
 
 
-def _without_folders(app, path, document, content):
-  """Replaces links to folders of results, which have no pages, by what they say."""
-  content[0] = re.sub(r"\[([^]]+)\]\(results[^)]*\)", r"\1", content[0])
+# Where the pages of experiments/ lie on the site.
+_PAGES = {"RUNNING.md": "running.md", "README.md": "reproduces.md",
+          "../README.md#run-studies": "glossary.md#columns-of-results-csv"}
+
+
+def _on_the_site(app, path, document, content):
+  """Lets links of pages in experiments/ lead to where these are on the site."""
+  text = re.sub(r"!\[([^]]*)\]\(results/([^)]*)\)", r"![\1](../../experiments/results/\2)",
+                content[0])
+  # Folders of results have no pages: what their links say stays.
+  text = re.sub(r"(?<!!)\[([^]]+)\]\(results[^)]*\)", r"\1", text)
+  for there, here in _PAGES.items():
+    text = text.replace(f"]({there})", f"]({here})")
+  content[0] = text
 
 
 def setup(app):
-  app.connect("include-read", _without_folders)
+  app.connect("include-read", _on_the_site)
 
 
 html_theme = "furo"
