@@ -30,7 +30,7 @@ MISSING = "missing.txt"  # beside results that lack the stages which failed
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 # Fields that change no row of results.csv.
-_NO_MATTER = ("combo", "compare_steps", "of_study")
+_NO_MATTER = ("combo", "compare_steps", "mesh", "of_study")
 
 
 def folder(config: Any, root: Path) -> Path:

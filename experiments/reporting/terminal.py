@@ -42,21 +42,34 @@ def print_table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]
   """
   console = console or Console(width=None if sys.stdout.isatty() else _WIDTH)
   for part, lines in _parts(*_fitting(heading, rows, console.width), console.width):
-    console.print(_table(title, part, lines))
+    console.print(_table(title, blocks.Table(heading=part, rows=lines), console.width))
 
 
-def _table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _table(title: str, shown: blocks.Table, width: int) -> Table:
+  """Returns a table whose columns' widths are set: rich would break numbers, to be fair to all."""
   table = Table(title=title or None, box=None, pad_edge=False, header_style="bold",
                 title_justify="left")
-  shown = blocks.Table(heading=heading, rows=rows)
-  for i, column in enumerate(heading):
-    numbers = shown.holds_numbers(i)
-    # Headings may have several lines; a number that is broken cannot be read.
-    table.add_column(column, justify="right" if numbers else "left", vertical="top",
-                     min_width=_narrowest(column, [row[i] for row in rows], numbers))
-  for row in rows:
+  for i, (column, wide) in enumerate(zip(shown.heading, _widths(shown, width), strict=True)):
+    # Headings may have several lines; a number or a name that is broken cannot be read.
+    table.add_column(column, justify="right" if shown.holds_numbers(i) else "left",
+                     vertical="top", width=wide)
+  for row in shown.rows:
     table.add_row(*map(Text, row))
   return table
+
+
+def _widths(shown: blocks.Table, width: int) -> list[int]:
+  """Returns the width of each column: what it must have, and of what is left what it can use."""
+  columns = list(zip(shown.heading, *shown.rows, strict=True))
+  least = [_narrowest(first, cells, shown.holds_numbers(i) or not i)
+           for i, (first, *cells) in enumerate(columns)]
+  spare = max(0, width - sum(least) - 2 * len(least))
+  widths = []
+  for must, column in zip(least, columns, strict=True):
+    more = min(spare, max(map(len, column)) - must)
+    spare -= more
+    widths.append(must + more)
+  return widths
 
 
 def _fitting(heading: Sequence[str], rows: Sequence[Sequence[str]],
@@ -104,7 +117,7 @@ def _width(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
   shown = blocks.Table(heading=heading, rows=rows)
   columns = enumerate(zip(heading, *rows, strict=True))
   # Two for rich's padding, at the edges too, where it counts it and does not show it.
-  return sum(_narrowest(first, cells, shown.holds_numbers(i)) + 2
+  return sum(_narrowest(first, cells, shown.holds_numbers(i) or not i) + 2
              for i, (first, *cells) in columns)
 
 
