@@ -51,10 +51,10 @@ def test_ctrl_c_and_sigterm_end_with_one_line_and_the_next_run_says_where_it_goe
              r"stage base, epoch (\d+)\n")
   told = re.fullmatch(pattern, error)
   assert code == 130 and told and told[1] == "SIGINT", error
-  assert lines[0] == "base: starts (seed 0)\n" and int(told[2]) >= 3
+  assert lines[:2] == ["5 stages, 0 complete\n", "base: starts (seed 0)\n"] and int(told[2]) >= 3
   code, lines, error = stopped(tmp_path, signal.SIGTERM)
-  assert lines[:2] == ["base: resumes (seed 0)\n", f"base: resumes at epoch {told[2]}/100000\n"]
-  assert lines[2].startswith(f"base: epoch {told[2]}/100000 ")
+  assert lines[1:3] == ["base: resumes (seed 0)\n", f"base: resumes at epoch {told[2]}/100000\n"]
+  assert lines[3].startswith(f"base: epoch {told[2]}/100000 ")
   later = re.fullmatch(pattern, error)
   assert code == 143 and later and later[1] == "SIGTERM", error
   assert int(later[2]) > int(told[2])
