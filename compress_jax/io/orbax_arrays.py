@@ -115,7 +115,21 @@ def load(path: Path) -> Any:
   Raises:
     ValueError: it cannot be read; the message gives Orbax's reason in one line.
   """
-  return _read("load", path, jax.tree.map(_on_host, shapes(path)))
+  try:
+    found = _read("load", path)
+  except ValueError as error:
+    return _loaded_on_host(path, error)
+  # NumPy's were saved as such; those of devices may be held by other processes in part.
+  held = any(isinstance(x, jax.Array) for x in jax.tree.leaves(found))
+  return _read("load", path, jax.tree.map(_on_host, shapes(path))) if held else found
+
+
+def _loaded_on_host(path: Path, error: ValueError) -> Any:
+  """Reads arrays whose devices are not here; raises the error if they cannot be read so either."""
+  try:
+    return _read("load", path, jax.tree.map(_on_host, shapes(path)))
+  except ValueError:
+    raise error from None
 
 
 def _on_host(entry: Any) -> Any:
