@@ -62,7 +62,7 @@ def get_config(arg: str = "mnist") -> ConfigDict:
 def _overnight(config: ConfigDict) -> None:
   """AlexNet at 83 pixels with narrower hidden layers, 4 M parameters for 58 M; some 80 % dense."""
   if config.data.name == "cifar10":
-    # Sixteen epochs are too few to overfit: half of the paper's network dropped learns too little.
+    # In sixteen epochs a network with half of its hidden units dropped learns too little.
     config.model.arguments = ConfigDict({"side": 83, "width": 512, "dropout": 0.2})
     config.data.validation = 0.1
     config.data.augment.update({"crop": 2, "pad": "reflect", "flip": True})

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from compress_jax.io import stage_files
-from experiments import faults
 from experiments.studies import tree
 from experiments.studies.base import Study
 from experiments.training.progress import say
@@ -22,13 +20,13 @@ class Whole:
       studies: one per seed; their manner looks only.
     """
     self._studies = studies
-    self._started, self._at_start = time.monotonic(), self._count()[0]
+    self._started = time.monotonic()
+    self._at_start, self._known = self._count()
 
   def begins(self) -> None:
     """Says how many stages there are, where some are still to run."""
-    complete, known = self._count()
-    if complete < known:
-      say(f"{known} stages, {complete} complete")
+    if self._at_start < self._known:
+      say(f"{self._known} stages, {self._at_start} complete")
 
   def goes_on(self) -> None:
     """Says how far the study is, after a stage has become complete."""
@@ -38,12 +36,8 @@ class Whole:
 
   def _count(self) -> tuple[int, int]:
     """Returns how many stages are complete, by whichever process, and how many are known."""
-    complete = known = 0
-    for study in self._studies:
-      for name in _all(study):
-        known += 1
-        complete += _is_complete(study, name)
-    return complete, known
+    found = tree.of_all(self._studies)
+    return sum(node.state == "complete" for node in found), len(found)
 
   def _left(self, complete: int, known: int) -> str:
     """Returns the time so far, and what is left if the other stages take as long as these."""
@@ -52,21 +46,6 @@ class Whole:
     if run > 0:
       text += f", about {duration(spent / run * (known - complete))} left"
     return text
-
-
-def _all(study: Study) -> dict[str, None]:
-  """Returns the stages that a study has a row of, and those that they start from."""
-  found: dict[str, None] = {}
-  for name in tree.known(study):
-    found |= dict.fromkeys([*study.needs(name), name])
-  return found
-
-
-def _is_complete(study: Study, name: str) -> bool:
-  try:
-    return stage_files.is_complete(study.stage(name).directory(study.workdir))
-  except (faults.Busy, faults.StageFailed):
-    return False  # what it is depends on what another stage finds
 
 
 def duration(seconds: float) -> str:
