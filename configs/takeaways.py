@@ -67,7 +67,7 @@ def _overnight(config: ConfigDict) -> None:
                                     "alternating": True})
   config.base.train = common.muon(8)
   # Linear layers without a norm behind them: Adam.
-  config.distil.train = _train(16, learning_rate=2e-3)
+  config.distil.train = _train(12, learning_rate=2e-3)
   # The rounds that the paper's tables have, and those that lead there in few steps.
   config.pruning.update({"train": _train(1), "rounds": (4, 9, 14, 20, 24)})
   config.qat.train = _train(1, learning_rate=1e-4)
