@@ -30,11 +30,12 @@ def launch(workdir, *flags):
 
 
 def holder_of(workdir, stage):
-  """Returns the process that works on a stage, once there is one."""
+  """Returns the process that works on a stage, once there is one and has said who it is."""
   while True:
     for folder in workdir.glob(f"stages/{stage}-*/lease"):
       holder = leases.holder(folder)
-      if holder is not None and holder.alive():
+      # A lease's file is created before it is written.
+      if holder is not None and holder.alive() and "pid" in holder.owner:
         return holder.owner["pid"]
     time.sleep(0.05)
 
