@@ -118,18 +118,18 @@ def load(path: Path) -> Any:
   try:
     found = _read("load", path)
   except ValueError as error:
-    return _loaded_on_host(path, error)
+    # Perhaps only the devices of the arrays are not here.
+    try:
+      return _loaded_on_host(path)
+    except ValueError:
+      raise error from None
   # NumPy's were saved as such; those of devices may be held by other processes in part.
   held = any(isinstance(x, jax.Array) for x in jax.tree.leaves(found))
-  return _read("load", path, jax.tree.map(_on_host, shapes(path))) if held else found
+  return _loaded_on_host(path) if held else found
 
 
-def _loaded_on_host(path: Path, error: ValueError) -> Any:
-  """Reads arrays whose devices are not here; raises the error if they cannot be read so either."""
-  try:
-    return _read("load", path, jax.tree.map(_on_host, shapes(path)))
-  except ValueError:
-    raise error from None
+def _loaded_on_host(path: Path) -> Any:
+  return _read("load", path, jax.tree.map(_on_host, shapes(path)))
 
 
 def _on_host(entry: Any) -> Any:
@@ -284,6 +284,10 @@ def _call(verb: str, *args: Any, background: bool = False) -> Any:
   raise ImportError(f"orbax.checkpoint: this release has no way to {verb}")
 
 
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+  return "orbax" not in record.pathname
+
+
 class _Quiet:
   """Keeps what Orbax tells of files and threads off the terminal; its errors are raised."""
 
@@ -291,12 +295,14 @@ class _Quiet:
     self._lock, self._inside, self._before = threading.Lock(), 0, 0
 
   def __enter__(self) -> None:
-    # Of all threads that are inside: the last one out puts the level back.
-    logger = logging.getLogger("absl")
+    # Of all threads that are inside: the last one out puts everything back.
     with self._lock:
       if not self._inside:
+        logger = logging.getLogger("absl")
         self._before = logger.level
         logger.setLevel(logging.CRITICAL)
+        # It also warns by the root logger: of files that are where a newer layout has them.
+        logging.getLogger().addFilter(_not_of_orbax)
       self._inside += 1
 
   def __exit__(self, *error: object) -> None:
@@ -304,17 +310,10 @@ class _Quiet:
       self._inside -= 1
       if not self._inside:
         logging.getLogger("absl").setLevel(self._before)
+        logging.getLogger().removeFilter(_not_of_orbax)
 
 
 _QUIET = _Quiet()
-
-
-def _not_of_orbax(record: logging.LogRecord) -> bool:
-  return "orbax" not in record.pathname
-
-
-# It also warns by the root logger: of files that are where a newer layout has them.
-logging.getLogger().addFilter(_not_of_orbax)
 
 
 @contextlib.contextmanager

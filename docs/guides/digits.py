@@ -45,7 +45,16 @@ def logits_of(params, x):
 
 
 def train(params, *, steps=150, learning_rate=2e-3, batch=128, run=logits_of, loss=None):
-  """Returns the parameters after training; `loss` is of (logits, images, labels)."""
+  """Returns the parameters after training.
+
+  Args:
+    params: parameters, compressed or not.
+    steps: how many, of Adam with a cosine schedule.
+    learning_rate: at the first step.
+    batch: images per step.
+    run: (params, images) -> logits.
+    loss: (logits, images, labels) -> scalar; cross-entropy by default.
+  """
   loss = loss or (lambda logits, x, y: cj.distill.cross_entropy(logits, y))
   tx = cj.optimize(optax.adam(optax.cosine_decay_schedule(learning_rate, steps)))
 

@@ -73,4 +73,7 @@ def test_numbers_that_json_has_not_are_left_out():
   tree = cj.quantize.affine({"w": jnp.ones((2, 2))}, 8)
   leaf = cj.FakeQuant(tree["w"].value, tree["w"].scale * jnp.inf, None, tree["w"].bits)
   found = leaf_summary.summarize({"w": leaf, "e": jnp.zeros((0, 2))})
-  json.dumps([leaf_summary.to_json(x) for x in found], allow_nan=False)
+  empty, quantized = [leaf_summary.to_json(x) for x in found]
+  json.dumps([empty, quantized], allow_nan=False)
+  assert "scale_max" not in quantized and quantized["bits"] == 8
+  assert "sparsity" not in empty

@@ -69,7 +69,12 @@ class Classes:
     return out if present is None else out[present]
 
   def replaced(self, axis: int, x: np.ndarray) -> Classes:
-    """Returns these classes with other ones for one axis."""
+    """Returns these classes with other ones for one axis.
+
+    Args:
+      axis: 0 for the window, 1 for the inputs, 2 for the outputs.
+      x: integers, one class per position of that axis.
+    """
     of = list(self.of)
     of[axis] = x
     window, inputs, outputs = of
