@@ -196,17 +196,27 @@ def _time(seconds: float) -> str:
   return f"{seconds / 60:.0f} min" if seconds < 36_000 else f"{seconds / 3600:.1f} h"
 
 
-def main(_: Any) -> None:
-  """Prints the critical path and the table."""
-  logging.set_verbosity(logging.ERROR)
+def opened(config: Any, workdir: Path, data_dir: str | None) -> Study:
+  """Returns a study to look at, and not to run.
+
+  Args:
+    config: as for launch.py.
+    workdir: where it is, or has been run.
+    data_dir: see `builders.builder`.
+  """
   # As launch.py does, or "auto" would be another precision, and the stages others.
   cpu.prepare()
-  config, workdir = _CONFIG.value, Path(_WORKDIR.value)
   module = importlib.import_module(config.study.rpartition(".")[0])
   (kind,) = (value for value in vars(module).values()
              if isinstance(value, type) and issubclass(value, Study))
-  builder = builders.builder(config.data.name, _DATA_DIR.value, config.data.get("side"))
-  study = kind(config, workdir, builder, config.seed, None, Manner(looks="plan"))
+  builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
+  return kind(config, workdir, builder, config.seed, None, Manner(looks="plan"))
+
+
+def main(_: Any) -> None:
+  """Prints the critical path and the table."""
+  logging.set_verbosity(logging.ERROR)
+  study = opened(_CONFIG.value, Path(_WORKDIR.value), _DATA_DIR.value)
   tasks = copies(measured(study), _COPIES.value)
   longest = critical_path(tasks)
   total, bound = _seconds(tasks), _seconds(longest)

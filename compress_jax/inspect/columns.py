@@ -34,13 +34,14 @@ HEADINGS = {
     "nonzero": "non-zero"}
 # What a heading says of itself under the pointer: units, and what is counted.
 HELP = {
+    "dtype": "of what is stored here: integers of a deployed quantized weight",
     "params": "numbers that the leaf is made of; a low-rank leaf's are its factors'",
     "sparsity": "fraction of these that is zero",
     "block_sparsity": "fraction of blocks with nothing but zeros",
     "bits": "of a stored weight, when deployed",
     "input_bits": "of the layer's quantized input",
     "scale_max": "smallest and largest step of the grids",
-    "dense_bytes": "elements × bytes of their dtype",
+    "dense_bytes": "elements × bytes of the dtype that the layer computes with",
     "nonzero_bytes": "non-zero elements × bits of their stored type; masks not counted",
     "packed_bytes": "every stored element at its bits, masks and scales included",
     "gzip_bytes": "the stored arrays, zeros in place, through gzip; masks not counted",

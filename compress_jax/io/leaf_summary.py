@@ -36,7 +36,8 @@ class LeafSummary:
     path: "/"-joined.
     kind: the leaf's type, then what it holds: "FakeQuant > Masked"; or "array".
     shape: of the array that it stands for.
-    dtype: of that array.
+    dtype: of what holds it, where that is several arrays of the largest: "int8" of the codes
+      of a quantized weight, "float32" of one that trains with masks.
     params: numbers that it is made of; a low-rank leaf's are its factors'.
     nonzero: how many of them are not zero.
     sparsity: the fraction of `params` that is zero.
@@ -48,7 +49,7 @@ class LeafSummary:
     input_bits: of the layer's quantized input.
     scale_min: the smallest step of its grids.
     scale_max: the largest.
-    dense_bytes: elements of the array times their dtype's bytes.
+    dense_bytes: elements of the array that it stands for times the bytes of its own dtype.
     nonzero_bytes: non-zero elements times the bits of their stored type.
     packed_bytes: every stored element at its bits, masks and scales included.
     gzip_bytes: the stored arrays of this leaf through gzip; only where asked for.
@@ -188,9 +189,15 @@ def _outlined(path: str, x: Any) -> LeafSummary:
   """Returns what is known without the weights."""
   ranks = tuple(int(rank) for rank in x.ranks) if is_leaf(x) else ()
   return LeafSummary(
-      path=path, kind=kind(x), shape=tuple(x.shape), dtype=jnp.dtype(x.dtype).name,
+      path=path, kind=kind(x), shape=tuple(x.shape), dtype=_held_dtype(x),
       params=sum(part.size for part in parts_of(x).values()), rank=ranks or None,
       dense_bytes=x.size * bits_of(x.dtype) / 8)
+
+
+def _held_dtype(x: Any) -> str:
+  """Returns the dtype of the largest array that a leaf holds."""
+  held = max(jax.tree.leaves(x), key=lambda array: array.nbytes, default=x)
+  return jnp.dtype(held.dtype).name
 
 
 def _measured(path: str, x: Any, gzip: bool) -> LeafSummary:

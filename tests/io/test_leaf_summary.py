@@ -55,6 +55,10 @@ def test_what_a_leaf_is():
   assert 0 < quantized.scale_min <= quantized.scale_max
   blocks = by_path(TREES["blocks"]())["out"]
   assert blocks.block == (4, 4) and blocks.block_sparsity == blocks.sparsity
+  # What is stored, before and after deployment.
+  deployed = by_path(cj.freeze(TREES["quantized"]()))["out"]
+  assert (quantized.dtype, deployed.dtype) == ("float32", "int8")
+  assert deployed.dense_bytes == quantized.dense_bytes == 4 * 16 * 12
   low = by_path(TREES["low rank"]())["out"]
   assert low.kind == "LowRank > Masked" and low.rank == (3,) and low.params == 3 * (16 + 12)
 
