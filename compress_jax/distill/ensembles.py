@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from compress_jax import checks
 from compress_jax.leaves.base import Array
 
 
-def average(logits: Array, *, temperature: Array | float = 1.0,
-            weights: Array | None = None) -> Array:
+def average(logits: Float[Array, "models batch classes"], *,
+            temperature: Float[Array, ""] | float = 1.0,
+            weights: Float[Array, " models"] | None = None) -> Float[Array, "batch classes"]:
   """Returns the logits of the average of several models' probabilities.
 
   softmax(result / T) = sum over models of weight * softmax(logits / T), so that

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from compress_jax.leaves.base import Array
 
 
-def hint(student: Array, teacher: Array, projection: Array | None = None) -> Array:
+def hint(student: Float[Array, "batch *positions width"],
+         teacher: Float[Array, "batch *positions channels"],
+         projection: Float[Array, "width channels"] | None = None) -> Float[Array, ""]:
   """Returns half the squared distance between features, the mean over the batch.
 
   Args:
-    student: (batch, ..., student channels), what `cj.capture` shows of a layer.
-    teacher: (batch, ..., teacher channels), of the same positions; no gradient
+    student: (batch, ..., width), what `cj.capture` shows of a layer.
+    teacher: (batch, ..., channels), of the same positions; no gradient
       flows into it.
-    projection: (student channels, teacher channels), the regressor, which trains
+    projection: (width, channels), the regressor, which trains
       with the student; None where student and teacher have equally many channels.
 
   Returns:

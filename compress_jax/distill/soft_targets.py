@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
 from compress_jax import checks
 from compress_jax.leaves.base import Array
 
+# Of one batch; "" is a scalar. `tests/test_annotations.py` holds what runs against them.
+Logits = Float[Array, "batch classes"]
+Labels = Int[Array, " batch"]
+Scalar = Float[Array, ""]
 
-def cross_entropy(logits: Array, labels: Array) -> Array:
+
+def cross_entropy(logits: Logits, labels: Labels) -> Scalar:
   """Returns the cross-entropy of integer labels.
 
   Args:
@@ -28,7 +34,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
   return -jnp.take_along_axis(log_p, labels[:, None], axis=-1).mean()
 
 
-def kl(student_logits: Array, teacher_logits: Array, *, temperature: Array | float) -> Array:
+def kl(student_logits: Logits, teacher_logits: Logits, *, temperature: Scalar | float) -> Scalar:
   """Returns the soft term alone: T^2 * KL(softmax(teacher / T) || softmax(student / T)).
 
   T^2 keeps the gradient's size as T changes (Hinton et al. 2015, section 2).
@@ -57,8 +63,8 @@ def kl(student_logits: Array, teacher_logits: Array, *, temperature: Array | flo
   return temperature**2 * (jnp.exp(log_t) * gap).sum(-1).mean()
 
 
-def hinton(student_logits: Array, teacher_logits: Array, labels: Array, *,
-           temperature: Array | float, alpha: Array | float) -> Array:
+def hinton(student_logits: Logits, teacher_logits: Logits, labels: Labels, *,
+           temperature: Scalar | float, alpha: Scalar | float) -> Scalar:
   """Returns the loss on soft targets at a temperature, beside the labels.
 
   alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))
@@ -95,8 +101,8 @@ def hinton(student_logits: Array, teacher_logits: Array, labels: Array, *,
   return _with_labels(soft, student_logits, labels, alpha)
 
 
-def soft_cross_entropy(student_logits: Array, teacher_logits: Array, labels: Array, *,
-                       temperature: Array | float, alpha: Array | float) -> Array:
+def soft_cross_entropy(student_logits: Logits, teacher_logits: Logits, labels: Labels, *,
+                       temperature: Scalar | float, alpha: Scalar | float) -> Scalar:
   """Returns Hinton's loss with the cross-entropy in the divergence's place.
 
   alpha * T^2 * (-sum q_t log q_s) + (1 - alpha) * cross-entropy(student, labels),
@@ -130,8 +136,8 @@ def soft_cross_entropy(student_logits: Array, teacher_logits: Array, labels: Arr
   return _with_labels(soft, student_logits, labels, alpha)
 
 
-def unscaled_cross_entropy(student_logits: Array, teacher_logits: Array, labels: Array, *,
-                           temperature: Array | float, alpha: Array | float) -> Array:
+def unscaled_cross_entropy(student_logits: Logits, teacher_logits: Logits, labels: Labels, *,
+                           temperature: Scalar | float, alpha: Scalar | float) -> Scalar:
   """Returns the soft cross-entropy without T^2, beside the labels.
 
   alpha * (-sum q_t log(q_s / T)) + (1 - alpha) * cross-entropy(student, labels),
@@ -168,7 +174,7 @@ def unscaled_cross_entropy(student_logits: Array, teacher_logits: Array, labels:
 
 
 def _softened(student_logits: Array, teacher_logits: Array,
-              temperature: Array | float) -> tuple[Array, Array]:
+              temperature: Array | float) -> tuple[Logits, Logits]:
   """Returns log-probabilities of teacher and student at the temperature, float32."""
   if student_logits.shape != teacher_logits.shape or student_logits.ndim != 2:
     raise ValueError(f"student_logits {student_logits.shape}, teacher_logits "
@@ -179,15 +185,15 @@ def _softened(student_logits: Array, teacher_logits: Array,
   return jax.nn.log_softmax(teacher / temperature), jax.nn.log_softmax(student / temperature)
 
 
-def _crossed(log_t: Array, log_s: Array) -> Array:
+def _crossed(log_t: Logits, log_s: Logits) -> Scalar:
   """Returns the cross-entropy of softened probabilities, the mean over the batch."""
   # As in `kl`: 0 * -inf would be NaN.
   possible = jnp.isfinite(log_t)
   return -(jnp.exp(log_t) * jnp.where(possible, log_s, 0)).sum(-1).mean()
 
 
-def _with_labels(soft: Array, student_logits: Array, labels: Array,
-                 alpha: Array | float) -> Array:
+def _with_labels(soft: Scalar, student_logits: Logits, labels: Array,
+                 alpha: Array | float) -> Scalar:
   """Returns the soft term and the labels' cross-entropy, weighted by alpha and what is left."""
   if labels.shape != student_logits.shape[:1]:
     raise ValueError(f"labels {labels.shape}: must be {student_logits.shape[:1]}, one per example")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
+import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: M
       "report.html.j2", TEMPLATES, title=f"{found.title} – {workdir.name}", name=workdir.name,
       about=found, tables=[_part(part) for text in texts for part in blocks.parse(text)],
       pictures=[_picture(workdir / name) for name in pictures if name not in _DRAWN],
-      combinations=len({row["combo"] for row in rows}),
+      models=_counted(len({row["combo"] for row in rows}), "model"),
       seeds=f"{seeds} seeds" if seeds > 1 else "a single seed", many=seeds > 1,
       results=_table(rows, workdir), charts=_charts(means, _links_of_combos(rows, workdir)),
       trained=trained, untrained=untrained, **_tree(stages, workdir),
@@ -129,7 +130,12 @@ def _part(part: blocks.Table | blocks.Text) -> dict[str, Any]:
 def _picture(file: Path) -> dict[str, str]:
   """Returns a picture as the template shows it: in the page, which fetches nothing."""
   data = base64.b64encode(file.read_bytes()).decode("ascii")
-  return {"address": f"data:image/png;base64,{data}", "name": file.stem.replace("_", " ")}
+  return {"address": f"data:image/png;base64,{data}", "name": _spaced(file.stem)}
+
+
+def _spaced(name: str) -> str:
+  """Returns a file's name as a heading: "figure_3" and "figure3" become "Figure 3"."""
+  return re.sub(r"(?<=[a-z])(?=\d)", " ", name.replace("_", " ")).capitalize()
 
 
 def _sparsity(row: Row) -> float:
@@ -153,6 +159,8 @@ class Chart:
 
 def _charts(means: Sequence[Row], links: Mapping[str, str | None]) -> list[Chart]:
   """Returns accuracy against what is saved, against size and against sparsity."""
+  if len(means) < 2:
+    return []  # a single point says no more than the table
   saved = [100 * row["reduction"] for row in means]
   kilobytes = [row["artifact_bytes"] / 1000 for row in means]
   zeros = [100 * _sparsity(row) for row in means]

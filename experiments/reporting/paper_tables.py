@@ -102,13 +102,15 @@ def paper(study: str) -> dict[str, Any]:
 
 
 def markdown(pairs: Iterable[tuple[str, Row, Row]], columns: Sequence[Column], *,
-             first: str = "model") -> str:
+             first: str = "model", same_data: bool = True) -> str:
   """Returns a table in Markdown.
 
   Args:
     pairs: (name, our row, the paper's row, {} where there is none).
     columns: what to show, each with the paper's beside it.
     first: heading of the names.
+    same_data: whether ours are of the paper's data; the difference to other data says nothing,
+      and is not shown.
 
   Returns:
     Lines, each with its end.
@@ -120,6 +122,8 @@ def markdown(pairs: Iterable[tuple[str, Row, Row]], columns: Sequence[Column], *
     |---|---|---|---|
     | base | 90.0 | 92.8 | -2.8 |
   """
+  if not same_data:
+    columns = [dataclasses.replace(column, difference=False) for column in columns]
   heading = [first]
   for column in columns:
     heading += column.titles

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import models
+from experiments.datasets import builders
 from experiments.reporting import figures, paper_tables, results
 from experiments.reporting.paper_tables import ACCURACY, VALIDATION, Column
 
@@ -31,9 +32,9 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
     workdir: where the files go.
     config: the study's configuration.
   """
-  means = results.means(rows)
+  means, classes = results.means(rows), builders.num_classes(studies[0].builder)
   results.write(studies, rows, workdir, config,
-                texts={"tables.md": functools.partial(tables, means, config)}, pictures={
+                texts={"tables.md": functools.partial(tables, means, config, classes)}, pictures={
       "figure3.png": functools.partial(
           figures.training, studies[0], "squeezenet", "SqueezeNet, trained on the labels"),
       "figure4.png": functools.partial(
@@ -42,33 +43,37 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
       "table3.png": functools.partial(pruning, means, config)})
 
 
-def tables(means: Sequence[Row], config: Any) -> str:
-  """Returns the paper's tables and ours beside them, as Markdown; differences are ours - theirs.
+def tables(means: Sequence[Row], config: Any, classes: int) -> str:
+  """Returns the paper's tables and ours beside them, as Markdown.
 
   Args:
     means: one row per stage, of `results.means`.
     config: the study's configuration.
+    classes: of our data. With as many as the paper's, they count as the paper's, and there
+      are differences: ours - theirs.
   """
-  ours = results.by_name(means)
-  parts = [("Training the teacher (section III.B)", _strategies(ours)),
-           ("Table I", _table_1(ours)), ("Table II", _table_2(ours, config)),
-           ("Figures 3 and 4", _students(ours)), ("Table III", _table_3(ours, config))]
-  return "\n".join(f"### {title}\n\n{text}" for title, text in parts)
+  ours, theirs = results.by_name(means), paper_tables.paper("birds")["classes"]
+  same = classes == theirs
+  parts = [("Training the teacher (section III.B)", _strategies(ours, same)),
+           ("Table I", _table_1(ours, same)), ("Table II", _table_2(ours, config)),
+           ("Figures 3 and 4", _students(ours, same)), ("Table III", _table_3(ours, config, same))]
+  text = "\n".join(f"### {title}\n\n{table}" for title, table in parts)
+  return text if same else f"Ours: {classes} classes; the paper's: {theirs} birds.\n\n{text}"
 
 
-def _strategies(ours: Mapping[str, Row]) -> str:
+def _strategies(ours: Mapping[str, Row], same_data: bool) -> str:
   if "scratch" not in ours:
     # Without weights the base model is not the paper's.
     text = paper_tables.markdown([(STRATEGIES["scratch"], ours["base"], {})], [ACCURACY],
-                                 first="trained")
+                                 first="trained", same_data=same_data)
     return text + ("\nNo config.weights: the two ways that start from ImageNet's weights were "
                    "not run.\n")
   theirs = {row["model"]: row for row in paper_tables.paper("birds")["section_3_b"]}
   pairs = [(text, ours[name], theirs[name]) for name, text in STRATEGIES.items()]
-  return paper_tables.markdown(pairs, [ACCURACY], first="trained")
+  return paper_tables.markdown(pairs, [ACCURACY], first="trained", same_data=same_data)
 
 
-def _table_1(ours: Mapping[str, Row]) -> str:
+def _table_1(ours: Mapping[str, Row], same_data: bool) -> str:
   paper = paper_tables.paper("birds")["table_1"]
   slow, papers_slow = ours["base"]["milliseconds"], paper[0]["seconds"]
   pairs = []
@@ -81,7 +86,7 @@ def _table_1(ours: Mapping[str, Row]) -> str:
       ACCURACY, Column("file, MB", "artifact_bytes", None, scale=1e-6),
       # No difference: the paper does not say of how many images its time is.
       Column("ms per image", "milliseconds", "milliseconds", difference=False),
-      Column("times faster", "faster", "faster")])
+      Column("times faster", "faster", "faster")], same_data=same_data)
 
 
 def _table_2(ours: Mapping[str, Row], config: Any) -> str:
@@ -121,14 +126,14 @@ def _elements(tree: Any) -> int:
   return sum(x.size for x in jax.tree.leaves(tree))
 
 
-def _students(ours: Mapping[str, Row]) -> str:
+def _students(ours: Mapping[str, Row], same_data: bool) -> str:
   paper = paper_tables.paper("birds")["figures_3_and_4"]
   pairs = [(theirs["model"], ours[theirs["model"]], theirs) for theirs in paper]
   return paper_tables.markdown(pairs, [VALIDATION, dataclasses.replace(ACCURACY, paper=None)],
-                               first="student")
+                               first="student", same_data=same_data)
 
 
-def _table_3(ours: Mapping[str, Row], config: Any) -> str:
+def _table_3(ours: Mapping[str, Row], config: Any, same_data: bool) -> str:
   theirs = {row["iteration"]: row for row in paper_tables.paper("birds")["table_3"]}
   pairs = []
   for kind in config.prune.grid:
@@ -136,7 +141,8 @@ def _table_3(ours: Mapping[str, Row], config: Any) -> str:
       pairs.append((f"{_named(kind)}, {number}", {**row, "sparsity": _sparsity(row)},
                     theirs.get(number, {})))
   return paper_tables.markdown(pairs, [Column("global sparsity, %", "sparsity", "sparsity"),
-                                       VALIDATION], first="pruned, penalty, iteration")
+                                       VALIDATION],
+                               first="pruned, penalty, iteration", same_data=same_data)
 
 
 def _rounds(ours: Mapping[str, Row], kind: str, config: Any) -> list[Row]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting import figures, paper_tables, results
+from experiments.reporting import about, figures, paper_tables, results
 from experiments.reporting.paper_tables import VALIDATION, Column
 from experiments.studies.combo import effects, quality
 
@@ -43,7 +42,8 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
 
 def _text(studies: Sequence[Any], rows: Sequence[Row], config: Any) -> str:
   alone = _rows_of(studies, ["conventional"]) if config.get("conventional") else []
-  return (f"Ours on {config.data.name}, the paper's on CIFAR-10.\n\n"
+  found = about.about(config.to_dict(), ())
+  return (f"Ours: {found.title}; the paper's: DenseNet on CIFAR-10.\n\n"
           f"{tables([*rows, *alone], same_data=config.data.name == 'cifar10')}"
           f"{effects.text(rows)}{quality.text([*rows, *alone])}")
 
@@ -73,8 +73,7 @@ def tables(rows: Sequence[Row], *, same_data: bool) -> str:
     name = theirs["combo"]
     if name in ours:
       pairs.append((name, ours[name], theirs))
-  columns = [dataclasses.replace(column, difference=same_data) for column in _COLUMNS]
-  return paper_tables.markdown(pairs, columns, first="combination")
+  return paper_tables.markdown(pairs, _COLUMNS, first="combination", same_data=same_data)
 
 
 def deltas(rows: Sequence[Row], path: Path) -> None:

@@ -100,8 +100,17 @@ def test_tables_and_pictures_stand_beside_the_papers(done):
   assert json.loads((done[0] / "results.json").read_text())["environment"]["jax"]
   without = [{**r, "spread": None, "val_spread": None} for n, r in done[1].items()
              if n not in ("head", "scratch")]
-  assert "| all layers, from scratch |" in birds.report.tables(without, config())
-  assert "were not run" in birds.report.tables(without, config())
+  papers = birds.report.tables(without, config(), 525)
+  assert "| all layers, from scratch |" in papers and "were not run" in papers
+  assert "difference" in papers
+
+
+@pytest.mark.slow
+def test_other_data_than_the_papers_have_no_difference_in_accuracy(done):
+  text = (done[0] / "tables.md").read_text()
+  assert text.startswith(f"Ours: {CLASSES} classes; the paper's: 525 birds.")
+  # Parameters have one: those of the models with the paper's classes.
+  assert [line.count("difference") for line in text.splitlines() if "difference" in line] == [2]
 
 
 def test_the_full_models_have_the_papers_parameters():
