@@ -5,6 +5,7 @@ have too. Everything else about the package is in setup.cfg and pyproject.toml.
 """
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 _STUDIES = ("experiments", "configs", "benchmarks")
 _HOME = "compress_jax._studies"
@@ -21,5 +22,19 @@ def _packages() -> dict[str, str]:
   return made
 
 
-setup(packages=list(_packages()), package_dir=_packages(),
+class _BuildPy(build_py):
+  """Copies modules, launch.py of this folder among them, but not this file."""
+
+  def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+    """Returns (package, module, file) of each module of a package.
+
+    Args:
+      package: its name in the wheel.
+      package_dir: its folder here.
+    """
+    found = super().find_package_modules(package, package_dir)
+    return [each for each in found if each[:2] != (_HOME, "setup")]
+
+
+setup(cmdclass={"build_py": _BuildPy}, packages=list(_packages()), package_dir=_packages(),
       package_data={"": ["*.json", "py.typed", "templates/*"]})
