@@ -20,6 +20,9 @@ TERMS = {
 }
 _DATA = {"digits": "the 8 × 8 digits of scikit-learn", "mnist": "MNIST", "cifar10": "CIFAR-10",
          "folder": "a folder of images"}
+# The zoo's models as their papers write them.
+_MODELS = {"airnet": "AirNet", "alexnet": "AlexNet", "cnn": "CNN", "convnet": "ConvNet",
+           "densenet": "DenseNet", "resnet18": "ResNet", "resnet50": "ResNet-50", "vgg": "VGG"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ def about(config: Mapping[str, Any], names: Iterable[str]) -> About:
     ...           "teacher": {"name": "densenet"}}
     >>> found = about(config, ["base", "imp+q"])
     >>> found.title, found.paper, list(found.terms)
-    ('densenet on the 8 × 8 digits of scikit-learn', 'Combinatorics with model compression', \
+    ('DenseNet on the 8 × 8 digits of scikit-learn', 'Combinatorics with model compression', \
 ['imp', 'q'])
   """
   package = config.get("study", "").rpartition(".study.")[0]
@@ -71,7 +74,8 @@ def _sentence(package: str) -> str:
 def _title(config: Mapping[str, Any]) -> str:
   model = config.get("model") or config.get("teacher") or {}
   data = config.get("data", {}).get("name", "")
-  return f"{model.get('name', 'a model')} on {_DATA.get(data, data or 'data')}"
+  name = model.get("name", "a model")
+  return f"{_MODELS.get(name, name)} on {_DATA.get(data, data or 'data')}"
 
 
 def _paper(package: str) -> str:

@@ -45,7 +45,7 @@ def tables(means: Sequence[Row]) -> str:
   parts = []
   for title, key, columns in _TABLES:
     pairs = [(theirs["model"], ours[theirs["model"]], theirs) for theirs in paper[key]]
-    parts.append(f"{title}\n\n{paper_tables.markdown(pairs, columns)}")
+    parts.append(f"### {title}\n\n{paper_tables.markdown(pairs, columns)}")
   return "\n".join(parts)
 
 
