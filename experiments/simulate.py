@@ -27,11 +27,6 @@ from experiments.studies import tree, workers
 from experiments.studies.base import Study
 from experiments.studies.manner import Manner
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The study, as for launch.py.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the study is complete.", required=True)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "As for launch.py.")
-_COPIES = flags.DEFINE_integer("copies", 1, "How many seeds to simulate.", 1)
-
 WORKERS = tuple(2**n for n in range(9))
 # Files that a worker without work reads of a stage in each look: is it complete, has it failed,
 # who holds it.
@@ -216,8 +211,9 @@ def opened(config: Any, workdir: Path, data_dir: str | None) -> Study:
 def main(_: Any) -> None:
   """Prints the critical path and the table."""
   logging.set_verbosity(logging.ERROR)
-  study = opened(_CONFIG.value, Path(_WORKDIR.value), _DATA_DIR.value)
-  tasks = copies(measured(study), _COPIES.value)
+  asked = flags.FLAGS
+  study = opened(asked.config, Path(asked.workdir), asked.data_dir)
+  tasks = copies(measured(study), asked.copies)
   longest = critical_path(tasks)
   total, bound = _seconds(tasks), _seconds(longest)
   print(f"{len(tasks)} stages, {_time(total)} one after the other; the critical path is "
@@ -226,5 +222,14 @@ def main(_: Any) -> None:
   print(table(tasks))
 
 
+def _define_flags() -> None:
+  """Defines what the command takes; not when it is imported, by what has such flags of its own."""
+  config_flags.DEFINE_config_file("config", None, "The study, as for launch.py.")
+  flags.DEFINE_string("workdir", None, "Where the study is complete.", required=True)
+  flags.DEFINE_string("data_dir", None, "As for launch.py.")
+  flags.DEFINE_integer("copies", 1, "How many seeds to simulate.", 1)
+
+
 if __name__ == "__main__":
+  _define_flags()
   app.run(main)
