@@ -91,7 +91,9 @@ def schedule(tasks: Sequence[Task], count: int) -> Outcome:
       heapq.heappush(running, (now + ready.seconds, ready.name))
     now, name = heapq.heappop(running)
     done.add(name)
-  return Outcome(workers=count, seconds=now, idle=count * now - _seconds(tasks))
+  # Rounding must not make it less than nothing.
+  idle = max(0.0, count * now - _seconds(tasks))
+  return Outcome(workers=count, seconds=now, idle=idle)
 
 
 def critical_path(tasks: Sequence[Task]) -> list[Task]:
