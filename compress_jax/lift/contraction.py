@@ -146,6 +146,18 @@ class Contraction:
     """
     raise NotImplementedError
 
+  def ones(self, x: Array, w: Array) -> Array:
+    """Returns ones in the other operand's place, whose result is the weight's sums.
+
+    Args:
+      x: the other operand, which is not padded any more.
+      w: the weight.
+
+    Returns:
+      Of x's dtype, as small as it may be; the result broadcasts to that of x.
+    """
+    raise NotImplementedError
+
   def terms(self, shape: tuple[int, ...]) -> int:
     """Returns how many products each element of the result sums.
 
@@ -213,6 +225,11 @@ class Dot(Contraction):
     summed, _, x_axes, _ = self._sides()
     return x_axes[tuple(summed).index(axis)]
 
+  def ones(self, x: Array, w: Array) -> Array:
+    _, _, x_summed, x_batch = self._sides()
+    shape = [n if a in (*x_summed, *x_batch) else 1 for a, n in enumerate(x.shape)]
+    return jnp.ones(shape, x.dtype)
+
   def is_matrix(self) -> bool:
     """Returns whether the weight is a matrix, summed over one axis."""
     summed, batch, _, _ = self._sides()
@@ -238,6 +255,16 @@ class Conv(Contraction):
   def x_axis(self, axis: int) -> int | None:
     channels = axis == self._spec().rhs_spec[1] and not self.grouped()
     return self._spec().lhs_spec[1] if channels else None
+
+  def ones(self, x: Array, w: Array) -> Array:
+    # One place of the window.
+    images, channels, *spatial = self._spec().lhs_spec
+    shape = [1] * x.ndim
+    shape[images], shape[channels] = self.params["batch_group_count"], x.shape[channels]
+    windows = [w.shape[a] for a in self._spec().rhs_spec[2:]]
+    for axis, size, dilation in zip(spatial, windows, self.params["rhs_dilation"], strict=True):
+      shape[axis] = (size - 1) * dilation + 1
+    return jnp.ones(shape, x.dtype)
 
   def pad(self, x: Array, value: Array) -> tuple[Array, Conv]:
     # What the window skips between pixels (lhs_dilation) is padding too.

@@ -79,7 +79,8 @@ def test_the_integer_model_multiplies_integers(linen):
       products[equation.outvars[0]] = [v.aval.dtype.name for v in equation.invars]
   # What is left once unused results are dropped, as XLA does.
   text = jax.jit(cj.lift(apply)).lower(p, x).compile().as_text()
-  assert sum(kinds == ["int8", "int8"] for kinds in products.values()) == 4
+  # Of each layer's images, and of ones for the weights' sums.
+  assert sum(kinds == ["int8", "int8"] for kinds in products.values()) == 2 * 4
   lines = [line for line in text.splitlines() if " convolution(" in line or " dot(" in line]
   assert all("s32[" in line for line in lines), lines
 
