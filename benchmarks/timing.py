@@ -10,14 +10,17 @@ from typing import Any
 import jax
 
 
-def in_turns(runs: Mapping[str, Callable[[], Any]], calls: int) -> dict[str, list[float]]:
+def in_turns(runs: Mapping[str, Callable[[], Any]], calls: int,
+             burst: int = 1) -> dict[str, list[float]]:
   """Times functions that are called in turns, so that a slow moment slows all of them.
 
   Each is called once before, to compile and warm up.
 
   Args:
     runs: {name: function of no arguments}; it returns arrays, which are waited for.
-    calls: timed calls of each.
+    calls: measurements of each.
+    burst: calls of a measurement, which is their mean. From 2 on another one goes before them,
+      untimed: short calls suffer from what the others left in caches, and from their threads.
 
   Returns:
     {name: seconds of each call}; equal places of the lists were timed one after the other.
@@ -31,9 +34,12 @@ def in_turns(runs: Mapping[str, Callable[[], Any]], calls: int) -> dict[str, lis
     jax.block_until_ready(run())
   for _ in range(calls):
     for name, run in runs.items():
+      if burst > 1:
+        jax.block_until_ready(run())
       start = time.perf_counter()
-      jax.block_until_ready(run())
-      seconds[name].append(time.perf_counter() - start)
+      for _ in range(burst):
+        jax.block_until_ready(run())
+      seconds[name].append((time.perf_counter() - start) / burst)
   return seconds
 
 
