@@ -45,6 +45,45 @@ def test_any_weight_bits_with_any_activation_bits(bits, input_bits):
   np.testing.assert_allclose(deployed, plain, atol=2e-5 * np.abs(plain).max())
 
 
+def convolved(dims=("NHWC", "HWIO", "NHWC"), strides=(1, 1), padding="SAME", **more):
+  """Returns the convolution of x with w."""
+  return lambda w, x: jax.lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=dims,
+                                                   **more)
+
+
+# How a weight may be applied: (kernel's shape, its output axes, image's shape, function).
+APPLIED = {
+    "grouped": ((3, 3, 2, 6), -1, (2, 5, 5, 4), convolved(feature_group_count=2)),
+    "depthwise": ((3, 3, 1, 4), -1, (2, 5, 5, 4), convolved(feature_group_count=4)),
+    "images in groups": ((3, 3, 4, 6), -1, (4, 5, 5, 4), convolved(batch_group_count=2)),
+    "apart": ((2, 3, 4, 6), -1, (2, 9, 9, 4), convolved(
+        strides=(2, 1), padding="VALID", rhs_dilation=(2, 3))),
+    "transposed": ((3, 3, 4, 6), -1, (2, 4, 4, 4), convolved(
+        padding=((1, 2), (1, 2)), lhs_dilation=(2, 2))),
+    "smaller than the kernel": ((5, 5, 4, 6), -1, (2, 2, 3, 4), convolved()),
+    "channels first": ((6, 4, 3, 3), 0, (2, 4, 5, 5), convolved(("NCHW", "OIHW", "NCHW"))),
+    "one axis": ((3, 4, 6), -1, (2, 9, 4), convolved(("NHC", "HIO", "NHC"), (2,))),
+    "on the left": ((6, 4), 0, (4, 3), lambda w, x: w @ x),
+    "two sums": ((2, 4, 6), -1, (3, 2, 4), lambda w, x: jnp.einsum("bij,ijk->bk", x, w)),
+    "experts": ((3, 4, 6), (0, -1), (3, 5, 4), lambda w, x: jnp.einsum("ebi,eio->ebo", x, w)),
+}
+
+
+@pytest.mark.parametrize("name", APPLIED)
+def test_inputs_with_a_zero_point_in_every_layout_to_the_bit(name):
+  shape, axis, images, fn = APPLIED[name]
+  keys = jax.random.split(jax.random.key(1), 2)
+  # The sums of weights matter: they and the inputs are far from 0 in the mean.
+  params, x = {"w": 0.3 + jax.random.normal(keys[0], shape)}, 1 + jax.random.normal(keys[1], images)
+  apply = lambda p, x: fn(p["w"], x)
+  p = cj.quantize.calibrate(apply, cj.quantize.affine(params, 8, axis=axis), [x])
+  assert p["w"].input.zero_point is not None
+  fake, deployed = both(p, apply, x)
+  np.testing.assert_array_equal(fake, deployed)
+  plain = apply(params, x)
+  np.testing.assert_allclose(deployed, plain, atol=0.03 * np.abs(plain).max())
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("name", ["group", "dynamic", "group_dynamic", "group_weight_only"])
 def test_groups_and_dynamic_inputs_to_the_bit(name, symmetric):
