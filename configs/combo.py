@@ -103,14 +103,18 @@ def _cifar10() -> ConfigDict:
 
 
 def _mnist() -> ConfigDict:
-  """The paper's study on MNIST, sized for a laptop."""
+  """The paper's study on MNIST, sized for a laptop.
+
+  Of the rates 0.001, 0.003, 0.01 and 0.03, 0.01 had the best validation accuracy for the large
+  model (98.58, 99.07, 99.30 and 99.22 %) and for the student (97.75, 98.73, 98.85 and 98.77 %).
+  """
   config = _cifar10()
   config.data.name = "mnist"
   config.data.augment.update({"crop": 2, "flip": False, "jitter": 0.0})
   config.teacher.arguments.update({"depth": 10})
   config.student.arguments.update({"widths": (8, 16, 24), "hidden": (32, 24)})
-  config.base.train = common.train(4, learning_rate=3e-3)
-  config.kd.train = common.train(6, learning_rate=3e-3)
+  config.base.train = common.train(4, learning_rate=1e-2)
+  config.kd.train = common.train(6, learning_rate=1e-2)
   config.imp.update({"train": common.train(3, steps_per_epoch=200), "tolerance": 0.003,
                      "rounds": 12})
   config.deltas = (1, 2, 3, 4, 5, 6)
