@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -158,6 +159,25 @@ class Contraction:
     """
     raise NotImplementedError
 
+  def ones_of_weight(self, w: Array) -> Array | None:
+    """Returns ones in the weight's place, whose result is the other operand's sums.
+
+    Args:
+      w: the weight.
+
+    Returns:
+      Of w's dtype, as small as it may be; the result broadcasts to that of w. None where
+      outputs differ in what they sum.
+    """
+    places = self.output_axes(self.ndim)
+    batch = self.batch_axes()
+    shape = [1 if a in places and a not in batch else n for a, n in enumerate(w.shape)]
+    return jnp.ones(shape, w.dtype)
+
+  def batch_axes(self) -> tuple[int, ...]:
+    """Returns the weight's axes that are batches of products."""
+    return ()
+
   def terms(self, shape: tuple[int, ...]) -> int:
     """Returns how many products each element of the result sums.
 
@@ -225,6 +245,32 @@ class Dot(Contraction):
     summed, _, x_axes, _ = self._sides()
     return x_axes[tuple(summed).index(axis)]
 
+  def exact(self, x: Array, w: Array, dtype: Any) -> Array:
+    if not self._is_single_row_of_integers(x, w):
+      return super().exact(x, w, dtype)
+    # XLA's fast integer product on a CPU takes two rows or more; for a single one the matrix would
+    # be written out in 32 bits, in every call.
+    (axis,) = self.contracted()
+    row = x.reshape(1, -1)
+    rows = jnp.concatenate([row, jnp.zeros_like(row)])
+    total = lax.dot_general(rows, w, (((1,), (axis,)), ((), ())),
+                            preferred_element_type=jnp.dtype(dtype))[:1]
+    # The axes of x that come out have a single element each.
+    free = (1,) * (x.ndim - 1)
+    return total.reshape((total.size, *free) if self.on_left else (*free, total.size))
+
+  def _is_single_row_of_integers(self, x: Array, w: Array) -> bool:
+    if jax.default_backend() != "cpu" or not self.is_matrix() or {x.dtype.name, w.dtype.name} != {
+        "int8"}:
+      return False
+    # Exported for batches of any size, the number of rows is a symbol.
+    (axis,) = self.x_axes()
+    free = [n for a, n in enumerate(x.shape) if a != axis]
+    return all(isinstance(n, int) and n == 1 for n in free)
+
+  def batch_axes(self) -> tuple[int, ...]:
+    return tuple(self._sides()[1])
+
   def ones(self, x: Array, w: Array) -> Array:
     _, _, x_summed, x_batch = self._sides()
     shape = [n if a in (*x_summed, *x_batch) else 1 for a, n in enumerate(x.shape)]
@@ -255,6 +301,9 @@ class Conv(Contraction):
   def x_axis(self, axis: int) -> int | None:
     channels = axis == self._spec().rhs_spec[1] and not self.grouped()
     return self._spec().lhs_spec[1] if channels else None
+
+  def ones_of_weight(self, w: Array) -> Array | None:
+    return None if self.grouped() else super().ones_of_weight(w)
 
   def ones(self, x: Array, w: Array) -> Array:
     # One place of the window.

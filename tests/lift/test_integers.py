@@ -64,20 +64,24 @@ APPLIED = {
     "channels first": ((6, 4, 3, 3), 0, (2, 4, 5, 5), convolved(("NCHW", "OIHW", "NCHW"))),
     "one axis": ((3, 4, 6), -1, (2, 9, 4), convolved(("NHC", "HIO", "NHC"), (2,))),
     "on the left": ((6, 4), 0, (4, 3), lambda w, x: w @ x),
+    "a row": ((4, 6), -1, (1, 1, 4), lambda w, x: x @ w),
+    "a vector on the left": ((6, 4), 0, (4,), lambda w, x: w @ x),
     "two sums": ((2, 4, 6), -1, (3, 2, 4), lambda w, x: jnp.einsum("bij,ijk->bk", x, w)),
     "experts": ((3, 4, 6), (0, -1), (3, 5, 4), lambda w, x: jnp.einsum("ebi,eio->ebo", x, w)),
 }
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("name", APPLIED)
-def test_inputs_with_a_zero_point_in_every_layout_to_the_bit(name):
+def test_inputs_with_a_zero_point_in_every_layout_to_the_bit(name, symmetric):
   shape, axis, images, fn = APPLIED[name]
   keys = jax.random.split(jax.random.key(1), 2)
   # The sums of weights matter: they and the inputs are far from 0 in the mean.
   params, x = {"w": 0.3 + jax.random.normal(keys[0], shape)}, 1 + jax.random.normal(keys[1], images)
   apply = lambda p, x: fn(p["w"], x)
-  p = cj.quantize.calibrate(apply, cj.quantize.affine(params, 8, axis=axis), [x])
-  assert p["w"].input.zero_point is not None
+  p = cj.quantize.affine(params, 8, axis=axis, symmetric=symmetric)
+  p = cj.quantize.calibrate(apply, p, [x])
+  assert p["w"].input.zero_point is not None and (p["w"].zero_point is None) == symmetric
   fake, deployed = both(p, apply, x)
   np.testing.assert_array_equal(fake, deployed)
   plain = apply(params, x)

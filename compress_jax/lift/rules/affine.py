@@ -136,21 +136,29 @@ def _integer_product(op: Contraction, x: Array, w: Ref) -> Array:
 
 
 def _integer(op: Contraction, x: Array, leaf: Quantized, grid: StaticGrid, path: str) -> Array:
-  """Accumulates int8 products in int32; float32 result, rounded once."""
-  if leaf.zero_point is not None:
-    # The shifted weight does not fit int8: widen both sides.
-    w = leaf.steps().astype(jnp.int32)
-    return op.exact(grid.quantize_to_grid(x).astype(jnp.int32), w, jnp.int32).astype(jnp.float32)
-  q = codes(grid.quantize_to_grid(x), grid.zero_point, jnp.int8)
-  if grid.zero_point is None:
-    return op.exact(q, leaf.integers, jnp.int32).astype(jnp.float32)
-  # sum (q - z) w = sum q w - z sum w, where padding has the code of 0.0, which is z.
-  q, padded = op.pad(q, grid.zero_point)
-  total = padded.exact(q, leaf.integers, jnp.int32)
-  # The sums are a product too, with ones: XLA's reduction of a kernel takes ten times as long on
+  """Accumulates int8 products in int32; float32 result, rounded once.
+
+  sum (q - z) (w - v) = sum q w - z sum w - v (sum q - z n), with n terms, where int32 may leave its
+  range on the way, and comes back. Padding has the code of 0.0, which is z.
+  """
+  w, z, v = leaf.integers, grid.zero_point, leaf.zero_point
+  # The sums are products too, with ones: XLA's reduction of a kernel takes ten times as long on
   # a CPU as its convolution of a small image.
-  sums = padded.exact(padded.ones(q, leaf.integers), leaf.integers, jnp.int32)
-  return (total - grid.zero_point * sums).astype(jnp.float32)
+  ones = None if v is None else op.ones_of_weight(w)
+  if v is not None and ones is None:
+    # The shifted weight does not fit int8: widen both sides.
+    q = grid.quantize_to_grid(x).astype(jnp.int32)
+    return op.exact(q, leaf.steps().astype(jnp.int32), jnp.int32).astype(jnp.float32)
+  q = codes(grid.quantize_to_grid(x), z, jnp.int8)
+  if z is not None:
+    q, op = op.pad(q, z)
+  total = op.exact(q, w, jnp.int32)
+  if z is not None:
+    total = total - z * op.exact(op.ones(q, w), w, jnp.int32)
+  if v is not None:
+    shift = 0 if z is None else z * op.terms(leaf.shape)
+    total = total - op.per_output(v, path, total.ndim) * (op.exact(q, ones, jnp.int32) - shift)
+  return total.astype(jnp.float32)
 
 
 def _integer_valued(op: Contraction, x: Array, leaf: FakeQuant, grid: StaticGrid,
