@@ -48,6 +48,8 @@ def _runs(weight: tuple[int, ...], images: tuple[int, ...]) -> dict[str, Callabl
   x = jnp.abs(jax.random.normal(keys[0], images))
   runs = {"float32": functools.partial(jax.jit(_apply), params, x)}
   lifted = jax.jit(cj.lift(_apply))
+  only = cj.freeze(cj.quantize.affine(params, 8))
+  runs["weights in 8 bits, inputs in float32"] = functools.partial(lifted, only, x)
   for way, (weights, inputs) in {
       "zero points of neither": (True, True), "of inputs": (True, False),
       "of weights and inputs": (False, False)}.items():

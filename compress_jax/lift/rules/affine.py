@@ -15,6 +15,7 @@ from compress_jax.leaves.base import Array
 from compress_jax.leaves.grid import codes, spread
 from compress_jax.lift.contraction import Contraction
 from compress_jax.lift.registry import NoRule, Ref
+from compress_jax.lift.scheduling import in_turn
 from compress_jax.lift.surrogate import rounded, with_gradient_of
 
 # Largest |q - zero_point| of an 8-bit grid, asymmetric and symmetric.
@@ -56,6 +57,7 @@ def affine(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
 
 def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
   """The same arithmetic for a leaf and its deployed form, so the same bits."""
+  w, x = in_turn(w, x)
   leaf, scale = w.leaf, w.leaf.step_size()
   varying = _summed_with_scales(op, leaf)
   if varying and all(scale.shape[a] == 1 for a in range(op.ndim) if a not in varying):

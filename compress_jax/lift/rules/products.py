@@ -31,6 +31,7 @@ from compress_jax.lift.registry import (
 )
 from compress_jax.lift.rules.affine import affine
 from compress_jax.lift.rules.block_sparse import block_sparse
+from compress_jax.lift.scheduling import in_turn
 
 
 def plain(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
@@ -48,8 +49,24 @@ def plain(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   return op(x, w.dense())
 
 
+def dense_in_turn(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
+  """Applies a compressed weight as the dense array that it stands for.
+
+  Args:
+    interpreter: the running interpreter.
+    op: the contraction.
+    x: the other operand.
+    w: the weight.
+
+  Returns:
+    The result.
+  """
+  w, x = in_turn(w, x)
+  return plain(interpreter, op, x, w)
+
+
 for _leaf in (Masked, Clustered):
-  register_product(_leaf)(plain)
+  register_product(_leaf)(dense_in_turn)
 for _leaf in (FakeQuant, Quantized, FakeFloat, Float):
   register_product(_leaf)(affine)
 register_product(BlockSparse)(block_sparse)
