@@ -68,7 +68,7 @@ def _overnight(config: ConfigDict) -> None:
   config.base.train = common.muon(8)
   # Linear layers without a norm behind them: Adam.
   config.distil.train = _train(12, learning_rate=2e-3)
-  # The rounds that the paper's tables have, and those that lead there in few steps, each of an epoch.
+  # Rounds that the paper's tables have, and that lead there in few steps.
   config.pruning.update({"train": _train(1), "rounds": (4, 9, 14, 20, 24)})
   config.qat.train = _train(1, steps_per_epoch=200, learning_rate=1e-4)
   config.combine.kd.train = config.distil.train
