@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 from compress_jax.leaves.base import Array
 from compress_jax.lift.registry import NoRule
@@ -248,13 +250,8 @@ class Dot(Contraction):
   def exact(self, x: Array, w: Array, dtype: Any) -> Array:
     if not self._is_single_row_of_integers(x, w):
       return super().exact(x, w, dtype)
-    # XLA's fast integer product on a CPU takes two rows or more; for a single one the matrix would
-    # be written out in 32 bits, in every call.
     (axis,) = self.contracted()
-    row = x.reshape(1, -1)
-    rows = jnp.concatenate([row, jnp.zeros_like(row)])
-    total = lax.dot_general(rows, w, (((1,), (axis,)), ((), ())),
-                            preferred_element_type=jnp.dtype(dtype))[:1]
+    total = _row_by_matrix(axis, jnp.dtype(dtype))(x.reshape(-1), w)
     # The axes of x that come out have a single element each.
     free = (1,) * (x.ndim - 1)
     return total.reshape((total.size, *free) if self.on_left else (*free, total.size))
@@ -280,6 +277,31 @@ class Dot(Contraction):
     """Returns whether the weight is a matrix, summed over one axis."""
     summed, batch, _, _ = self._sides()
     return self.ndim == 2 and len(summed) == 1 and not batch
+
+
+@functools.cache
+def _row_by_matrix(axis: int, dtype: Any) -> Callable[[Array, Array], Array]:
+  """Returns the product of a row of integers with a matrix that is summed along an axis.
+
+  XLA's fast integer product on a CPU takes two rows or more; for a single one the matrix would be
+  written out in 32 bits, in every call. Where `vmap` has many rows they are one product.
+  """
+  def rows_by_matrix(rows: Array, w: Array) -> Array:
+    return lax.dot_general(rows, w, (((1,), (axis,)), ((), ())), preferred_element_type=dtype)
+
+  def two_rows(row: Array, w: Array) -> Array:
+    return rows_by_matrix(jnp.stack([row, jnp.zeros_like(row)]), w)[0]
+
+  product = custom_vmap(two_rows)
+
+  @product.def_vmap
+  def batched(size: int, is_batched: Sequence[bool], row: Array, w: Array) -> tuple[Array, bool]:
+    rows, ws = is_batched
+    if not ws:
+      return rows_by_matrix(row, w), True
+    return jax.vmap(two_rows, (0 if rows else None, 0))(row, w), True
+
+  return product
 
 
 class Conv(Contraction):

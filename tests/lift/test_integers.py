@@ -88,6 +88,33 @@ def test_inputs_with_a_zero_point_in_every_layout_to_the_bit(name, symmetric):
   np.testing.assert_allclose(deployed, plain, atol=0.03 * np.abs(plain).max())
 
 
+@pytest.mark.parametrize("axes", [(None, 0), (0, 0), (0, None)])
+def test_rows_by_vmap_to_the_bit(axes):
+  keys = jax.random.split(jax.random.key(2), 2)
+  params, x = {"w": jax.random.normal(keys[0], (5, 4))}, 1 + jax.random.normal(keys[1], (3, 5))
+  apply = lambda p, row: jnp.tanh(p["w"].T @ row)
+  fake = cj.quantize.calibrate(apply, cj.quantize.affine(params, 8, axis=1), [x[0], 2 * x[1]])
+  p = cj.freeze(fake)
+  each = jnp.stack([jax.jit(cj.lift(apply))(p, row) for row in x])
+  many = jax.tree.map(lambda a: jnp.stack([a] * 3), p) if axes[0] == 0 else p
+  rows = x if axes[1] == 0 else x[0]
+  found = jax.jit(jax.vmap(cj.lift(apply), axes))(many, rows)
+  np.testing.assert_array_equal(found, each if axes[1] == 0 else jnp.stack([each[0]] * 3))
+  if axes == (None, 0):  # one product of all rows
+    text = str(jax.make_jaxpr(jax.vmap(cj.lift(apply), axes))(p, x))
+    assert text.count("i32[3,4] = dot_general") == 1
+
+
+def test_a_row_has_the_gradient_of_its_floats():
+  keys = jax.random.split(jax.random.key(2), 2)
+  params, x = {"w": jax.random.normal(keys[0], (5, 4))}, jax.random.normal(keys[1], (1, 5))
+  apply = lambda p, x: jnp.tanh(x @ p["w"])
+  p = cj.freeze(cj.quantize.calibrate(apply, cj.quantize.affine(params, 8), [2 * x]))
+  found, expected = (jax.grad(lambda x, f=f, p=p: f(p, x).sum())(x) for f, p in (
+      (cj.lift(apply), p), (apply, cj.dense(p))))
+  np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.02)
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("name", ["group", "dynamic", "group_dynamic", "group_weight_only"])
 def test_groups_and_dynamic_inputs_to_the_bit(name, symmetric):

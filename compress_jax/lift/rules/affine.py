@@ -157,7 +157,7 @@ def _integer(op: Contraction, x: Array, leaf: Quantized, grid: StaticGrid, path:
   total = op.exact(q, w, jnp.int32)
   if z is not None:
     total = total - z * op.exact(op.ones(q, w), w, jnp.int32)
-  if v is not None:
+  if v is not None and ones is not None:
     shift = 0 if z is None else z * op.terms(leaf.shape)
     total = total - op.per_output(v, path, total.ndim) * (op.exact(q, ones, jnp.int32) - shift)
   return total.astype(jnp.float32)
