@@ -1,7 +1,6 @@
 """`lift` against the dense model, for every leaf, model and higher-order primitive."""
 
 import itertools
-
 import re
 
 import jax
