@@ -10,6 +10,7 @@ out in 32 bits, whose memory is new in every call from 32 MiB on.
 from __future__ import annotations
 
 import functools
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def main(_: Sequence[str]) -> None:
   for name, (weight, images) in SHAPES.items():
     seconds = in_turns(_runs(weight, images), _REPEATS.value, burst=8)
     for way, times in seconds.items():
-      print(f"{name}, {way}: {1e3 * sorted(times)[len(times) // 2]:.2f} ms; of float32: "
+      print(f"{name}, {way}: {1e3 * statistics.median(times):.2f} ms; of float32: "
             f"{ratios(times, seconds['float32'])}", flush=True)
 
 

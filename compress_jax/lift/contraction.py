@@ -171,9 +171,8 @@ class Contraction:
       Of w's dtype, as small as it may be; the result broadcasts to that of w. None where
       outputs differ in what they sum.
     """
-    places = self.output_axes(self.ndim)
-    batch = self.batch_axes()
-    shape = [1 if a in places and a not in batch else n for a, n in enumerate(w.shape)]
+    outputs = set(self.free()) - set(self.batch_axes())
+    shape = [1 if a in outputs else n for a, n in enumerate(w.shape)]
     return jnp.ones(shape, w.dtype)
 
   def batch_axes(self) -> tuple[int, ...]:
@@ -257,8 +256,8 @@ class Dot(Contraction):
     return total.reshape((total.size, *free) if self.on_left else (*free, total.size))
 
   def _is_single_row_of_integers(self, x: Array, w: Array) -> bool:
-    if jax.default_backend() != "cpu" or not self.is_matrix() or {x.dtype.name, w.dtype.name} != {
-        "int8"}:
+    integers = x.dtype == w.dtype == jnp.int8
+    if not integers or not self.is_matrix() or jax.default_backend() != "cpu":
       return False
     # Exported for batches of any size, the number of rows is a symbol.
     (axis,) = self.x_axes()

@@ -59,7 +59,7 @@ def about(config: Mapping[str, Any], names: Iterable[str]) -> About:
   """
   package = config.get("study", "").rpartition(".study.")[0]
   parts = {part for name in names for part in name.split("+")}
-  return About(study=_sentence(package), title=_title(config), paper=_paper(package),
+  return About(study=_sentence(package), title=title(config), paper=_paper(package),
                terms={name: text for name, text in TERMS.items() if name in parts})
 
 
@@ -71,7 +71,16 @@ def _sentence(package: str) -> str:
     return ""  # results of a study that is not to be found here
 
 
-def _title(config: Mapping[str, Any]) -> str:
+def title(config: Mapping[str, Any]) -> str:
+  """Returns the model and the data of a study.
+
+  Args:
+    config: of the study.
+
+  Example:
+    >>> title({"model": {"name": "vgg"}, "data": {"name": "cifar10"}})
+    'VGG on CIFAR-10'
+  """
   model = config.get("model") or config.get("teacher") or {}
   data = config.get("data", {}).get("name", "")
   name = model.get("name", "a model")

@@ -46,27 +46,13 @@ def plain(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   Returns:
     The result.
   """
+  if w.compressed:
+    w, x = in_turn(w, x)
   return op(x, w.dense())
 
 
-def dense_in_turn(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
-  """Applies a compressed weight as the dense array that it stands for.
-
-  Args:
-    interpreter: the running interpreter.
-    op: the contraction.
-    x: the other operand.
-    w: the weight.
-
-  Returns:
-    The result.
-  """
-  w, x = in_turn(w, x)
-  return plain(interpreter, op, x, w)
-
-
 for _leaf in (Masked, Clustered):
-  register_product(_leaf)(dense_in_turn)
+  register_product(_leaf)(plain)
 for _leaf in (FakeQuant, Quantized, FakeFloat, Float):
   register_product(_leaf)(affine)
 register_product(BlockSparse)(block_sparse)

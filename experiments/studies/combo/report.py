@@ -42,8 +42,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], folder: Path, config: Any
 
 def _text(studies: Sequence[Any], rows: Sequence[Row], config: Any) -> str:
   alone = _rows_of(studies, ["conventional"]) if config.get("conventional") else []
-  found = about.about(config.to_dict(), ())
-  return (f"Ours: {found.title}; the paper's: DenseNet on CIFAR-10.\n\n"
+  return (f"Ours: {about.title(config.to_dict())}; the paper's: DenseNet on CIFAR-10.\n\n"
           f"{tables([*rows, *alone], same_data=config.data.name == 'cifar10')}"
           f"{effects.text(rows)}{quality.text([*rows, *alone])}")
 
