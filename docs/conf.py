@@ -60,8 +60,8 @@ def _on_the_site(app, path, document, content):
   """Lets links of pages in experiments/ lead to where these are on the site."""
   text = re.sub(r"!\[([^]]*)\]\(results/([^)]*)\)", r"![\1](../../experiments/results/\2)",
                 content[0])
-  # Folders of results have no pages: what their links say stays.
-  text = re.sub(r"(?<!!)\[([^]]+)\]\(results[^)]*\)", r"\1", text)
+  # Folders of results and benchmarks have no pages: what their links say stays.
+  text = re.sub(r"(?<!!)\[([^]]+)\]\((results|\.\./benchmarks)[^)]*\)", r"\1", text)
   for there, here in _PAGES.items():
     text = text.replace(f"]({there})", f"]({here})")
   content[0] = text
