@@ -54,6 +54,33 @@ def entries(params: Any) -> tuple[list[Entry], Any]:
   return [(path_str(path), x) for path, x in flat], structure
 
 
+def by_path(params: Any) -> dict[str, Any]:
+  """Returns what a parameter tree holds, to be looked up by path.
+
+  Args:
+    params: a parameter tree.
+
+  Returns:
+    {path: array or leaf}, in tree order.
+
+  Raises:
+    ValueError: two of them have the same path.
+
+  Example:
+    >>> by_path({"a/b": 1, "a": {"b": 2}})
+    Traceback (most recent call last):
+    ...
+    ValueError: 'a/b' is the path of two leaves; must be of one: rename a key with "/" in it
+  """
+  found: dict[str, Any] = {}
+  for path, x in entries(params)[0]:
+    if path in found:
+      raise ValueError(f"{path!r} is the path of two leaves; must be of one: rename a key with "
+                       '"/" in it')
+    found[path] = x
+  return found
+
+
 def is_float(x: Any) -> bool:
   """Returns whether `x` is an array or leaf of floating-point numbers.
 

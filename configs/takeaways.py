@@ -69,7 +69,7 @@ def _overnight(config: ConfigDict) -> None:
   # Linear layers without a norm behind them: Adam.
   config.distil.train = _train(12, learning_rate=2e-3)
   # The rounds that the paper's tables have, each a third of an epoch.
-  config.pruning.update({"train": _train(1, steps_per_epoch=120, learning_rate=7e-4),
+  config.pruning.update({"train": _train(1, steps_per_epoch=120, learning_rate=2e-4),
                          "rounds": (1, 4, 7, 9, 11, 14, 16, 20, 22, 24)})
   config.qat.train = _train(1, steps_per_epoch=100, learning_rate=1e-4)
   config.combine.kd.train = config.distil.train

@@ -83,7 +83,7 @@ def _information(fisher: Any, path: str, x: Any) -> Array | None:
   """Returns the Fisher information of a weight, None where none is given."""
   if fisher is None:
     return None
-  found = dict(tree.entries(fisher)[0]).get(path)
+  found = tree.by_path(fisher).get(path)
   shape = getattr(found, "shape", None)
   if shape != x.shape:
     raise ValueError(f"{path}: fisher has {shape} there; it must be an array of {x.shape}, from "

@@ -275,15 +275,17 @@ def text(field: str, row: Row) -> str:
     row: of a table; some fields are shown with another one's value.
 
   Returns:
-    A short text; "–" where there is no value.
+    A short text; "–" where there is no value, "nan" or "inf" where it is no number.
 
   Example:
     >>> text("sparsity", {"sparsity": 0.9}), text("shape", {"shape": [3, 3]}), text("bits", {})
     ('90.0 %', '3×3', '–')
   """
   value = row.get(field)
-  if value is None or _is_no_number(value):
+  if value is None:
     return "–"
+  if _is_no_number(value):
+    return str(value)
   if field == "path":
     return value or "(the whole tree)"
   if field == "scale_max":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from compress_jax import tree
 from compress_jax.inspect.reader import InspectError, Inspection
+from compress_jax.io import containers
 from compress_jax.io.leaf_summary import LeafSummary
 from compress_jax.leaves import dense_of
 
@@ -67,8 +68,8 @@ def compare(before: Inspection, after: Inspection, params_before: Any, params: A
                          "artifacts, for instance two of its stages/")
   leaves_before = {leaf.path: leaf for leaf in before.leaves}
   leaves_after = {leaf.path: leaf for leaf in after.leaves}
-  weights_before = dict(tree.entries(params_before)[0])
-  weights_after = dict(tree.entries(params)[0])
+  weights_before = dict(containers.measurable(params_before))
+  weights_after = dict(containers.measurable(params))
   rows = []
   # Leaves that are gone come last.
   for path in dict.fromkeys([*leaves_after, *leaves_before]):
@@ -123,7 +124,8 @@ def relative_change(before: Any, after: Any) -> float | None:
     after: likewise.
 
   Returns:
-    The ratio; None where one is missing, where shapes differ, or where it is not finite.
+    The ratio, NaN where one of them holds NaN; None where one is missing, where shapes
+    differ, or where it is not finite.
 
   Example:
     >>> import numpy as np
@@ -132,7 +134,10 @@ def relative_change(before: Any, after: Any) -> float | None:
   """
   if before is None or after is None or np.shape(before) != np.shape(after):
     return None
-  old, new = (np.asarray(dense_of(x)).astype(np.float64) for x in (before, after))
+  # Complex numbers hold all others.
+  old, new = (np.asarray(dense_of(x)).astype(np.complex128) for x in (before, after))
+  if np.isnan(old).any() or np.isnan(new).any():
+    return math.nan
   moved, length = float(np.linalg.norm(new - old)), float(np.linalg.norm(old))
   if moved == 0:
     return 0.0  # also of zeros that stayed

@@ -71,7 +71,10 @@ def histogram(before: Any, after: Any) -> Histogram | None:
 def _flat(x: Any) -> np.ndarray | None:
   if x is None:
     return None
-  return np.asarray(dense_of(x)).astype(np.float64).ravel()
+  values = np.asarray(dense_of(x))
+  if np.iscomplexobj(values):
+    values = np.stack([values.real, values.imag])
+  return values.astype(np.float64).ravel()
 
 
 def _shown(values: np.ndarray | None) -> np.ndarray | None:
@@ -113,9 +116,11 @@ def masks_of(x: Any) -> dict[str, np.ndarray]:
   found = {}
   for name, part in parts_of(x).items():
     name, mask = f"{name}: " if name else "", mask_of(part)
+    if not part.size:
+      continue  # a picture has pixels
     if mask is not None:
       found[f"{name}mask"] = np.asarray(mask)
-    elif part.ndim >= 2 and part.size:
+    elif part.ndim >= 2:
       kept = np.asarray(dense_of(part)) != 0
       # Fewer zeros come about by rounding.
       if kept.mean() < 0.9:

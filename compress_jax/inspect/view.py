@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax import tree
 from compress_jax.inspect import charts, columns, page, pictures
 from compress_jax.inspect.diff import Diff
 from compress_jax.inspect.lineage import Stage, nested
 from compress_jax.inspect.reader import Inspection
+from compress_jax.io import containers
 
 _KINDS = {"stage": "Stage", "checkpoint": "Checkpoint", "artifact": "Deployable file",
           "orbax": "Orbax checkpoint without a manifest"}
@@ -172,8 +172,8 @@ def _diff(diff: Diff) -> dict[str, Any]:
 def _weights(leaves: Sequence[columns.Row], params: Any,
              before: tuple[str, Any] | None) -> Weights:
   name, old = before if before is not None else (None, {})
-  after = dict(tree.entries(params)[0])
-  earlier = dict(tree.entries(old)[0])
+  after = dict(containers.measurable(params))
+  earlier = dict(containers.measurable(old))
   # Vectors are many and tell little: they are folded away.
   matrices, vectors = [], []
   for row in leaves:
@@ -189,7 +189,6 @@ def _weights(leaves: Sequence[columns.Row], params: Any,
 
 
 def _card(row: columns.Row, x: Any, before: Any) -> Card:
-  x = x if hasattr(x, "shape") else np.asarray(x)  # a tree may hold plain numbers
   path = columns.text("path", row)
   counted = pictures.histogram(before, x)
   drawn, zeros = None, ""

@@ -61,7 +61,7 @@ def operations(fn: Callable[..., Any], params: Any, *args: Any,
   """
   seen = records(fn, params, *args, densify=densify)
   parts, _ = tree.select_parts(params, tree.everything)
-  weights = dict(tree.entries(params)[0]) | dict(parts)
+  weights = tree.by_path(params) | dict(parts)
   found = {}
   for path, uses in seen.items():
     # Uses without terms are those of a whole whose parts are counted.

@@ -84,8 +84,8 @@ def rewind(params: Any, values: Any) -> Any:
     `params` with the values of `values`.
 
   Raises:
-    ValueError: a path is missing, a shape differs, or a leaf has no values to put
-      back (a codebook, factors, integers).
+    ValueError: a path is missing or there twice, a shape differs, or a leaf has no values
+      to put back (a codebook, factors, integers).
 
   Example:
     >>> import jax.numpy as jnp
@@ -94,7 +94,7 @@ def rewind(params: Any, values: Any) -> Any:
     >>> rewind(pruned, {"w": jnp.array([[5.0, 7.0]])})["w"].dense().tolist()
     [[5.0, 0.0]]
   """
-  old, (flat, structure) = dict(tree.entries(values)[0]), tree.entries(params)
+  old, (flat, structure) = tree.by_path(values), tree.entries(params)
   return jax.tree_util.tree_unflatten(structure, [_put_back(path, x, old) for path, x in flat])
 
 

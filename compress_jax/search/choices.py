@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ class Choice:
     rank: of a truncated SVD, from 1; None leaves one tensor.
 
   Raises:
-    ValueError: a number out of range.
+    ValueError: a number out of range, or bits or a rank that are no whole number.
 
   Example:
     >>> str(Choice(sparsity=0.5, bits=4)), str(Choice())
@@ -36,9 +37,9 @@ class Choice:
   def __post_init__(self) -> None:
     if not 0 <= self.sparsity < 1:
       raise ValueError(f"sparsity={self.sparsity}: must be from 0 to below 1")
-    if self.bits is not None and self.bits not in range(2, 17):
+    if self.bits is not None and not (_whole(self.bits) and 2 <= self.bits <= 16):
       raise ValueError(f"bits={self.bits}: must be None or a whole number from 2 to 16")
-    if self.rank is not None and (self.rank != int(self.rank) or self.rank < 1):
+    if self.rank is not None and not (_whole(self.rank) and self.rank >= 1):
       raise ValueError(f"rank={self.rank}: must be None or a whole number from 1")
 
   def __str__(self) -> str:
@@ -50,6 +51,10 @@ class Choice:
     if self.bits is not None:
       parts.append(f"{self.bits}b")
     return " ".join(parts) or "dense"
+
+
+def _whole(x: Any) -> bool:
+  return isinstance(x, numbers.Integral) and not isinstance(x, bool)
 
 
 Plan = Mapping[str, Choice]
@@ -158,10 +163,10 @@ def applier(params: Any) -> Callable[[Plan], Any]:
     A function from a plan to the compressed tree.
 
   Raises:
-    ValueError: not here, but from that function, as from `apply`.
+    ValueError: two leaves have the same path; otherwise from that function, as from `apply`.
   """
   flat, structure = tree.entries(params)
-  by_path = dict(flat)
+  by_path = tree.by_path(params)
 
   # A mask takes a quarter of its float32 layer; the bound keeps large models in memory.
   @functools.lru_cache(maxsize=512)
@@ -170,12 +175,27 @@ def applier(params: Any) -> Callable[[Plan], Any]:
 
   def applied(plan: Plan) -> Any:
     for path in plan:
-      if path not in by_path:
-        raise ValueError(f"plan: no leaf {path!r}; it must be one of: {', '.join(by_path)}")
+      known("plan", path, by_path)
     leaves = [made(path, plan[path]) if path in plan else x for path, x in flat]
     return structure.unflatten(leaves)
 
   return applied
+
+
+def known(what: str, path: str, leaves: Mapping[str, Any]) -> Any:
+  """Returns the leaf at a path.
+
+  Args:
+    what: the argument that names the path, for the error.
+    path: of the leaf.
+    leaves: {path: array or leaf}.
+
+  Raises:
+    ValueError: there is none.
+  """
+  if path not in leaves:
+    raise ValueError(f"{what}: no leaf {path!r}; must be one of: {', '.join(leaves)}")
+  return leaves[path]
 
 
 def compressed(path: str, x: Any, choice: Choice) -> Any:

@@ -30,10 +30,12 @@ class Measures:
   latency: Callable[[Any], float] | None
 
   def point(self, plan: Plan) -> Point:
-    """Returns a plan with all its measurements."""
+    """Returns a plan with all its measurements; raises where its time is no number."""
     params = self.compress(plan)
     score, nbytes = float(self.evaluate(params)), int(self.size(params))
     ms = None if self.latency is None else float(self.latency(params))
+    if ms is not None and not np.isfinite(ms):
+      raise ValueError(f"latency returned {ms}: must return finite milliseconds")
     return Point(plan=plan, score=score, bytes=nbytes, latency_ms=ms)
 
 
@@ -64,6 +66,9 @@ class Evaluated:
     self._measures, self.layers, self.allowed = measures, layers, allowed
     self.points: dict[Key, Point] = {}
     self.base = self.visit(tuple(layer.untouched for layer in layers))
+    if not np.isfinite(self.base.score):
+      raise ValueError(f"evaluate returned {self.base.score} for the uncompressed model: must "
+                       "return a finite number")
 
   @property
   def left(self) -> int:
@@ -109,7 +114,7 @@ class Evaluated:
     """
     predicted = np.array([predicted_loss(self.layers, key) for key in self.points])
     lost = self.base.score - np.array([point.score for point in self.points.values()])
-    some = predicted > 0
+    some = (predicted > 0) & np.isfinite(lost)
     if not some.any():
       return 1.0
     rate = float(np.median(lost[some] / predicted[some]))

@@ -20,14 +20,15 @@ def cheapest(losses: Sequence[Row], costs: Sequence[Row], *,
   Args:
     losses: one row per layer, one entry per choice; rows may differ in length.
     costs: rows of the same lengths.
-    states: sums that are kept after each layer, at most.
+    states: sums that are kept after each layer, at most; from 2.
 
   Returns:
     (plans, cost, loss) in order of rising cost and falling loss: int, (N, layers),
     the choice of each layer; float64, (N,), twice.
 
   Raises:
-    ValueError: no layer, or rows that do not match.
+    ValueError: no layer, rows that do not match or hold infinities or NaN, or too few
+      states.
 
   Source: Nemhauser and Ullmann 1969, "Discrete dynamic programming and capital
   allocation".
@@ -41,6 +42,11 @@ def cheapest(losses: Sequence[Row], costs: Sequence[Row], *,
   if not lengths or lengths != other:
     raise ValueError(f"losses has rows of {lengths}, costs of {other}: must be the same, "
                      "at least one")
+  if states < 2:
+    raise ValueError(f"states={states}: must be a whole number from 2")
+  for name, rows in (("losses", losses), ("costs", costs)):
+    if not all(np.isfinite(row).all() for row in rows):
+      raise ValueError(f"{name} holds infinities or NaN: must be finite numbers")
   cost, loss, plans = np.zeros(1), np.zeros(1), np.zeros((1, 0), np.int64)
   for more_loss, more_cost in zip(losses, costs, strict=True):
     # Every sum so far (rows) with every choice of this layer (columns).

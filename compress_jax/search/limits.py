@@ -76,7 +76,8 @@ class Limits:
       base: the uncompressed model.
 
     Returns:
-      {limit: bytes, milliseconds or score too many}; empty within all limits.
+      {limit: bytes, milliseconds or score too many}; empty within all limits. A score
+      that is no finite number misses "score", by infinity.
     """
     over = self._over(base.score - point.score, point.bytes, point.latency_ms)
     return {name: float(x) for name, x in over.items() if x > _ROUNDING}
@@ -92,11 +93,12 @@ class Limits:
 
     Returns:
       0 within all limits. Bytes and time count as fractions of their limit, the drop
-      as a fraction of the uncompressed model's score; they are added up.
+      as a fraction of the uncompressed model's score; they are added up. Infinite where
+      the drop is no finite number.
     """
     # The allowed drop may be 0, so it cannot be its own unit.
     units = {"max_bytes": self.max_bytes, "max_latency_ms": self.max_latency_ms,
-             "max_drop": abs(base.score)}
+             "max_drop": abs(base.score), "score": 1}
     total = 0
     for name, x in self._over(drop, nbytes, ms).items():
       outside = np.where(np.asarray(x) > _ROUNDING, x, 0)
@@ -123,7 +125,8 @@ class Limits:
 
   def _over(self, drop: Any, nbytes: Any, ms: Any) -> dict[str, Any]:
     """Returns what is above each limit that is given; below it, negative."""
-    over = {}
+    # A model that diverged is outside of any limits; a comparison with NaN would not say so.
+    over: dict[str, Any] = {"score": np.where(np.isfinite(drop), 0.0, np.inf)}
     if self.max_bytes is not None:
       over["max_bytes"] = nbytes - self.max_bytes
     if self.max_drop is not None:

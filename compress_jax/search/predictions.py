@@ -26,7 +26,8 @@ class Layer:
 
   Attributes:
     path: its place in the parameter tree.
-    choices: what may be done to it.
+    choices: what may be done to it; those that made the table's number infinite or NaN
+      are left out.
     untouched: the place of the choice that changes nothing.
     effects: float64, (choices, 3): the table's loss, bytes and milliseconds of each.
   """
@@ -64,7 +65,7 @@ def predicted_layers(table: Table, nbytes: Mapping[str, Mapping[Choice, int]],
     One `Layer` per layer, in the table's order.
 
   Raises:
-    ValueError: a layer lacks the choice that changes nothing.
+    ValueError: a layer lacks the choice that changes nothing, or has no finite number for it.
   """
   return [_layer(path, table, nbytes[path], latency_table) for path in table.scores]
 
@@ -80,8 +81,14 @@ def _layer(path: str, table: Table, nbytes: Mapping[Choice, int],
   if latency_table is not None:
     ms = np.array(list(latency_table.scores[path].values())) - latency_table.base
   stored = np.array([nbytes[choice] for choice in choices], np.float64)
+  effects = np.column_stack([loss, stored, ms])
+  usable = np.isfinite(effects).all(1)
+  if not usable[choices.index(Choice())]:
+    raise ValueError(f"table: the uncompressed model has {table.base}; must be a finite number")
+  # A choice that makes the model diverge by itself is no choice.
+  choices = [choice for choice, fine in zip(choices, usable, strict=True) if fine]
   return Layer(path=path, choices=choices, untouched=choices.index(Choice()),
-               effects=np.column_stack([loss, stored, ms]))
+               effects=effects[usable])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

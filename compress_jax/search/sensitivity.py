@@ -8,7 +8,7 @@ from typing import Any
 
 from compress_jax import tree
 from compress_jax.io import artifact
-from compress_jax.search.choices import Choice, Options, applier, compressed
+from compress_jax.search.choices import Choice, Options, applier, compressed, known
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +97,9 @@ def layer_bytes(params: Any, choices: Options) -> dict[str, dict[Choice, int]]:
     of whole models differ from the sum by some tens of bytes a layer: their headers are
     compressed together.
 
+  Raises:
+    ValueError: a path that is not in the tree, or a rank that a layer cannot have.
+
   Example:
     >>> import jax
     >>> params = {"w": jax.random.normal(jax.random.key(0), (64, 64))}
@@ -104,12 +107,12 @@ def layer_bytes(params: Any, choices: Options) -> dict[str, dict[Choice, int]]:
     >>> found[Choice()] > 10 * found[Choice(bits=2)]
     True
   """
-  by_path = dict(tree.entries(params)[0])
+  by_path = tree.by_path(params)
   empty = len(artifact.encode({}))
   found: dict[str, dict[Choice, int]] = {}
   for path, some in choices.items():
-    found[path] = {}
+    found[path], leaf = {}, known("choices", path, by_path)
     for choice in some:
-      data = artifact.encode({"leaf": compressed(path, by_path[path], choice)})
+      data = artifact.encode({"leaf": compressed(path, leaf, choice)})
       found[path][choice] = len(data) - empty
   return found

@@ -28,7 +28,7 @@ class Suggestion:
     base: the uncompressed model.
     points: every plan that was evaluated, in that order, the base first.
     front: those of the points that no other beats in score, bytes and, if asked
-      for, latency; the smallest first.
+      for, latency; the smallest first. Points without a finite score are not among them.
     best: the best point within the limits, or None where there is none.
     nearest: the best, or the point that is least outside the limits.
     misses: by how much the nearest misses which limit; empty where there is a best.
@@ -74,7 +74,8 @@ def suggest(params: Any, evaluate: Callable[[Any], float], table: Table, limits:
 
   Raises:
     ValueError: a limit of latency without `latency` and its table, tables of
-      different choices, or fewer than two evaluations.
+      different choices, fewer than two evaluations, or a score of the uncompressed model
+      that is no finite number.
 
   Source: the future work of "An analysis of compression methods", section VIII.
 
@@ -173,8 +174,9 @@ def _refine(seen: Evaluated, rng: np.random.Generator) -> None:
 
 def _suggestion(seen: Evaluated) -> Suggestion:
   points = tuple(seen.points.values())
-  costs = [(p.bytes, -p.score, p.latency_ms or 0.0) for p in points]
+  scored = [p for p in points if np.isfinite(p.score)]
+  costs = [(p.bytes, -p.score, p.latency_ms or 0.0) for p in scored]
   nearest = seen.points[seen.best()]
   misses = seen.allowed.limits.misses(nearest, seen.base)
-  return Suggestion(base=seen.base, points=points, front=tuple(points[i] for i in front(costs)),
+  return Suggestion(base=seen.base, points=points, front=tuple(scored[i] for i in front(costs)),
                     best=None if misses else nearest, nearest=nearest, misses=misses)

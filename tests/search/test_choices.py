@@ -51,7 +51,12 @@ def test_options_are_all_combinations_that_a_layer_can_have():
     (lambda: Choice(bits=1), "bits=1: must be None or a whole number from 2 to 16"),
     (lambda: Choice(rank=0), "rank=0: must be None or a whole number from 1"),
     (lambda: cj.search.options(params(), ranks=(2.0,)), "ranks: 2.0 must be None, or above 0"),
-    (lambda: cj.search.apply(params(), {"head": Choice()}), "plan: no leaf 'head'; it must be one"),
+    (lambda: Choice(bits=8.0), "bits=8.0: must be None or a whole number"),
+    (lambda: Choice(rank=2.0), "rank=2.0: must be None or a whole number"),
+    (lambda: cj.search.layer_bytes(params(), {"head": [Choice()]}), "choices: no leaf 'head'"),
+    (lambda: cj.search.apply({"a/b": jnp.eye(2), "a": {"b": jnp.ones((2, 2))}}, {}),
+     "'a/b' is the path of two leaves"),
+    (lambda: cj.search.apply(params(), {"head": Choice()}), "plan: no leaf 'head'; must be one"),
     (lambda: cj.search.Limits(), "max_bytes, max_latency_ms, max_drop: give at least one"),
     (lambda: cj.search.Limits(max_bytes=-1), "max_bytes=-1: must be None, or from 0")])
 def test_bad_numbers_are_named(make, message):

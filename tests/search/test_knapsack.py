@@ -38,6 +38,15 @@ def test_few_states_are_near_the_best():
     assert some_loss[some_cost <= budget].min() <= 1.1 * loss[cost <= budget].min() + 0.05
 
 
+@pytest.mark.parametrize("arguments,message", [
+    ({"losses": [[0, float("nan")], [0, 3]]}, "losses holds infinities or NaN"),
+    ({"costs": [[1, float("inf")], [0, 3]]}, "costs holds infinities or NaN"),
+    ({"states": 1}, "states=1: must be a whole number from 2")])
+def test_what_cannot_be_added_up_is_refused(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    cheapest(**{"losses": [[0, 1], [0, 3]], "costs": [[5, 1], [4, 2]], **arguments})
+
+
 @pytest.mark.parametrize("losses,costs", [([], []), ([[1]], [[1, 2]]), ([[1], [2]], [[1]])])
 def test_rows_must_match(losses, costs):
   with pytest.raises(ValueError, match="losses has rows of"):

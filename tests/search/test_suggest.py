@@ -116,6 +116,48 @@ def test_where_nothing_fits_it_says_by_how_much():
   assert min(rest) > 0
 
 
+def diverging(params):
+  """A score that is no number as soon as a layer has fewer than four bits."""
+  leaves = [x for _, x in cj.entries(params)[0]]
+  if any(isinstance(x, cj.FakeQuant) and x.bits < 4 for x in leaves):
+    return float("nan")
+  return score(params)
+
+
+@pytest.mark.parametrize("limits", [Limits(max_drop=2.0), Limits(max_bytes=1700),
+                                    Limits(max_bytes=1700, max_drop=2.0)])
+def test_a_model_that_diverged_is_never_suggested(limits):
+  choices = {path: [Choice(), Choice(bits=8), Choice(bits=4), Choice(bits=2)] for path in WEIGHTS}
+  sees_it = cj.search.sensitivity(PARAMS, diverging, choices)
+  # A table of another number need not tell.
+  blind = cj.search.sensitivity(PARAMS, score, choices)
+  for table in (sees_it, blind):
+    s = cj.search.suggest(PARAMS, diverging, table, limits, evaluations=30)
+    assert s.best is not None and np.isfinite(s.best.score)
+    assert all(np.isfinite(p.score) for p in s.front)
+    assert all(limits.misses(p, s.base)["score"] == np.inf for p in s.points if p.score != p.score)
+  assert any(p.score != p.score for p in s.points)  # the blind search met some
+
+
+def test_where_everything_small_diverges_nothing_fits():
+  choices = {path: [Choice(), Choice(bits=2)] for path in WEIGHTS}
+  blind = cj.search.sensitivity(PARAMS, score, choices)
+  s = cj.search.suggest(PARAMS, diverging, blind, Limits(max_bytes=1000), evaluations=20)
+  assert s.best is None and s.misses and s.nearest.score == s.nearest.score
+
+
+def test_an_uncompressed_model_without_a_score_is_refused():
+  nothing = lambda params: float("nan")
+  with pytest.raises(ValueError, match="evaluate returned nan for the uncompressed model"):
+    cj.search.suggest(PARAMS, nothing, table(), Limits(max_bytes=1700))
+  bad = cj.search.sensitivity(PARAMS, nothing, {"b/kernel": [Choice(), Choice(bits=8)]})
+  with pytest.raises(ValueError, match="table: the uncompressed model has nan"):
+    cj.search.suggest(PARAMS, score, bad, Limits(max_bytes=1700))
+  with pytest.raises(ValueError, match="latency returned nan"):
+    cj.search.suggest(PARAMS, score, table(), Limits(max_latency_ms=1.0), latency=nothing,
+                      latency_table=table())
+
+
 def test_the_same_seed_gives_the_same_points():
   limits = Limits(max_bytes=1700)
   again = cj.search.suggest(PARAMS, score, table(), limits, evaluations=60, size=size)
