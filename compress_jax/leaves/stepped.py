@@ -13,9 +13,15 @@ class Stepped(Leaf):
   """A leaf that stands for `step_size() * steps()`.
 
   A subclass has a data field `scale` and says what `steps` are.
+
+  Attributes:
+    scale: what `step_size` returns where nothing else is said.
+    may_exceed_8_bits: whether steps are whole numbers of more than 8 bits, which is known
+      when tracing.
   """
 
   scale: Array | None
+  may_exceed_8_bits: bool = False
 
   exact = ("scale",)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from compress_jax.leaves import input_grid_of
@@ -128,7 +129,7 @@ class Interpreter:
     try:
       if found is None:
         raise NoRule(op.primitive.name, w.path, f"{type(w.leaf).__name__} leaf, none is registered")
-      out = found.rule(self, op, x, w)
+      out = found.rule(self, op, _promoted(op, x, w), w)
       if found.by_parts:
         terms = 0  # the products with parts have records of their own, which say what was summed
     except NoRule:
@@ -200,6 +201,21 @@ def _rule_for(primitive: Any, refs: list[Ref]) -> Any:
     if (key, None) in RULES:
       return RULES[key, None]
   return None
+
+
+def _promoted(op: Contraction, x: Any, w: Ref) -> Any:
+  """Returns the other operand in a dtype that holds both, so that rules see a single one.
+
+  A `dot_general` takes operands of different dtypes: `x @ w` of pixels leaves them integers.
+  """
+  if x.dtype == w.dtype:
+    return x
+  if op.outer is not None:
+    raise NoRule(op.primitive.name, w.path, f"operands of {x.dtype} and {w.dtype} with a "
+                 "derivative of their own; convert them to one dtype first")
+  # Whole numbers are not promoted to the weight's dtype, which may be too narrow for them.
+  least = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+  return x.astype(jnp.promote_types(least, w.dtype))
 
 
 def _on_input_grid(x: Any, weight: Any) -> Any:

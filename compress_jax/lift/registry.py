@@ -82,11 +82,13 @@ class Ref:
       meets is known from what it is registered for.
     path: its place in the arguments.
     dtype: what the program has converted it to.
+    narrowed: the dtype that rounded it on the way to a wider one, if any.
   """
 
   leaf: Any
   path: str = dataclasses.field(metadata={"static": True})
   dtype: Any = dataclasses.field(metadata={"static": True})
+  narrowed: Any = dataclasses.field(default=None, metadata={"static": True})
 
   def whole(self) -> Any:
     """Returns the leaf as it is (a leaf has no other dtype), or the array as converted."""
@@ -99,7 +101,8 @@ class Ref:
 
   def dense(self) -> Array:
     """Returns the array that the program would have seen."""
-    return dense_of(self.leaf).astype(self.dtype)
+    x = dense_of(self.leaf)
+    return (x if self.narrowed is None else x.astype(self.narrowed)).astype(self.dtype)
 
   def part(self, name: str) -> Ref:
     """Returns the reference to a part of the leaf, for `interpreter.product`.
@@ -115,7 +118,7 @@ class Ref:
     """
     if name not in self.leaf.parts:
       raise ValueError(f"{self.path}: {name!r} must be one of the leaf's parts {self.leaf.parts}")
-    return Ref(getattr(self.leaf, name), f"{self.path}/{name}", self.dtype)
+    return Ref(getattr(self.leaf, name), f"{self.path}/{name}", self.dtype, self.narrowed)
 
   def kind(self) -> type:
     """Returns the key of the rules for it: the leaf's type, or `jax.Array`."""
@@ -219,7 +222,10 @@ def cast(ref: Ref, dtype: Any) -> Ref:
   Returns:
     The reference; its leaf is not touched.
   """
-  return dataclasses.replace(ref, dtype=jnp.dtype(dtype))
+  dtype = jnp.dtype(dtype)
+  widened = dtype.itemsize > jnp.dtype(ref.dtype).itemsize
+  narrowed = jnp.dtype(ref.dtype) if widened else ref.narrowed
+  return dataclasses.replace(ref, dtype=dtype, narrowed=narrowed)
 
 
 def bind(equation: Any, inputs: list[Any]) -> list[Any]:

@@ -61,7 +61,9 @@ def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
   leaf, scale = w.leaf, w.leaf.step_size()
   varying = _summed_with_scales(op, leaf)
   if varying and all(scale.shape[a] == 1 for a in range(op.ndim) if a not in varying):
-    return _product_of_steps(op, x * _on_x(op, x, scale, w), leaf, None, w.path)
+    # In float32: a small scale would lose its digits in float16.
+    x = x.astype(jnp.float32) * _on_x(op, x, scale, w)
+    return _product_of_steps(op, x, leaf, None, w.path)
   if varying:
     value = _grouped(dataclasses.replace(op, outer=None), x, w)
     if op.outer is None:
@@ -72,13 +74,25 @@ def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
 
 def _product_of_steps(op: Contraction, x: Array, leaf: Any, scale: Array | None,
                       path: str) -> Array:
+  if leaf.may_exceed_8_bits:
+    x = x.astype(jnp.float32)  # float16 ends at 65504, and bfloat16 has 8 bits
   steps = leaf.steps().astype(x.dtype)
   if op.outer is None:
     # Sums of many steps leave float16's range: accumulate in float32.
     total = op.bind(x, steps, preferred_element_type=jnp.dtype("float32"))
   else:
     total = op(x, steps).astype(jnp.float32)
-  return total if scale is None else rounded(total * op.per_output(scale, path, total.ndim))
+  if scale is None:
+    return total
+  return rounded(total * op.per_output(_ungrouped(op, scale, leaf), path, total.ndim))
+
+
+def _ungrouped(op: Contraction, s: Array, leaf: Any) -> Array:
+  """Repeats a scale or zero point along the axes that come out, where groups share it there."""
+  if s.ndim == 0:
+    return s
+  free = op.free()
+  return spread(s, tuple(n if a in free else s.shape[a] for a, n in enumerate(leaf.shape)))
 
 
 def _summed_with_scales(op: Contraction, leaf: Any) -> list[int]:
@@ -101,7 +115,7 @@ def _on_x(op: Contraction, x: Array, scale: Array, w: Ref) -> Array:
       raise op.varying_scale(w.path)
     axes[a], laid[at] = at, full.shape[a]
   order = sorted(range(full.ndim), key=lambda a: (a not in axes, axes.get(a, 0)))
-  return jnp.transpose(full, order).reshape(laid).astype(x.dtype)
+  return jnp.transpose(full, order).reshape(laid)
 
 
 def _grouped(op: Contraction, x: Array, w: Ref) -> Array:
@@ -134,7 +148,8 @@ def _integer_product(op: Contraction, x: Array, w: Ref) -> Array:
     total = _integer(op, x, leaf, grid, w.path)
   else:
     total = _integer_valued(op, x, leaf, grid, w.path)
-  return rounded(total * (grid.scale * op.per_output(leaf.scale, w.path, total.ndim)))
+  scale = op.per_output(_ungrouped(op, leaf.scale, leaf), w.path, total.ndim)
+  return rounded(total * (grid.scale * scale))
 
 
 def _integer(op: Contraction, x: Array, leaf: Quantized, grid: StaticGrid, path: str) -> Array:
@@ -159,7 +174,8 @@ def _integer(op: Contraction, x: Array, leaf: Quantized, grid: StaticGrid, path:
     total = total - z * op.exact(op.ones(q, w), w, jnp.int32)
   if v is not None and ones is not None:
     shift = 0 if z is None else z * op.terms(leaf.shape)
-    total = total - op.per_output(v, path, total.ndim) * (op.exact(q, ones, jnp.int32) - shift)
+    zero = op.per_output(_ungrouped(op, v, leaf), path, total.ndim)
+    total = total - zero * (op.exact(q, ones, jnp.int32) - shift)
   return total.astype(jnp.float32)
 
 

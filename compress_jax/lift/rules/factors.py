@@ -46,7 +46,7 @@ def _low_rank(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
   u, v = _parts(w)
   if isinstance(op, Conv):
     channels = _channels(op, w)[1]
-    return _pointwise(product, op, product(op, x, u), v, channels)
+    return _pointwise(product, op, product(op, x, u).astype(x.dtype), v, channels)
   if not isinstance(op, Dot) or not op.is_matrix():
     raise NoRule(op.primitive.name, w.path, "only a matrix without batch axes has factors")
   (axis,) = op.contracted()
@@ -60,8 +60,8 @@ def _low_rank(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
 def _tucker2(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
   u, core, v = _parts(w)
   before, after = _channels(op, w)
-  h = product(op, _pointwise(product, op, x, u, before), core)
-  return _pointwise(product, op, h, v, after)
+  h = product(op, _pointwise(product, op, x, u, before).astype(x.dtype), core)
+  return _pointwise(product, op, h.astype(x.dtype), v, after)
 
 
 def _spatial(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
@@ -69,9 +69,9 @@ def _spatial(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
   if op.params["dimension_numbers"].rhs_spec[2:] != (0, 1):
     raise NoRule(op.primitive.name, w.path, "the factors need a kernel of height, width, channels")
   # The vertical kernel strides and pads along the height, the horizontal along the width.
-  for axis, part in enumerate(_parts(w)):
-    x = product(_along(op, axis), x, part)
-  return x
+  vertical, horizontal = _parts(w)
+  h = product(_along(op, 0), x, vertical).astype(x.dtype)
+  return product(_along(op, 1), h, horizontal)
 
 
 def _along(op: Contraction, axis: int) -> Contraction:
@@ -96,7 +96,7 @@ def _channels(op: Contraction, w: Ref) -> tuple[int, int]:
 def _pointwise(product: Product, op: Contraction, x: Array, w: Ref, channels: int) -> Array:
   """Mixes channels: a 1 x 1 convolution as a matrix product."""
   numbers: dict[str, Any] = {
-      "dimension_numbers": (((channels,), (0,)), ((), ())), "precision": None,
+      "dimension_numbers": (((channels,), (0,)), ((), ())), "precision": op.params["precision"],
       "preferred_element_type": jnp.dtype(op.dtype), "out_sharding": None}
   dot = Dot(primitives.dot_general_p, numbers, False, 2, op.dtype)
   return jnp.moveaxis(product(dot, x, w), -1, channels)
