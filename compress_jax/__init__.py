@@ -38,7 +38,7 @@ from compress_jax.leaves import (
 from compress_jax.lift.registry import Captured, NoRule, register_product
 from compress_jax.lift.tracing import capture, lift, used_in_products
 from compress_jax.metrics.size import Size, count, size
-from compress_jax.optimizer import optimize
+from compress_jax.optimizer import apply_updates, optimize
 from compress_jax.prune import penalties, schedules
 from compress_jax.quantize import fold
 from compress_jax.recipe import compress
@@ -48,9 +48,10 @@ from compress_jax.version import __version__
 __all__ = [
     "Activation", "BlockSparse", "Captured", "Clustered", "Dynamic", "FakeFloat", "FakeQuant",
     "Float", "Leaf", "LowRank", "Masked", "NoRule", "Payload", "Quantized", "Size", "Spatial",
-    "StaticGrid", "Summary", "Tucker2", "UnsupportedError", "Wrapper", "__version__", "artifact",
-    "capture", "checkpoint", "compress", "count", "dense", "distill", "entries", "export",
-    "factorize", "fold", "freeze", "is_leaf", "kernels", "lift", "merge", "metrics", "node",
-    "optimize", "partition", "penalties", "prune", "quantize", "recipe", "register_product",
-    "schedules", "search", "size", "stages", "static", "summary", "transform", "used_in_products",
+    "StaticGrid", "Summary", "Tucker2", "UnsupportedError", "Wrapper", "__version__",
+    "apply_updates", "artifact", "capture", "checkpoint", "compress", "count", "dense",
+    "distill", "entries", "export", "factorize", "fold", "freeze", "is_leaf", "kernels", "lift",
+    "merge", "metrics", "node", "optimize", "partition", "penalties", "prune", "quantize",
+    "recipe", "register_product", "schedules", "search", "size", "stages", "static", "summary",
+    "transform", "used_in_products",
 ]

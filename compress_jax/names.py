@@ -8,10 +8,11 @@ from typing import Any
 
 # Last parts of paths that name no weight, however many dimensions they have: attention's biases
 # are (heads, features), Equinox's convolutions' (channels, 1, 1), and a stack of layers has one
-# axis more.
-_NO_WEIGHT = re.compile(r"(.*_)?(bias|biases)(_.*)?|scale|gamma|beta")
-# Collections of Flax beside "params", and what norms of other libraries count along.
-_STATISTICS = {"batch_stats", "running_mean", "running_var", "num_batches_tracked"}
+# axis more. Haiku's norms have an offset.
+_NO_WEIGHT = re.compile(r"(.*_)?(bias|biases)(_.*)?|scale|offset|gamma|beta")
+# Collections of Linen that do not train, and what norms of other libraries count along.
+_STATISTICS = {"batch_stats", "cache", "intermediates", "perturbations", "params_axes",
+               "running_mean", "running_var", "num_batches_tracked"}
 
 
 def is_weight(path: str, x: Any) -> bool:
@@ -24,7 +25,8 @@ def is_weight(path: str, x: Any) -> bool:
     x: an array or leaf.
 
   Returns:
-    Whether it has two or more dimensions and is called neither bias, scale, gamma nor beta.
+    Whether it has two or more dimensions and is called neither bias, scale, offset, gamma nor
+    beta.
 
   Example:
     >>> import numpy as np
@@ -42,33 +44,54 @@ def _unboxed(path: str) -> str:
 
 
 def statistics(paths: Sequence[str]) -> set[str]:
-  """Finds what a model keeps beside its parameters: running means, variances and the like.
+  """Finds what lies beside a model's parameters: running means, an optimizer's state and such.
 
   Args:
     paths: of all leaves of a tree.
 
   Returns:
-    Those of statistics.
+    Those that are no parameters.
 
   Example:
     >>> sorted(statistics(["params/w", "batch_stats/norm/mean", "batch_stats/norm/var"]))
     ['batch_stats/norm/mean', 'batch_stats/norm/var']
   """
   known = set(map(_unboxed, paths))
-  # Linen: what trains is in the collection "params"; others are for the model itself.
-  linen = any(path.startswith("params/") for path in paths)
+  # A training state has the optimizer's numbers beside its parameters.
+  state = any(path.startswith("params/") for path in paths)
   return {path for path in paths
-          if (linen and not path.startswith("params/")) or _is_statistic(path, known)}
+          if _is_statistic(path, known) or (state and of_optimizer(path))}
+
+
+def beside_params(paths: Sequence[str]) -> list[str]:
+  """Finds what lies in collections beside Linen's "params" that are not known to Flax.
+
+  Args:
+    paths: of all leaves of a tree.
+
+  Returns:
+    Those of which their names do not tell whether they train: a head of one's own, or a
+    model's memory. None where there is no "params".
+
+  Example:
+    >>> beside_params(["params/w", "batch_stats/norm/mean", "projection"])
+    ['projection']
+  """
+  if not any(path.startswith("params/") for path in paths):
+    return []
+  fixed = statistics(paths)
+  return [path for path in paths
+          if not (path.startswith("params/") or path in fixed)]
 
 
 def _is_statistic(path: str, known: set[str]) -> bool:
   path = _unboxed(path)
   parent, _, name = path.rpartition("/")
-  if name in ("mean", "var"):
-    # NNX's norms keep both beside their scale; a parameter called so stands alone.
-    pair = {f"{parent}/mean".lstrip("/"), f"{parent}/var".lstrip("/")}
-    return pair <= known
-  return not _STATISTICS.isdisjoint(path.split("/"))
+  if not _STATISTICS.isdisjoint(path.split("/")):
+    return True
+  # NNX's norms keep both beside their scale; a parameter called so stands alone.
+  pair = {f"{parent}/mean".lstrip("/"), f"{parent}/var".lstrip("/")}
+  return name in ("mean", "var") and pair <= known
 
 
 def of_optimizer(path: str) -> bool:

@@ -25,7 +25,8 @@ def optimize(optimizer: Any, trainable: tree.Where = None) -> Any:
 
   Returns:
     One of the same type. Its state is of what trains; `update` needs the parameters, and returns
-    zeros for arrays that do not train and None for what is no array.
+    zeros for arrays that do not train. For what nothing can be added to (PRNG keys, functions) it
+    returns None, which `cj.apply_updates` understands and `optax.apply_updates` does not.
 
   Raises:
     ValueError: `trainable` matches nothing that could train, or `update` gets no parameters.
@@ -57,6 +58,29 @@ def optimize(optimizer: Any, trainable: tree.Where = None) -> Any:
   return type(optimizer)(init, update)
 
 
+def apply_updates(params: Any, updates: Any) -> Any:
+  """Adds updates to parameters, as `optax.apply_updates` does; where there is None, nothing.
+
+  Args:
+    params: a parameter tree; it may hold PRNG keys (dropout's, in NNX) and functions.
+    updates: of the same structure, from an optimizer that `optimize` wrapped.
+
+  Returns:
+    The parameters, each array of its dtype.
+
+  Example:
+    >>> import jax
+    >>> params = {"w": jnp.zeros(2), "key": jax.random.key(0)}
+    >>> apply_updates(params, {"w": jnp.ones(2), "key": None})["w"].tolist()
+    [1.0, 1.0]
+  """
+  return jax.tree.map(_added, params, updates)
+
+
+def _added(x: Any, update: Any) -> Any:
+  return x if update is None else jnp.asarray(x + update).astype(x.dtype)
+
+
 def _where(trains: Any, updates: Any) -> Any:
   """Returns the updates of what trains, with None in the place of the others."""
   return jax.tree.map(lambda x, update: None if x is None else update, trains, updates,
@@ -65,6 +89,6 @@ def _where(trains: Any, updates: Any) -> Any:
 
 def _nothing(x: Any) -> Any:
   """Returns what changes nothing when it is added: zeros, or None beside what is no array."""
-  if containers.plain(x) is None or containers.is_key(x):
+  if containers.is_key(x) or containers.plain(x) is None:
     return None
   return jnp.zeros_like(x)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from compress_jax import distill, quantize
+from compress_jax import checks, distill, quantize, source
 from compress_jax import prune as pruning
+from compress_jax.leaves import input_grid_of, is_leaf
 from compress_jax.lift.tracing import lift
-from compress_jax.optimizer import optimize
-from compress_jax.tree import dense
+from compress_jax.optimizer import apply_updates, optimize
+from compress_jax.tree import dense, partition
 
 Apply = Callable[[Any, Any], jax.Array]
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
@@ -79,10 +80,11 @@ def compress(apply: Apply, params: Any, recipe: Recipe, *, data: Iterable[tuple[
     The parameters after the last step.
 
   Raises:
-    ValueError: a step needs data, loss or optimizer, and there is none.
+    ValueError: a step needs data, loss or optimizer, and there is none; nothing is left to
+      train; or data can be passed over only once.
 
   Example:
-    >>> import functools, optax
+    >>> import functools, jax.numpy as jnp, optax
     >>> import compress_jax as cj
     >>> apply = lambda params, x: x @ params["w"]
     >>> params, x = {"w": jnp.eye(4)}, jnp.arange(8.0).reshape(2, 4)
@@ -97,8 +99,19 @@ def compress(apply: Apply, params: Any, recipe: Recipe, *, data: Iterable[tuple[
     params = cj.quantize.affine(params, bits=8)
     params = cj.freeze(params)
   """
+  if isinstance(data, Iterator):
+    raise ValueError(f"data: a {type(data).__name__}, which can be passed over only once; must be "
+                     "a list, or a loader that starts anew")
   setting = Setting(apply=apply, data=data, loss=loss, optimizer=optimizer, teacher=params)
+  return _through(recipe, params, setting)
+
+
+def _through(recipe: Recipe, params: Any, setting: Setting) -> Any:
+  """Returns the parameters after the steps of a recipe."""
   for step in recipe:
+    if step in (train, distil, prune, calibrate):
+      raise ValueError(f"recipe: {source.name(step)} makes a step and is none; must be called: "
+                       f"{source.name(step)}(…)")
     params = step.run(params, setting) if isinstance(step, Step) else step(params)
   return params
 
@@ -111,14 +124,20 @@ def code(recipe: Recipe) -> str:
 
   Returns:
     Lines that change `params`, and use `apply`, `data`, `loss` and `optimizer` as given to
-    `compress`, with `cj`, `jax` and `optax` imported.
+    `compress`, with `cj` and `jax` imported.
+
+  Raises:
+    ValueError: a function or an argument that code cannot name: a lambda, an array.
 
   Example:
     >>> import compress_jax as cj
     >>> print(code([cj.freeze]))
     params = cj.freeze(params)
   """
-  return "\n".join(step.code if isinstance(step, Step) else _call(step) for step in recipe)
+  lines = [step.code if isinstance(step, Step) else source.call(step) for step in recipe]
+  if any("teacher" in line for line in lines):
+    lines.insert(0, "teacher = cj.dense(params)")
+  return "\n".join(lines)
 
 
 def train(epochs: int = 1, *, aware: bool = False) -> Step:
@@ -131,15 +150,22 @@ def train(epochs: int = 1, *, aware: bool = False) -> Step:
   Returns:
     The step.
 
+  Raises:
+    ValueError: epochs below 1.
+
   Example:
     >>> print(train(2).code.splitlines()[-1])
         params, state = step(params, state, x, y)
   """
+  _check_epochs(epochs)
   forward = "cj.lift(apply, exact=False)(params, x)" if aware else "apply(cj.dense(params), x)"
   objective = f"loss({forward}, y)"
 
   def run(params: Any, setting: Setting) -> Any:
     loss, model = _needed(setting.loss, "loss"), _forward(setting.apply, aware)
+    if aware and not any(input_grid_of(x) for x in jax.tree.leaves(params, is_leaf=is_leaf)):
+      raise ValueError("train(aware=True): no layer's input has a grid; calibrate() must be before "
+                       "it in the recipe")
     return _trained(params, setting, epochs, lambda params, x, y: loss(model(params, x), y))
 
   return Step(run, _TRAINING.format(epochs=epochs, objective=objective))
@@ -156,12 +182,20 @@ def distil(epochs: int = 1, *, temperature: float = 4.0, alpha: float = 0.9) -> 
   Returns:
     The step; labels are integers. `loss` is not used.
 
+  Raises:
+    ValueError: a number out of range.
+
   Source: Hinton, Vinyals and Dean 2015; see `cj.distill.hinton`.
 
   Example:
     >>> "cj.distill.hinton(" in distil(2).code
     True
   """
+  _check_epochs(epochs)
+  checks.number("alpha", alpha, 0, 1)
+  if not temperature > 0:
+    raise ValueError(f"temperature={temperature}: must be above 0")
+
   def run(params: Any, setting: Setting) -> Any:
     teacher, apply = dense(setting.teacher), setting.apply
 
@@ -180,12 +214,15 @@ def prune(sparsity: float, *, rounds: int = 3, epochs: int = 1) -> Step:
   """Prunes by magnitude over the whole tree in rounds, and trains after each.
 
   Args:
-    sparsity: fraction of the weights that is zero at the end, 0 to 1.
+    sparsity: fraction of the weights that is zero at the end, 0 to below 1.
     rounds: each leaves the same fraction of what there was.
     epochs: passes over the data after each round.
 
   Returns:
     The step.
+
+  Raises:
+    ValueError: a number out of range.
 
   Source: Han et al. 2015; Frankle and Carbin 2019, iterative magnitude pruning.
 
@@ -197,20 +234,21 @@ def prune(sparsity: float, *, rounds: int = 3, epochs: int = 1) -> Step:
   for reached in sparsities(sparsity, rounds):
     steps += [functools.partial(pruning.magnitude, sparsity=reached), train(epochs)]
 
-  def run(params: Any, setting: Setting) -> Any:
-    for step in steps:
-      params = step.run(params, setting) if isinstance(step, Step) else step(params)
-    return params
-
-  return Step(run, code(steps))
+  return Step(functools.partial(_through, steps), code(steps))
 
 
 def sparsities(last: float, rounds: int) -> list[float]:
   """Returns the sparsity after each round of iterative pruning.
 
   Args:
-    last: after the last one, 0 to 1.
+    last: after the last one, 0 to below 1.
     rounds: how many.
+
+  Returns:
+    As many fractions, rising.
+
+  Raises:
+    ValueError: a number out of range.
 
   Example:
     >>> sparsities(0.75, 2)
@@ -225,15 +263,20 @@ def calibrate(bits: int = 8) -> Step:
   """Gives every quantized layer a grid for its inputs, from what the data sends there.
 
   Args:
-    bits: of the inputs.
+    bits: of the inputs, 2 to 16.
 
   Returns:
     The step.
+
+  Raises:
+    ValueError: bits out of range.
 
   Example:
     >>> calibrate(8)
     params = cj.quantize.calibrate(apply, params, [x for x, _ in data], bits=8)
   """
+  checks.number("bits", bits, 2, 16)
+
   def run(params: Any, setting: Setting) -> Any:
     data = _needed(setting.data, "data")
     return quantize.calibrate(setting.apply, params, [x for x, _ in data], bits=bits)
@@ -251,7 +294,7 @@ def step(params, state, x, y):
   objective = lambda params: {objective}
   grads = jax.grad(objective, allow_int=True)(params)
   updates, state = tx.update(grads, state, params)
-  return optax.apply_updates(params, updates), state
+  return cj.apply_updates(params, updates), state
 
 for _ in range({epochs}):
   for x, y in data:
@@ -259,7 +302,10 @@ for _ in range({epochs}):
 
 
 def _trained(params: Any, setting: Setting, epochs: int, objective: Any) -> Any:
-  """Returns the parameters after some epochs."""
+  """Returns the parameters after some epochs: what `_TRAINING` says in words of Python."""
+  if not jax.tree.leaves(partition(params)[0]):
+    raise ValueError("recipe: nothing of the parameters trains any more (`freeze` makes them "
+                     "constants); steps that train must come before it")
   data, tx = _needed(setting.data, "data"), optimize(_needed(setting.optimizer, "optimizer"))
   state = tx.init(params)
 
@@ -267,16 +313,21 @@ def _trained(params: Any, setting: Setting, epochs: int, objective: Any) -> Any:
   def step(params: Any, state: Any, x: Any, y: Any) -> tuple[Any, Any]:
     grads = jax.grad(objective, allow_int=True)(params, x, y)
     updates, state = tx.update(grads, state, params)
-    return jax.tree.map(_added, params, updates), state
+    return apply_updates(params, updates), state
 
+  batches = 0
   for _ in range(epochs):
     for x, y in data:
       params, state = step(params, state, x, y)
+      batches += 1
+  if not batches:
+    raise ValueError("data: gave no batch; must give some in every pass")
   return params
 
 
-def _added(x: Any, update: Any) -> Any:
-  return x if update is None else jnp.asarray(x + update).astype(x.dtype)
+def _check_epochs(epochs: int) -> None:
+  if not isinstance(epochs, numbers.Integral) or epochs < 1:
+    raise ValueError(f"epochs={epochs}: must be a whole number from 1")
 
 
 def _forward(apply: Apply, aware: bool) -> Apply:
@@ -291,22 +342,3 @@ def _needed(value: Any, name: str) -> Any:
     raise ValueError(f"{name}={value!r}: must be given, because a step of the recipe needs it")
   return value
 
-
-def _call(function: Callable[..., Any]) -> str:
-  """Returns the call of a function, or of one with some arguments given, on `params`."""
-  if isinstance(function, functools.partial):
-    given = [*map(repr, function.args), "params"]
-    given += [f"{name}={value!r}" for name, value in function.keywords.items()]
-    return f"params = {_name(function.func)}({', '.join(given)})"
-  return f"params = {_name(function)}(params)"
-
-
-def _name(function: Callable[..., Any]) -> str:
-  """Returns what a function is called by who wrote `import compress_jax as cj`."""
-  module = getattr(function, "__module__", "") or ""
-  name = getattr(function, "__qualname__", repr(function))
-  if not module.startswith("compress_jax."):
-    return name
-  package = module.split(".")[1]
-  # Transforms are named by their package; what is at the top is not.
-  return f"cj.{package}.{name}" if package in ("prune", "quantize", "factorize") else f"cj.{name}"

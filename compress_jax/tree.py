@@ -99,7 +99,8 @@ def matcher(where: Where) -> Callable[[str, Any], bool]:
   Args:
     where: a regular expression searched for in the path, a predicate on the
       path, or None for every weight: what has two or more dimensions and no name of
-      a bias or of a norm's parameters (`names.is_weight`).
+      a bias or of a norm's parameters (`names.is_weight`). `select` leaves out
+      statistics, too.
 
   Returns:
     A function of (path, leaf).
@@ -138,7 +139,10 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
   """
   flat, structure = entries(params)
   match = matcher(where)
-  chosen = [i for i, (path, x) in enumerate(flat) if is_float(x) and match(path, x)]
+  # Running means of a stack of layers have two dimensions.
+  fixed = names.statistics([path for path, _ in flat]) if where is None else ()
+  chosen = [i for i, (path, x) in enumerate(flat)
+            if is_float(x) and match(path, x) and path not in fixed]
   if not chosen:
     raise ValueError(_nothing_chosen(where, flat))
 
@@ -302,8 +306,8 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
   Args:
     params: a parameter tree of arrays and leaves.
     trainable: regular expression or predicate on the path: of which leaves the fields
-      that they name in `trains` do. None is all that are no statistics: of a Linen
-      model's variables what lies in "params"; elsewhere nothing called after a running
+      that they name in `trains` do. None is all that are no statistics: nothing in the
+      collections that Linen keeps beside "params", nothing called after a running
       mean or variance, nor the `mean` and `var` that stand beside each other.
 
   Returns:
@@ -312,7 +316,8 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
     Integers, PRNG keys and what is no array never do.
 
   Raises:
-    ValueError: `trainable` matches nothing that could train.
+    ValueError: `trainable` matches nothing that could train, or is None and floats lie
+      beside Linen's "params" of which nothing tells whether they train.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -326,6 +331,7 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
   """
   flat, structure = entries(params)
   if trainable is None:
+    _check_told(flat)
     fixed = names.statistics([path for path, _ in flat])
     marked = [trains(x, path not in fixed) for path, x in flat]
   else:
@@ -338,6 +344,16 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
   chosen = jax.tree.map(lambda x, t: x if t else None, params, flags)
   rest = jax.tree.map(lambda x, t: None if t else x, params, flags)
   return chosen, rest
+
+
+def _check_told(flat: list[Entry]) -> None:
+  """Raises where the names of a tree do not tell which of its floats train."""
+  unknown = set(names.beside_params([path for path, _ in flat]))
+  floats = [path for path, x in flat if path in unknown and is_float(x)]
+  if floats:
+    raise ValueError(f"trainable=None: {', '.join(floats[:8])} beside 'params', which may train or "
+                     "not; must be told: trainable='^params/' for 'params' alone, or a pattern of "
+                     "all that trains")
 
 
 def merge(trainable: Any, rest: Any) -> Any:

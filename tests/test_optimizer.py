@@ -110,3 +110,31 @@ def test_without_parameters_it_says_what_it_needs():
   tx = cj.optimize(optax.sgd(0.1))
   with pytest.raises(ValueError, match="params=None: must be the parameters"):
     tx.update(params, tx.init(params))
+
+
+def test_a_model_with_dropout_trains_its_weights_and_keeps_its_keys():
+  dropping = nnx.Sequential(nnx.Linear(8, 16, rngs=nnx.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(1)),
+                            nnx.Linear(16, 4, rngs=nnx.Rngs(2)))
+  graph, state = nnx.split(dropping)
+  params, tx = compressed(state), cj.optimize(optax.adam(0.01))
+
+  def loss(params):
+    return ((nnx.merge(graph, cj.dense(params))(X) - Y) ** 2).mean()
+
+  def step(params, state):
+    value, grads = jax.value_and_grad(loss, allow_int=True)(params)
+    updates, state = tx.update(grads, state, params)
+    return cj.apply_updates(params, updates), state, value
+
+  keys = [x for x in jax.tree.leaves(params) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
+  assert keys
+  eager, compiled = step(params, tx.init(params)), jax.jit(step)(params, tx.init(params))
+  for after in (eager[0], compiled[0]):
+    assert jax.tree.structure(after) == jax.tree.structure(params)
+    kept = [x for x in jax.tree.leaves(after) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    assert all((a == b).all() for a, b in zip(keys, kept, strict=True))
+  state, losses = tx.init(params), []
+  for _ in range(20):
+    params, state, value = jax.jit(step)(params, state)
+    losses.append(float(value))
+  assert losses[-1] < losses[0]

@@ -33,6 +33,8 @@ RECIPES = {
     "prune": [cj.recipe.prune(0.75, rounds=2), cj.freeze],
     "aware": [functools.partial(cj.quantize.affine, bits=4), cj.recipe.calibrate(bits=8),
               cj.recipe.train(2, aware=True), cj.freeze],
+    "plan": [functools.partial(cj.search.apply, plan={"a": cj.search.Choice(bits=8, rank=3)}),
+             cj.freeze],
     "all": [functools.partial(cj.factorize.svd, rank=3, where="a"),
             functools.partial(cj.prune.magnitude, sparsity=0.5),
             cj.recipe.distil(2, temperature=2.0), functools.partial(cj.quantize.affine, bits=8)],
@@ -43,7 +45,7 @@ RECIPES = {
 def test_the_printed_code_does_the_same(name):
   recipe, optimizer = RECIPES[name], optax.adam(1e-2)
   made = cj.compress(apply, start(), recipe, data=DATA, loss=loss, optimizer=optimizer)
-  names = {"cj": cj, "jax": jax, "optax": optax, "params": start(), "teacher": start(),
+  names = {"cj": cj, "jax": jax, "optax": optax, "params": start(),
            "apply": apply, "data": DATA, "loss": loss, "optimizer": optimizer}
   exec(cj.recipe.code(recipe), names)
   assert jax.tree.structure(made) == jax.tree.structure(names["params"])
@@ -69,3 +71,44 @@ def test_training_lowers_the_loss_and_keeps_the_masks():
 def test_what_is_missing_is_named(step, given, missing):
   with pytest.raises(ValueError, match=f"{missing}: must be given"):
     cj.compress(apply, start(), [step], **given)
+
+
+@pytest.mark.parametrize(("recipe", "message"), [
+    ([cj.freeze, cj.recipe.train()], None),
+    ([functools.partial(cj.quantize.affine, bits=8), cj.freeze, cj.recipe.train()],
+     "nothing of the parameters trains any more"),
+    ([functools.partial(cj.quantize.affine, bits=8), cj.recipe.train(aware=True)],
+     "no layer's input has a grid"),
+    ([cj.recipe.train], r"cj.recipe.train makes a step and is none; must be called")])
+def test_a_recipe_that_would_do_nothing_is_refused(recipe, message):
+  run = lambda: cj.compress(apply, start(), recipe, data=DATA, loss=loss,
+                            optimizer=optax.sgd(0.1))
+  if message is None:
+    run()  # plain arrays train, frozen or not
+    return
+  with pytest.raises(ValueError, match=message):
+    run()
+
+
+@pytest.mark.parametrize(("data", "message"), [
+    ((batch for batch in DATA), "a generator, which can be passed over only once"),
+    (iter(DATA), "a list_iterator, which can be passed over only once"),
+    ({}, "gave no batch")])
+def test_data_that_runs_out_is_refused(data, message):
+  with pytest.raises(ValueError, match=message):
+    cj.compress(apply, start(), [cj.recipe.train(5)], data=data, loss=loss,
+                optimizer=optax.sgd(0.1))
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: cj.recipe.train(1.5), "epochs=1.5: must be a whole number from 1"),
+    (lambda: cj.recipe.distil(temperature=-1), "temperature=-1: must be above 0"),
+    (lambda: cj.recipe.distil(alpha=7), "alpha=7: must be from 0 to 1"),
+    (lambda: cj.recipe.calibrate(99), "bits=99: must be from 2 to 16"),
+    (lambda: cj.recipe.prune(1.0), "sparsity=1.0"),
+    (lambda: cj.recipe.code([lambda params: params]), "has no name that code could call"),
+    (lambda: cj.recipe.code([functools.partial(cj.prune.magnitude, sparsity=X)]),
+     "an argument that cannot be written as Python")])
+def test_numbers_and_names_are_checked_when_a_step_is_made(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

@@ -55,6 +55,26 @@ def flax_nnx():
   return nnx.to_pure_dict(state), apply
 
 
+def test_statistics_of_a_stack_of_layers_are_no_weights():
+  stack = {"params": {"kernel": jnp.ones((3, 4, 8)), "norm": {"offset": jnp.ones((3, 8))}},
+           "batch_stats": {"norm": {"mean": jnp.ones((3, 8)), "var": jnp.ones((3, 8))}}}
+  pruned = cj.prune.magnitude(stack, 0.5)
+  compressed = [path for path, x in cj.entries(pruned)[0] if isinstance(x, cj.Masked)]
+  assert compressed == ["params/kernel"]
+  nnx = {"kernel": jnp.ones((3, 4, 8)), "norm": stack["batch_stats"]["norm"]}
+  assert list(cj.metrics.sparsity(nnx)) == ["kernel"]
+
+
+def test_what_trains_beside_params_must_be_told():
+  tree = {"params": {"w": jnp.ones((2, 2))}, "projection": jnp.ones((2, 2))}
+  with pytest.raises(ValueError, match="trainable=None: projection beside 'params'"):
+    cj.partition(tree)
+  assert cj.partition(tree, trainable="^params/")[0]["projection"] is None
+  assert cj.partition(tree, trainable=".")[0]["projection"] is not None
+  # What does not train anyway need not be told.
+  assert cj.partition({**tree, "projection": jnp.ones(2, int)})[0]["projection"] is None
+
+
 @pytest.mark.parametrize("make", [linen, flax_nnx])
 def test_statistics_do_not_move_when_the_whole_tree_is_trained(make):
   params, apply = make()
