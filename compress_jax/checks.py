@@ -33,19 +33,20 @@ def number(name: str, value: Any, low: float, high: float) -> None:
     raise ValueError(f"{name}={value}: must be from {low} to {high}")
 
 
-def finite(path: str, x: Any) -> None:
+def finite(path: str, x: Any, what: str = "weights") -> None:
   """Refuses weights that hold NaN or infinity; what is traced passes.
 
   Args:
     path: of the weight, for the error.
     x: an array or leaf.
+    what: it holds, for the error.
 
   Raises:
-    ValueError: a weight is not finite.
+    ValueError: one of them is not finite.
   """
   known = concrete(dense_of(x))
   if known is not None and not np.isfinite(known.astype(np.float32)).all():
-    raise ValueError(f"{path}: holds NaN or infinity; weights must be finite")
+    raise ValueError(f"{path}: holds NaN or infinity; {what} must be finite")
 
 
 @contextlib.contextmanager

@@ -28,7 +28,8 @@ def average(logits: Float[Array, "models batch classes"], *,
     float32, (batch, classes), differentiable.
 
   Raises:
-    ValueError: shapes that do not belong together, temperature not positive.
+    ValueError: shapes that do not belong together, temperature not positive, a negative
+      weight.
 
   Source: averaged soft targets: Hinton, Vinyals and Dean 2015, section 3; students
   averaged by probability: "An analysis of compression methods", takeaway 11.
@@ -47,6 +48,7 @@ def average(logits: Float[Array, "models batch classes"], *,
   checks.number("temperature", temperature, 1e-6, float("inf"))
   if weights is None:
     weights = jnp.ones(logits.shape[0])
+  checks.number("weights", weights, 0, float("inf"))
   # In logarithms throughout: a probability of next to nothing would round to 0.
   log_w = jnp.log(weights / weights.sum())[:, None, None]
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)

@@ -20,7 +20,7 @@ def cross_entropy(logits: Logits, labels: Labels) -> Scalar:
 
   Args:
     logits: (batch, classes), any float dtype.
-    labels: (batch,), integers.
+    labels: (batch,), integers from 0; one that is no class makes the result NaN.
 
   Returns:
     float32 scalar, the mean over the batch, in nats.
@@ -31,7 +31,9 @@ def cross_entropy(logits: Logits, labels: Labels) -> Scalar:
     0.6931
   """
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-  return -jnp.take_along_axis(log_p, labels[:, None], axis=-1).mean()
+  found = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
+  # Indices below 0 count from the end: padding would be the last class.
+  return -jnp.where(labels < 0, jnp.nan, found).mean()
 
 
 def kl(student_logits: Logits, teacher_logits: Logits, *, temperature: Scalar | float) -> Scalar:

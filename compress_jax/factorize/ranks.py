@@ -139,10 +139,11 @@ def _checked(c: Candidate, rank: int, shown: str) -> int:
 
 def _for_energy(c: Candidate, energies: np.ndarray, energy: float) -> int:
   """Returns the smallest rank that keeps this share of a weight's energy."""
-  total = max(energies.sum(), np.finfo(np.float64).tiny)
-  share = np.cumsum(energies) / total
-  too_small = int((share < energy * (1 - 1e-12)).sum())
-  # A weight of zeros never reaches its share, nor does one whose sum rounds down.
+  total = energies.sum()
+  if not total > 0:
+    return 1  # nothing keeps all of a weight of zeros
+  too_small = int((np.cumsum(energies) / total < energy * (1 - 1e-12)).sum())
+  # A sum that rounds down never reaches its share.
   return min(too_small + 1, c.full)
 
 

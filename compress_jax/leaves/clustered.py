@@ -42,6 +42,8 @@ class Clustered(Leaf):
     return self.codebook.dtype
 
   def dense(self) -> Array:
+    if self.codebook.ndim != 1:
+      raise ValueError(f"codebook has shape {self.codebook.shape}: a stacked leaf; use jax.vmap")
     # The codebook trains: its first entry may have moved away from zero.
     values = self.codebook[self.index]
     return jnp.where(self.index == 0, 0, values) if self.zero else values

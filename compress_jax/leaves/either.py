@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compress_jax.leaves.base import Array, Leaf, bits_of, is_leaf
+from compress_jax.leaves.base import Array, Leaf, UnsupportedError, bits_of, is_leaf
 
 
 def dense_of(x: Array | Leaf) -> Array:
@@ -46,6 +46,21 @@ def mask_of(x: Array | Leaf) -> Array | None:
     True
   """
   return x.weight_mask() if is_leaf(x) else None
+
+
+def is_pruned(x: Array | Leaf) -> bool:
+  """Returns whether a mask has pruned weights of an array or leaf, as far as it can say.
+
+  Args:
+    x: an array or leaf.
+
+  Returns:
+    True or False.
+  """
+  try:
+    return mask_of(x) is not None
+  except UnsupportedError:
+    return False
 
 
 def weight_bits_of(x: Array | Leaf) -> int:

@@ -62,11 +62,11 @@ class FakeQuant(Rounded):
                                  self.bits, self.learned)
 
   def step_size(self) -> Array:
-    """Returns `scale`; where it is learned, with LSQ's factor on its gradient."""
+    """Returns `scale`; where it is learned, positive, with LSQ's factor on its gradient."""
     if not self.learned:
       return self.scale
     served = self.size / self.scale.size * grid.limits(self.bits, True)[1]
-    return grid.scale_gradient(self.scale, jax.lax.rsqrt(served))
+    return grid.positive(grid.scale_gradient(self.scale, jax.lax.rsqrt(served)))
 
   def dense(self) -> Array:
     if self.bits.ndim:
@@ -78,12 +78,13 @@ class FakeQuant(Rounded):
     # The same rounding as in training, so the same bits.
     dtype = jnp.int8 if bits <= 8 else jnp.int16
     integers = grid.codes(self.steps(), self.zero_point, dtype)
-    block = self.block_shape()
+    scale, block = self.step_size(), self.block_shape()
+    grid_of_input = None if self.input is None else self.input.deployed()
     if block is not None and self._fits_blocks(bits) and not isinstance(integers, Tracer):
-      return BlockSparse.from_dense(integers, block, scale=self.scale.reshape(-1),
-                                    input=self.input, bits=bits, dense_dtype=self.dtype.name)
-    return Quantized(integers, self.scale, self.zero_point, self.input, bits=bits,
-                     dense_dtype=self.dtype.name)
+      return BlockSparse.from_dense(integers, block, scale=scale.reshape(-1),
+                                    input=grid_of_input, bits=bits, dense_dtype=self.dtype.name)
+    return Quantized(integers, scale, self.zero_point, grid_of_input, bits=bits,
+                     dense_dtype=self.dtype.name, pruned=either.is_pruned(self.value))
 
   def _known_bits(self) -> int:
     if isinstance(self.bits, Tracer):

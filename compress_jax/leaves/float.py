@@ -18,6 +18,7 @@ class Float(Stepped):
     scale: float32 array like `values` with 1 for every axis that shares it, or
       None for 1.
     dense_dtype: name of the dtype of the array it stands for.
+    pruned: whether what is zero was pruned, and stays zero when the leaf trains again.
 
   Example:
     >>> import jax.numpy as jnp
@@ -28,6 +29,7 @@ class Float(Stepped):
   values: Array
   scale: Array | None
   dense_dtype: str = base.static(default="float32")
+  pruned: bool = base.static(default=False)
 
   laid_out = ("values", "scale")
   former_statics = (("of", "dense_dtype"),)
@@ -50,8 +52,11 @@ class Float(Stepped):
   def weight_bits(self) -> int:
     return base.bits_of(self.values.dtype)
 
+  def weight_mask(self) -> Array | None:
+    return self.values != 0 if self.pruned else None
+
   def masked(self, mask: Array) -> Float:
-    return self.replace(values=jnp.where(mask, self.values, 0))
+    return self.replace(values=jnp.where(mask, self.values, 0), pruned=True)
 
   def unrounded(self) -> Array:
     return self.dense()

@@ -97,6 +97,23 @@ scale_gradient.defvjp(lambda x, factor: (x, factor),
                       lambda factor, g: (g * factor, jnp.zeros_like(factor)))
 
 
+def positive(scale: Array) -> Array:
+  """Returns a step that trains as the positive number that it stands for.
+
+  Args:
+    scale: float array; an optimizer may carry it through zero.
+
+  Returns:
+    Its magnitude, at least the smallest normal number: the gradient leads away from zero on
+    either side.
+
+  Example:
+    >>> positive(jnp.array([-0.5, 0.25])).tolist()
+    [0.5, 0.25]
+  """
+  return jnp.maximum(jnp.abs(scale), jnp.finfo(scale.dtype).tiny)
+
+
 def spread(s: Array, shape: tuple[int, ...]) -> Array:
   """Lays what is shared by groups of elements over an array of their shape.
 

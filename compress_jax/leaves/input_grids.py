@@ -47,9 +47,13 @@ class StaticGrid(base.Node):
       x: float array, the input.
 
     Returns:
-      The grid.
+      The grid; a step that trains is positive in it.
     """
-    return self
+    return self.deployed()
+
+  def deployed(self) -> StaticGrid:
+    """Returns the grid as it is stored: a step that trains may have crossed zero."""
+    return self.replace(scale=grid.positive(self.scale)) if self.learned else self
 
   def quantize_to_grid(self, x: Array) -> Array:
     """Returns an input in units of `scale` from zero.
@@ -60,7 +64,7 @@ class StaticGrid(base.Node):
     Returns:
       `q - zero_point` as integer-valued float32; see `grid.quantize_to_grid`.
     """
-    return grid.quantize_to_grid(x, self.scale, self.zero_point, self.bits)
+    return grid.quantize_to_grid(x, self.deployed().scale, self.zero_point, self.bits)
 
   def fake_quantize(self, x: Array) -> Array:
     """Returns an input rounded to the grid.
@@ -76,7 +80,7 @@ class StaticGrid(base.Node):
       # Esser et al. 2020, section 2.2: N is the features that one example has.
       features = x.size / max(1, x.shape[0] if x.ndim else 1)
       largest = grid.limits(self.bits, self.zero_point is None)[1]
-      scale = grid.scale_gradient(scale, jax.lax.rsqrt(features * largest))
+      scale = grid.positive(grid.scale_gradient(scale, jax.lax.rsqrt(features * largest)))
     steps = grid.quantize_to_grid(x, scale, self.zero_point, self.bits, self.learned)
     return steps * scale
 
@@ -121,8 +125,14 @@ class Dynamic(base.Node):
       The grid.
     """
     x = jax.lax.stop_gradient(x).astype(jnp.float32)
-    scale, zero_point = grid.affine(x.min(), x.max(), self.bits, self.symmetric)
+    # Any grid holds 0, so that starting there changes nothing, but for a batch of no rows.
+    low, high = x.min(initial=0), x.max(initial=0)
+    scale, zero_point = grid.affine(low, high, self.bits, self.symmetric)
     return StaticGrid(scale, zero_point, self.bits, may_exceed_8_bits=self.may_exceed_8_bits)
+
+  def deployed(self) -> Dynamic:
+    """Returns the grid as it is stored: itself."""
+    return self
 
   def validate(self) -> None:
     super().validate()

@@ -23,6 +23,7 @@ class Quantized(Stepped):
       floating point.
     bits: bits an integer needs.
     dense_dtype: name of the dtype of the array it stands for.
+    pruned: whether what is zero was pruned, and stays zero when the leaf trains again.
 
   Example:
     >>> import jax.numpy as jnp
@@ -37,6 +38,7 @@ class Quantized(Stepped):
   input: StaticGrid | Dynamic | None
   bits: int = base.static(default=8)
   dense_dtype: str = base.static(default="float32")
+  pruned: bool = base.static(default=False)
 
   laid_out = ("integers", "scale", "zero_point")
   in_slices = (("input", 0),)
@@ -70,12 +72,17 @@ class Quantized(Stepped):
   def weight_bits(self) -> int:
     return self.bits
 
+  def weight_mask(self) -> Array | None:
+    return self.integers != self._zero() if self.pruned else None
+
   def masked(self, mask: Array) -> Quantized:
-    # What is pruned has the code of 0.0.
-    zero = 0
-    if self.zero_point is not None:
-      zero = self._of_zero(self.zero_point).astype(self.integers.dtype)
-    return self.replace(integers=jnp.where(mask, self.integers, zero))
+    return self.replace(integers=jnp.where(mask, self.integers, self._zero()), pruned=True)
+
+  def _zero(self) -> Array | int:
+    """Returns the code of 0.0, which is that of what is pruned."""
+    if self.zero_point is None:
+      return 0
+    return self._of_zero(self.zero_point).astype(self.integers.dtype)
 
   def unrounded(self) -> Array:
     return self.dense()

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 
 from compress_jax import checks, tree
-from compress_jax.leaves import UnsupportedError, dense_of, mask_of
+from compress_jax.leaves import dense_of, mask_of
 from compress_jax.leaves.base import Array
-from compress_jax.leaves.either import with_value
+from compress_jax.leaves.either import is_pruned, with_value
 from compress_jax.prune.unstructured import magnitude
 
 Prune = Callable[[Any, Array | float], Any]
@@ -48,7 +48,7 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
   if not 0 < fraction < 1:
     raise ValueError(f"fraction={fraction}: must be above 0, below 1")
   # What this pruning ranks, it puts masks over: also where none is yet.
-  left = 1 - _pruned(prune(params, 0.0))
+  left = 1 - _pruned(prune(params, 0.0), prune(params, 1.0))
   for number in range(1, rounds + 1):
     # Each round leaves (1 - fraction) of what the one before left.
     sparsity = 1 - left * (1 - fraction) ** number
@@ -59,17 +59,20 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
     yield sparsity, params
 
 
-def _pruned(params: Any) -> float:
-  """Returns the fraction that masks have pruned, of the weights that have masks."""
-  parts, _ = tree.select_parts(params, tree.everything)
+def _pruned(params: Any, emptied: Any) -> float:
+  """Returns the fraction that masks have pruned, of the weights that a pruning ranks.
+
+  Args:
+    params: the tree, with masks over all that the pruning ranks.
+    emptied: the same with all of that pruned: other masks are not this pruning's.
+  """
+  parts, others = (tree.select_parts(p, tree.everything)[0] for p in (params, emptied))
   kept = total = 0
-  for _, x in parts:
-    try:
-      mask = mask_of(x)
-    except UnsupportedError:
-      continue  # what cannot say is not what this pruning masks
-    if mask is not None:
-      kept, total = kept + int(mask.sum()), total + mask.size
+  for (_, x), (_, empty) in zip(parts, others, strict=True):
+    if not is_pruned(x):
+      continue  # what has no mask, or cannot say, is not what this pruning masks
+    if not mask_of(empty).any():
+      kept, total = kept + int(mask_of(x).sum()), total + x.size
   return 1 - kept / total if total else 0.0
 
 
@@ -81,7 +84,7 @@ def rewind(params: Any, values: Any) -> Any:
     values: a tree of the same paths, of arrays or leaves.
 
   Returns:
-    `params` with the values of `values`.
+    `params` with the values of `values`, each of its own dtype.
 
   Raises:
     ValueError: a path is missing or there twice, a shape differs, or a leaf has no values
@@ -103,7 +106,7 @@ def _put_back(path: str, x: Any, old: dict[str, Any]) -> Any:
     given = f"a shape of {old[path].shape}" if path in old else "nothing"
     raise ValueError(f"{path}: values has {given} there; must have {x.shape}")
   with checks.at(path):
-    return with_value(x, dense_of(old[path]))
+    return with_value(x, dense_of(old[path]).astype(x.dtype))
 
 
 def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Array], *,

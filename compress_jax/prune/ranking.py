@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from compress_jax import checks, tree
 from compress_jax.leaves import Leaf, apply_mask, dense_of, mask_of
@@ -25,7 +26,7 @@ def keep_largest(scores: Sequence[Array], sparsity: Array | float, scope: str) -
     Bool arrays like the scores; true is kept.
 
   Raises:
-    ValueError: sparsity outside 0 to 1, or an unknown scope.
+    ValueError: sparsity outside 0 to 1, an unknown scope, or scores that are NaN.
 
   Example:
     >>> import jax.numpy as jnp
@@ -36,6 +37,9 @@ def keep_largest(scores: Sequence[Array], sparsity: Array | float, scope: str) -
   checks.number("sparsity", sparsity, 0, 1)
   if scope not in ("global", "layer"):
     raise ValueError(f"scope={scope!r}: must be 'global' or 'layer'")
+  for known in map(checks.concrete, scores):
+    if known is not None and np.isnan(known).any():
+      raise ValueError("scores: hold NaN, which has no rank; must be numbers")
   if scope == "layer":
     return [~smallest(s, sparsity) for s in scores]
   return _split(~smallest(jnp.concatenate([s.ravel() for s in scores]), sparsity), scores)
@@ -49,8 +53,8 @@ def smallest(scores: Array, fraction: Array | float) -> Array:
     fraction: 0 to 1; may be traced.
 
   Returns:
-    A bool array like `scores`, true at round(fraction * size) elements; of equal
-    scores the first ones.
+    A bool array like `scores`, true at round(fraction * size) elements (the product is
+    in float32 where the fraction is traced); of equal scores the first ones.
 
   Example:
     >>> import jax.numpy as jnp
@@ -60,7 +64,11 @@ def smallest(scores: Array, fraction: Array | float) -> Array:
   flat = scores.ravel()
   if not flat.size:
     return jnp.zeros(scores.shape, bool)
-  count = jnp.round(jnp.asarray(fraction, jnp.float32) * flat.size).astype(jnp.int32)
+  known = checks.concrete(fraction)
+  if known is None:
+    count = jnp.round(jnp.asarray(fraction, jnp.float32) * flat.size).astype(jnp.int32)
+  else:
+    count = jnp.int32(round(float(known) * flat.size))
   # One sort, then ties in order: half the cost of ranking by a double argsort.
   threshold = _sorted(flat)[jnp.clip(count - 1, 0, flat.size - 1)]
   below, ties = flat < threshold, flat == threshold

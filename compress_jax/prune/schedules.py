@@ -13,9 +13,10 @@ Number = jax.Array | float
 
 def _progress(step: Number, start: Number, stop: Number) -> jax.Array:
   """Returns how far `step` is from `start` to `stop`, clipped to 0 to 1."""
+  step, stop = jnp.asarray(step, jnp.float32), jnp.asarray(stop, jnp.float32)
   # A schedule that starts where it stops is a jump, not a division by 0.
-  length = jnp.maximum(jnp.asarray(stop, jnp.float32) - start, 1e-9)
-  return jnp.clip((jnp.asarray(step, jnp.float32) - start) / length, 0, 1)
+  length = jnp.maximum(stop - start, 1e-9)
+  return jnp.where(step >= stop, 1.0, jnp.clip((step - start) / length, 0, 1))
 
 
 def constant(step: Number, final: Number, *, start: Number = 0) -> jax.Array:

@@ -14,11 +14,11 @@ from compress_jax.leaves.tiles import spread, tiled
 from compress_jax.prune.ranking import keep_largest, with_masks
 from compress_jax.prune.unstructured import selected
 
-# From weights and the axes to reduce to one number each; 0 exactly where all weights are 0.
+# From weights and the axes to reduce to one number each; none is negative.
 SCORES: dict[str, Callable[..., Array]] = {
     "l1": lambda w, axis: jnp.abs(w).sum(axis),
     "l2": lambda w, axis: jnp.sqrt((w * w).sum(axis)),
-    "max": lambda w, axis: jnp.abs(w).max(axis),
+    "max": lambda w, axis: jnp.abs(w).max(axis, initial=0),
 }
 # Below any score: what is pruned already goes first, before groups that happen to be 0.
 _PRUNED = -1.0
@@ -119,7 +119,7 @@ def _n_m_mask(path: str, x: Any, n: Array | int, m: int, axis: int) -> Array:
   if not -x.ndim <= axis < x.ndim or x.shape[axis] % m:
     raise ValueError(f"{path}: m={m}, axis={axis}: m must divide an axis of shape {x.shape}")
   groups = jnp.moveaxis(jnp.abs(dense_of(x)), axis, -1)
-  ranked = groups.reshape(*groups.shape[:-1], -1, m)
+  ranked = groups.reshape(*groups.shape[:-1], groups.shape[-1] // m, m)
   # The rank in its group, the largest first; equal ones in order, so that n are kept.
   rank = jnp.argsort(jnp.argsort(-ranked, -1, stable=True), -1, stable=True)
   return jnp.moveaxis((rank < n).reshape(groups.shape), -1, axis)

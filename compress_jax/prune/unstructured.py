@@ -99,7 +99,7 @@ def snip(loss: Callable[[Any], Array], params: Any, sparsity: Array | float, *,
     The tree with `Masked` leaves.
 
   Raises:
-    ValueError: as in `magnitude`.
+    ValueError: as in `magnitude`, or gradients that are not finite.
 
   Source: Lee, Ajanthan and Torr 2019, "SNIP", equation 5.
 
@@ -115,8 +115,11 @@ def snip(loss: Callable[[Any], Array], params: Any, sparsity: Array | float, *,
   # By the plain weights: a mask would stop the gradients of what it holds at zero.
   grads = jax.grad(lambda values: loss(tree.dense(rebuild(values))))(values)
   scores = []
-  for w, g, (_, x) in zip(values, grads, chosen, strict=True):
-    scores.append(pruned_first(jnp.abs(w * g).astype(jnp.float32), x))
+  for w, g, (path, x) in zip(values, grads, chosen, strict=True):
+    checks.finite(path, g, "gradients")
+    # In float32: products of small numbers are lost in float16.
+    score = jnp.abs(w.astype(jnp.float32) * g.astype(jnp.float32))
+    scores.append(pruned_first(score, x))
   return rebuild(_masked(chosen, scores, sparsity, scope))
 
 

@@ -176,6 +176,9 @@ class MeanSquaredError:
 
 def _quantile(values: Array, counts: Array, fraction: float) -> Array:
   """Returns the smallest value with at least this fraction of all at or below it."""
-  order = jnp.argsort(values)
-  share = jnp.cumsum(counts[order].astype(jnp.int32)) / counts.sum()
-  return values[order][jnp.clip(jnp.searchsorted(share, fraction), 0, values.size - 1)]
+  counts = counts[jnp.argsort(values)]
+  values, total = jnp.sort(values), counts.sum()
+  exact = jnp.cumsum(counts.astype(jnp.int32)) / total
+  # Of more values than an int32 counts, shares are added up, each rounded.
+  share = jnp.where(total < 2.0**31, exact, jnp.cumsum(counts / total))
+  return values[jnp.clip(jnp.searchsorted(share, fraction), 0, values.size - 1)]

@@ -70,10 +70,12 @@ def _k_means(w: Array, counted: Array, clusters: int, iterations: int) -> Array:
 
   def step(_: Any, centres: Array) -> Array:
     index = _nearest(centres, w)
-    count = jax.ops.segment_sum(counted.astype(jnp.float32), index, clusters)
-    total = jax.ops.segment_sum(jnp.where(counted, w, 0), index, clusters)
+    count = jax.ops.segment_sum(counted.astype(jnp.int32), index, clusters)
+    # By how far the mean is off: millions of weights, added up one after the other, would leave
+    # float32's precision, and their differences to the centre cancel.
+    off = jax.ops.segment_sum(jnp.where(counted, w - centres[index], 0), index, clusters)
     # An empty cluster stays where it was; the order stays too.
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), centres)
+    return centres + off / jnp.maximum(count, 1)
 
   return jax.lax.fori_loop(0, iterations, step, start)
 

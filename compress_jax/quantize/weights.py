@@ -99,7 +99,8 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
 
 def _with_learned_step(leaf: FakeQuant) -> FakeQuant:
   """Returns the leaf with LSQ's first step size, which trains from there."""
-  magnitude, mask = jnp.abs(dense_of(leaf.value)), mask_of(leaf.value)
+  # In float32: a sum of many weights leaves float16's range.
+  magnitude, mask = jnp.abs(dense_of(leaf.value)).astype(jnp.float32), mask_of(leaf.value)
   kept = jnp.ones(leaf.shape) if mask is None else mask.astype(jnp.float32)
   total = grid.reduce_to(jnp.sum, magnitude, leaf.scale.shape)
   count = grid.reduce_to(jnp.sum, kept, leaf.scale.shape)

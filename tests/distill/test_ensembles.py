@@ -35,3 +35,8 @@ def test_bad_shapes_are_named():
     cj.distill.average(jnp.ones((3, 4)))
   with pytest.raises(ValueError, match=r"weights \(2,\)"):
     cj.distill.average(jnp.ones((3, 4, 5)), weights=jnp.ones(2))
+
+
+def test_a_negative_weight_is_refused():
+  with pytest.raises(ValueError, match="weights=.*must be from 0 to inf"):
+    cj.distill.average(jnp.zeros((2, 1, 3)), weights=jnp.array([2.0, -1.0]))

@@ -103,3 +103,9 @@ def test_temperature_and_alpha_may_be_traced(name):
     eager = getattr(cj.distill, name)(logits, -logits, labels, temperature=t, alpha=a)
     np.testing.assert_allclose(loss(t, a), eager, rtol=1e-5)
   assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("label", [-1, -100, 3])
+def test_a_label_that_is_no_class_shows(label):
+  logits = jnp.array([[1.0, 2.0, 9.0]])
+  assert jnp.isnan(cj.distill.hinton(logits, logits, jnp.array([label]), temperature=1.0, alpha=0.5))

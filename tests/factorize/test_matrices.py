@@ -103,3 +103,7 @@ def test_a_row_without_information_stays_finite():
 def test_bad_input_names_the_argument(arguments, message):
   with pytest.raises(ValueError, match=message):
     cj.factorize.svd({"w": jnp.eye(4), "bias": jnp.ones(4)}, **arguments)
+
+
+def test_a_matrix_of_zeros_needs_one_rank():
+  assert cj.factorize.svd({"w": jnp.zeros((16, 16))}, energy=0.9)["w"].u.shape == (16, 1)

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -101,3 +102,20 @@ def test_a_training_state_keeps_structure_shapes_and_dtypes(name):
   assert describe(first) == describe(state)
   step(step(first))
   assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("deployed", [
+    lambda p: cj.freeze(cj.quantize.affine(p, 8)),
+    lambda p: cj.freeze(cj.quantize.affine(p, 8, symmetric=False)),
+    lambda p: cj.freeze(cj.quantize.cast(p, "bfloat16")),
+    lambda p: cj.artifact.decode(cj.artifact.encode(cj.quantize.affine(p, 4)))[0]])
+def test_what_was_pruned_before_deployment_stays_pruned_when_it_trains_again(deployed):
+  pruned = cj.prune.magnitude({"w": jax.random.normal(jax.random.key(0), (16, 16))}, 0.9)
+  for again in (lambda p: cj.quantize.affine(p, 8), lambda p: cj.quantize.cast(p, "bfloat16")):
+    leaf = again(deployed(pruned))["w"]
+    moved = leaf.replace(value=jax.tree.map(
+        lambda x: x + 1 if jnp.issubdtype(x.dtype, jnp.floating) else x, leaf.value))
+    kept = np.asarray(moved.dense() != 0)
+    assert not kept[~np.asarray(pruned["w"].mask)].any() and kept.any()
+  # What only rounded to zero was not pruned.
+  assert cj.prune.mask_of(deployed({"w": pruned["w"].value})["w"]) is None

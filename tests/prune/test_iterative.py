@@ -103,3 +103,17 @@ def test_a_tree_that_is_partly_masked_loses_the_fraction_of_all_that_is_left():
   left = [int(cj.count(p)[1]) for _, p in cj.prune.iterative(params, lambda p, i: p, fraction=0.5,
                                                              rounds=2)]
   assert left == [75, 38]  # 150 before
+
+
+def test_masks_that_this_pruning_does_not_rank_do_not_count():
+  w = jax.random.normal(jax.random.key(0), (10, 10))
+  params = cj.prune.magnitude({"dense": w, "conv": w}, 0.9, where="dense")
+  prune = functools.partial(cj.prune.magnitude, where="conv")
+  rounds = list(cj.prune.iterative(params, lambda p, i: p, fraction=0.5, rounds=2, prune=prune))
+  assert [sparsity for sparsity, _ in rounds] == [0.5, 0.75]
+  assert [int(p["conv"].mask.sum()) for _, p in rounds] == [50, 25]
+
+
+def test_rewinding_keeps_the_dtype():
+  half = cj.prune.magnitude({"w": jnp.ones((2, 2), jnp.bfloat16)}, 0.5)
+  assert cj.prune.rewind(half, {"w": jnp.full((2, 2), 3.0)})["w"].dtype == jnp.bfloat16

@@ -23,3 +23,9 @@ def test_ends_are_exact_and_the_way_is_monotone(schedule):
   np.testing.assert_allclose(values[:6], 0.1, atol=1e-6)
   np.testing.assert_allclose(values[25:], 0.9, atol=1e-6)
   assert (np.diff(values) >= -1e-7).all()
+
+
+def test_a_schedule_that_starts_where_it_stops_jumps():
+  for schedule in (schedules.linear, schedules.cosine, schedules.cubic):
+    ends = [float(schedule(step, 0.5, start=10, stop=10)) for step in (9, 10, 11)]
+    assert ends == [0.0, 0.5, 0.5]

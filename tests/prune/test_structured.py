@@ -80,3 +80,9 @@ def test_filters_go_whole():
 def test_bad_input_names_the_argument(call, message):
   with pytest.raises(ValueError, match=message):
     call({"w": jnp.eye(4)})
+
+
+def test_empty_weights_pass_through_whole():
+  empty = {"w": jnp.zeros((4, 0))}
+  assert cj.prune.n_m(empty, 2, 4)["w"].shape == (4, 0)
+  assert cj.prune.filters({"w": jnp.zeros((0, 4))}, 0.5, score="max")["w"].shape == (0, 4)

@@ -84,3 +84,27 @@ def test_snip_scores_gradient_times_weight():
   w = {"w": jnp.array([[5.0], [1.0], [0.5]])}
   assert cj.prune.snip(loss, w, 1 / 3)["w"].mask.ravel().tolist() == [False, True, True]
   assert cj.prune.snip(loss, w, 2 / 3)["w"].mask.ravel().tolist() == [False, False, True]
+
+
+def test_snip_refuses_gradients_without_a_rank_and_multiplies_in_full_precision():
+  w = {"w": jax.random.normal(jax.random.key(0), (8, 8))}
+  with pytest.raises(ValueError, match="w: holds NaN or infinity; gradients must be finite"):
+    cj.prune.snip(lambda p: jnp.sqrt(p["w"] - p["w"]).sum(), w, 0.9)
+  factors = jnp.arange(1.0, 65).reshape(8, 8)
+  halves = {"w": jnp.full((8, 8), 1e-3, jnp.float16)}
+  # Products of 1e-3 and less than 6e-5: float16 has nothing between most of them.
+  loss = lambda p: 1e-6 * (p["w"].astype(jnp.float32) * factors).sum()
+  mask = cj.prune.snip(loss, halves, 0.5)["w"].mask
+  np.testing.assert_array_equal(mask, factors > 32)
+
+
+def test_scores_that_are_no_numbers_are_refused():
+  from compress_jax.prune.ranking import keep_largest
+  with pytest.raises(ValueError, match="scores: hold NaN"):
+    keep_largest([jnp.array([1.0, jnp.nan])], 0.5, "layer")
+
+
+@pytest.mark.parametrize("size", [165, 325, 645])
+def test_the_count_is_that_of_the_fraction_in_full_precision(size):
+  w = jnp.arange(1.0, size + 1)[None]
+  assert cj.count(cj.prune.magnitude({"w": w}, 0.7))[1] == size - round(0.7 * size)

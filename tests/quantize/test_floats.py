@@ -59,3 +59,16 @@ def test_a_group_is_quantized_as_if_it_were_alone(group, bits, symmetric, seed):
 def test_bad_input_names_the_argument(call, message):
   with pytest.raises(ValueError, match=message):
     call({"w": jnp.eye(4)})
+
+
+def test_the_largest_weight_of_a_channel_trains():
+  w = jax.random.normal(jax.random.key(0), (64, 1000))
+  params = cj.quantize.cast({"w": w}, "float8_e4m3fn")
+  grad = jax.grad(lambda p: cj.dense(p)["w"].sum(), allow_int=True)(params)["w"].value
+  assert (grad != 0).all()
+
+
+def test_a_dynamic_grid_takes_a_batch_of_no_rows():
+  apply = lambda params, x: x @ params["w"]
+  params = cj.quantize.dynamic(cj.quantize.affine({"w": jnp.eye(4)}, 8))
+  assert cj.lift(apply)(params, jnp.zeros((0, 4))).shape == (0, 4)

@@ -77,3 +77,12 @@ def test_outliers_widen_min_max_but_not_the_others():
 def test_bad_input_names_the_argument(make, message):
   with pytest.raises(ValueError, match=message):
     make()
+
+
+def test_percentiles_of_more_values_than_an_int32_counts():
+  few = seen([np.random.default_rng(0).normal(size=2**16).astype(np.float32)])
+  # The same batch four times, with 2**30 values in each.
+  many = observers.Seen(jnp.tile(few.low, 4), jnp.tile(few.high, 4),
+                        jnp.tile(few.counts * 2**14, (4, 1)))
+  percentile = observers.Percentile(99.9)
+  np.testing.assert_allclose(percentile(many, 8, False), percentile(few, 8, False), rtol=1e-5)

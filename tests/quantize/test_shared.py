@@ -82,3 +82,33 @@ def test_lsq_decides_what_is_clipped_before_rounding():
 def test_bad_input_names_the_argument(clusters):
   with pytest.raises(ValueError, match=f"clusters={clusters}: must be from 2 to 256"):
     cj.quantize.cluster({"w": jnp.eye(2)}, clusters)
+
+
+def test_a_mean_of_millions_of_weights_is_theirs():
+  w = jnp.where(jnp.arange(2_400_000) % 2 == 0, 0.01, 0.03).reshape(600, -1)
+  codebook = cj.quantize.cluster({"w": w}, 2, iterations=1)["w"].codebook
+  np.testing.assert_allclose(codebook, [0.01, 0.03], rtol=1e-5)
+
+
+def test_a_learned_step_of_half_precision_weights_is_finite():
+  w = (0.1 * jax.random.normal(jax.random.key(0), (512, 512))).astype(jnp.float16)
+  leaf = cj.quantize.learned({"w": w}, 4, axis=None)["w"]
+  wanted = 2 * np.abs(np.asarray(w, np.float64)).mean() / np.sqrt(7)
+  np.testing.assert_allclose(leaf.scale, wanted, rtol=1e-4)
+
+
+def test_a_learned_step_comes_back_from_the_other_side_of_zero():
+  apply = lambda params, x: x @ params["w"]
+  x = jnp.abs(jax.random.normal(jax.random.key(0), (3, 8)))
+  params = {"w": jax.random.normal(jax.random.key(1), (8, 6))}
+  params = cj.quantize.calibrate(apply, cj.quantize.learned(params, 8), [x], learned=True)
+  leaf = params["w"]
+  crossed = {"w": leaf.replace(scale=-leaf.scale, input=leaf.input.replace(scale=-leaf.input.scale))}
+  for deployed in (crossed, cj.freeze(crossed)):
+    np.testing.assert_array_equal(cj.lift(apply)(deployed, x), cj.lift(apply)(params, x))
+  assert (cj.freeze(crossed)["w"].scale > 0).all()
+  # As far from zero as before, and the gradient leads there too.
+  grad = jax.grad(lambda p: cj.lift(apply)(p, x).sum(), allow_int=True)
+  ahead, behind = grad(params)["w"], grad(crossed)["w"]
+  np.testing.assert_allclose(behind.scale, -ahead.scale, rtol=1e-5)
+  np.testing.assert_allclose(behind.input.scale, -ahead.input.scale, rtol=1e-5)

@@ -148,7 +148,7 @@ def _integer_product(op: Contraction, x: Array, w: Ref) -> Array:
     total = _integer(op, x, leaf, grid, w.path)
   else:
     total = _integer_valued(op, x, leaf, grid, w.path)
-  scale = op.per_output(_ungrouped(op, leaf.scale, leaf), w.path, total.ndim)
+  scale = op.per_output(_ungrouped(op, leaf.step_size(), leaf), w.path, total.ndim)
   return rounded(total * (grid.scale * scale))
 
 
