@@ -64,7 +64,8 @@ def _run(rest: list[str]) -> int:
 def _config(given: str) -> str:
   """Returns the file of a study, and its argument if there is one."""
   name, colon, argument = given.partition(":")
-  if not Path(name).is_file():  # a configuration of the user's own is taken as it is
+  # A path, right or wrong, is the user's own; only a bare name is one of the studies'.
+  if Path(name).name == name and not Path(name).is_file():
     known = home() / "configs" / f"{Path(name).stem}.py"
     name = str(known) if known.is_file() else name
   return f"{name}{colon}{argument}"

@@ -68,8 +68,8 @@ def _overnight(config: ConfigDict) -> None:
   config.base.train = common.muon(8)
   # Linear layers without a norm behind them: Adam.
   config.distil.train = _train(8, learning_rate=2e-3)
-  # The rounds that the paper's tables have, each a third of an epoch.
-  config.pruning.update({"train": _train(1, steps_per_epoch=120, learning_rate=2e-4),
+  # The rounds that the paper's tables have.
+  config.pruning.update({"train": _train(1, learning_rate=5e-4),
                          "rounds": (1, 4, 9, 11, 14, 16, 20, 22, 24)})
   config.qat.train = _train(1, steps_per_epoch=100, learning_rate=1e-4)
   config.combine.kd.train = config.distil.train

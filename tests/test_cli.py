@@ -51,3 +51,11 @@ def test_a_study_runs_and_its_files_are_scored_and_inspected(tmp_path):
   assert command("inspect", str(files[0]), cwd=tmp_path).returncode == 0
   done = command("score", str(workdir / "results.json"), cwd=tmp_path)
   assert done.returncode == 2 and done.stderr.startswith("score: "), done.stderr
+
+
+def test_only_a_bare_name_is_one_of_the_studies(tmp_path):
+  from compress_jax import cli
+  assert cli._config("combo:digits").endswith("configs/combo.py:digits")
+  assert cli._config("combo.py").endswith("configs/combo.py")
+  for path in ("no/such/combo.py:cifar10", "./combo", str(tmp_path / "combo.py")):
+    assert cli._config(path) == path

@@ -71,6 +71,9 @@ def _names(params: Any) -> dict[str, str]:
       before = [name] if name else []
       names["/".join([*before, *field])] = ".".join([*before, *field]) or "value"
   taken = [name for name, uses in collections.Counter(names.values()).items() if uses > 1]
+  if "__metadata__" in names.values():
+    raise ValueError("params: a key is '__metadata__', which the format keeps for itself; must be "
+                     "another")
   if taken:
     raise ValueError(f"params: two arrays would be named {taken}; keys must not look like a "
                      "leaf's field")

@@ -198,7 +198,7 @@ def filtered(rows: Sequence[Row], pattern: str | None) -> list[Row]:
     Those rows, in their order.
 
   Raises:
-    ValueError: it is no regular expression.
+    ValueError: it is no regular expression, or is found nowhere.
 
   Example:
     >>> filtered([{"path": "stem/kernel"}, {"path": "head/bias"}], "kernel$")
@@ -210,7 +210,11 @@ def filtered(rows: Sequence[Row], pattern: str | None) -> list[Row]:
     found = re.compile(pattern)
   except re.error as error:
     raise ValueError(f"--layers={pattern!r}: must be a regular expression ({error})") from None
-  return [row for row in rows if found.search(row["path"])]
+  kept = [row for row in rows if found.search(row["path"])]
+  if rows and not kept:
+    some = ", ".join(row["path"] for row in rows[:8])
+    raise ValueError(f"--layers={pattern!r} matches no leaf; must match one of: {some}")
+  return kept
 
 
 def ordered(rows: Sequence[Row], field: str | None, known: Sequence[str]) -> list[Row]:

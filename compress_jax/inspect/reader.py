@@ -14,11 +14,21 @@ import numpy as np
 
 from compress_jax import names
 from compress_jax.inspect.lineage import Stage, ancestors, depth_first, is_stage, read_stage
-from compress_jax.io import artifact, checkpoint, leaf_summary, orbax_arrays, stage_files
+from compress_jax.io import (
+  artifact,
+  checkpoint,
+  containers,
+  leaf_summary,
+  orbax_arrays,
+  payloads,
+  stage_files,
+)
+from compress_jax.io.container import MAGIC
 from compress_jax.io.leaf_summary import LeafSummary
 from compress_jax.io.structure import describe
 
 KINDS = "a stage's directory, a checkpoint, a workdir (with stages/ in it) or an artifact (.cjx)"
+_HINT = f"; a path must be {KINDS}"
 
 
 class InspectError(ValueError):
@@ -38,6 +48,7 @@ class Inspection:
     lineage: the stages from the root to the one that this is, or lies in.
     stages: of a workdir.
     failures: what is damaged, as far as was looked.
+    gzip_bytes: of all arrays together, where the weights were read.
   """
 
   path: Path
@@ -47,6 +58,7 @@ class Inspection:
   lineage: tuple[Stage, ...] = ()
   stages: tuple[Inspection, ...] = ()
   failures: tuple[str, ...] = ()
+  gzip_bytes: int | None = None
 
   @property
   def stage(self) -> Stage | None:
@@ -64,9 +76,10 @@ class Inspection:
   def totals(self) -> dict[str, float | None]:
     """Sums over the leaves; gzip and artifact are of the whole model where known.
 
-    An optimizer's state and a step's number are no parameters, but take their bytes.
+    An optimizer's state, counters and keys are no parameters, but take their bytes.
     """
-    learned = [leaf for leaf in self.leaves if not names.of_optimizer(leaf.path)]
+    learned = [leaf for leaf in self.leaves
+               if leaf.learns and not names.of_optimizer(leaf.path)]
     params = sum(leaf.params for leaf in learned)
     nonzero = leaf_summary.total([leaf.nonzero for leaf in learned])
     found: dict[str, float | None] = {"params": params, "nonzero": nonzero, "sparsity": None}
@@ -79,6 +92,8 @@ class Inspection:
       if value is None:
         found[field] = numbers.get(field)
     # Compressed together, arrays take less than one by one.
+    if self.gzip_bytes is not None:
+      found["gzip_bytes"] = self.gzip_bytes
     found["gzip_bytes"] = numbers.get("gzip_bytes", found["gzip_bytes"])
     found["artifact_bytes"] = self._artifact_bytes
     return found
@@ -148,9 +163,16 @@ def _lineage(directory: Path) -> tuple[Stage, ...]:
 
 
 def _artifact(path: Path, progress: artifact.Progress | None) -> Inspection:
-  params, metadata = _loaded_artifact(path, progress)
-  return Inspection(path=path, what="artifact", metadata=metadata, lineage=_lineage(path.parent),
-                    leaves=tuple(leaf_summary.summarize(params, gzip=True)))
+  made = Inspection(path=path, what="artifact", lineage=_lineage(path.parent))
+  try:
+    params, metadata = _loaded_artifact(path, progress)
+  except InspectError as error:
+    with path.open("rb") as file:
+      if file.read(3) != MAGIC:
+        raise
+    # It was one once: damaged, and not a wrong path.
+    return dataclasses.replace(made, failures=(str(error).removesuffix(_HINT),))
+  return measured(dataclasses.replace(made, metadata=metadata), params)
 
 
 def _loaded_artifact(path: Path, progress: artifact.Progress | None = None
@@ -158,7 +180,7 @@ def _loaded_artifact(path: Path, progress: artifact.Progress | None = None
   try:
     return artifact.load(path, progress=progress)
   except artifact.ArtifactError as error:
-    raise InspectError(f"{error}; a path must be {KINDS}") from None
+    raise InspectError(f"{error}{_HINT}") from None
 
 
 def _stage(lineage: tuple[Stage, ...]) -> Inspection:
@@ -172,7 +194,7 @@ def _stage(lineage: tuple[Stage, ...]) -> Inspection:
 def _checkpoint(path: Path) -> Inspection:
   made = Inspection(path=path, what="checkpoint", lineage=_lineage(path.parent))
   made = _with_manifest(made, path)
-  if not made.leaves and made.failures:
+  if not made.leaves and made.failures and not (path / "arrays").exists():
     raise InspectError(made.failures[0])
   return made
 
@@ -272,7 +294,16 @@ def measured(found: Inspection, params: Any) -> Inspection:
   Returns:
     The inspection with `leaves` complete.
   """
-  return dataclasses.replace(found, leaves=tuple(leaf_summary.summarize(params, gzip=True)))
+  return dataclasses.replace(found, gzip_bytes=_gzip_bytes(params),
+                             leaves=tuple(leaf_summary.summarize(params, gzip=True)))
+
+
+def _gzip_bytes(params: Any) -> int | None:
+  """Returns what all arrays take together, by the convention of `cj.size`."""
+  try:
+    return payloads.gzip_bytes(payloads.payloads(containers.frozen(params)))
+  except ValueError:
+    return None  # a stack of leaves is not frozen as one
 
 
 def check(found: Inspection) -> Inspection:

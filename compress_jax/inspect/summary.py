@@ -25,13 +25,13 @@ class Summary:
 
   @property
   def params(self) -> int:
-    """Numbers that the tree is made of."""
-    return sum(leaf.params for leaf in self.leaves)
+    """Parameters, as `cj.count` counts them: floating-point numbers and those of leaves."""
+    return sum(leaf.params for leaf in self.leaves if leaf.learns)
 
   @property
   def nonzero(self) -> int | None:
     """How many of them are not zero; None where a leaf cannot be asked (a stack of leaves)."""
-    return leaf_summary.total([leaf.nonzero for leaf in self.leaves])
+    return leaf_summary.total([leaf.nonzero for leaf in self.leaves if leaf.learns])
 
   @property
   def packed_bytes(self) -> int | None:

@@ -36,6 +36,8 @@ def show(found: Inspection, leaves: Sequence[columns.Row], stages: Sequence[colu
     _show_diff(diff)
   elif leaves:
     _show_leaves(found, leaves)
+  if found.metadata and found.what == "artifact":
+    say(f"metadata  {json.dumps(found.metadata, sort_keys=True)}")
   if stages:
     table("stages", stages, columns.fields_of(stages, columns.STAGE))
   _show_lineage(found)
@@ -62,7 +64,10 @@ def _show_leaves(found: Inspection, leaves: Sequence[columns.Row]) -> None:
     return
   totals = {name: value for name, value in found.totals.items() if value is not None}
   texts = [f"{columns.heading(name)} {columns.text(name, totals)}" for name in totals]
-  say("total  " + "  ".join(texts))
+  # The rows may be a choice; the totals never are.
+  count = len(found.leaves)
+  label = "total" if len(leaves) == count else f"total of all {count} leaves"
+  say(f"{label}  " + "  ".join(texts))
 
 
 def _show_lineage(found: Inspection) -> None:

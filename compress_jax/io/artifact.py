@@ -21,6 +21,7 @@ import numpy as np
 from compress_jax.io import coding, containers, files, validation
 from compress_jax.io.container import ArtifactError, check_size, pack, unpack
 from compress_jax.io.like import fit
+from compress_jax.io.metadata import plain
 from compress_jax.io.payloads import payloads, stored
 from compress_jax.io.structure import (
   array_entries,
@@ -100,7 +101,11 @@ def load(path: str | os.PathLike[str], *, like: Any = None, progress: Progress |
     [1.0, 1.0]
   """
   try:
-    return decode(Path(path).read_bytes(), like=like, progress=progress, max_bytes=max_bytes)
+    data = Path(path).read_bytes()
+  except IsADirectoryError:
+    raise ArtifactError(f"{path}: a directory; must be a file that `save` wrote") from None
+  try:
+    return decode(data, like=like, progress=progress, max_bytes=max_bytes)
   except ArtifactError as error:
     raise ArtifactError(f"{path}: {error}") from None
 
@@ -141,7 +146,7 @@ def encode(params: Any, *, floats: str = "float32", **metadata: Any) -> bytes:
     present, start = _context(name, x.shape, arrays, keep, base)
     bodies.append(coding.encode(x, present, start))
     entries[name] = [len(bodies[-1]), zlib.crc32(x.tobytes())]
-  header = {"structure": structure, "metadata": metadata, "entries": entries, "keep": keep,
+  header = {"structure": structure, "metadata": plain(metadata), "entries": entries, "keep": keep,
             "base": base}
   return pack(header, bodies, sum(x.nbytes for x in arrays.values()))
 
@@ -153,12 +158,23 @@ def _check_payloads(everything: dict[str, Payload], described: dict[str, Any]) -
     if field is None or payload is None:
       raise ValueError(f"{name}: must be both a field and a payload of its leaf")
     x = np.asarray(payload.array)
+    if x.dtype.itemsize > 8:
+      raise ValueError(f"{name}: {x.dtype}; must be a dtype of at most 8 bytes an element")
     if (x.shape, x.dtype) != (field.shape, field.dtype):
       raise ValueError(f"{name}: the payload is {x.dtype} {x.shape}; must be {field.dtype} "
                        f"{field.shape}, like the field")
     for sibling in (payload.keep, payload.base):
       if sibling is not None and sibling not in everything:
         raise ValueError(f"{name}: its payload names {sibling!r}; must be one of the leaf's own")
+    if payload.keep is not None:
+      _check_kept(name, x, np.asarray(everything[payload.keep].array))
+
+
+def _check_kept(name: str, x: np.ndarray, kept: np.ndarray) -> None:
+  """Refuses numbers where none are stored: they would come back as zeros."""
+  if kept.dtype == bool and kept.shape == x.shape and x[~kept].any():
+    raise ValueError(f"{name}: its payload keeps some elements, and others are not zero; they "
+                     "must be zero")
 
 
 def decode(data: bytes, *, like: Any = None, progress: Progress | None = None,

@@ -18,6 +18,7 @@ import numpy as np
 
 from compress_jax.io import containers, leaf_summary, orbax_arrays, processes, validation
 from compress_jax.io.like import fit
+from compress_jax.io.metadata import plain
 from compress_jax.io.structure import (
   array_entries,
   describe,
@@ -66,7 +67,7 @@ def save_async(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> Futu
   Args:
     path: a directory that is made, or replaced once the new one is complete.
     tree: any pytree.
-    **metadata: JSON-able values kept in the manifest.
+    **metadata: kept in the manifest; see `metadata.plain` for what it may be.
 
   Returns:
     Its `result()` waits until the checkpoint is complete, and raises what went wrong with it. A
@@ -116,8 +117,8 @@ def _begin(path: str | os.PathLike[str], tree: Any, metadata: dict[str, Any]) ->
   leaves = [leaf_summary.to_json(leaf) for leaf in leaf_summary.summarize(whole)]
   manifest = {"format": FORMAT, "structure": structure,
               "checksums": {name: _checksum(x) for name, x in arrays.items()},
-              "summary": leaves, "metadata": metadata}
-  # As it is now: the caller may change what it gave. And what JSON cannot hold is told here.
+              "summary": leaves, "metadata": plain(metadata)}
+  # As it is now: the caller may change what it gave.
   manifest = json.loads(json.dumps(manifest))
   partial = path.with_name(f"{path.name}.partial-{processes.token()}")
   if processes.first():
@@ -149,8 +150,9 @@ def _finish(begun: _Begun) -> None:
       begun.arrays.result()
     if processes.first():
       files = _file_sizes(begun.partial / "arrays")
-      text = json.dumps({**begun.manifest, "files": files})
-      (begun.partial / "manifest.json").write_text(text)
+      manifest = {**begun.manifest, "files": files}
+      manifest["checksum"] = _checksum_of_json(manifest)
+      (begun.partial / "manifest.json").write_text(json.dumps(manifest))
       _replace(begun.partial, begun.path)
   finally:
     if processes.first():
@@ -333,6 +335,9 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     known = json.loads(file.read_text())
     if known["format"] != FORMAT:
       raise CheckpointError(f"{file}: format {known['format']}; this version reads {FORMAT}")
+    # Before version 0.6 there was none.
+    if known.pop("checksum", None) not in (None, _checksum_of_json(known)):
+      raise CheckpointError(f"{file}: fails its checksum")
     structure = in_present_names(known["structure"])
     array_entries(structure)  # raises where it is none
     return {**known, "structure": structure, "checksums": dict(known["checksums"]),
@@ -361,6 +366,11 @@ def _replace(new: Path, path: Path) -> None:
 def _old(path: Path) -> Path:
   """Returns where a checkpoint is while it is being replaced."""
   return path.with_name(f"{path.name}.old")
+
+
+def _checksum_of_json(value: Any) -> int:
+  """Returns a checksum of a manifest, however its file is laid out."""
+  return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 
 def _checksum(x: Any) -> int:

@@ -75,6 +75,12 @@ class LeafSummary:
   gzip_bytes: int | None = None
 
 
+  @property
+  def learns(self) -> bool:
+    """Whether it holds parameters: floats or a compressed leaf, no counter, key or index."""
+    return self.kind != "array" or jnp.issubdtype(jnp.dtype(self.dtype), jnp.floating)
+
+
 def summarize(params: Any, *, gzip: bool = False) -> list[LeafSummary]:
   """Describes every leaf of a tree.
 

@@ -210,7 +210,7 @@ def is_node(x: Any) -> TypeIs[Node]:
 
 
 def bits_of(dtype: Any) -> int:
-  """Returns the bits of an element; int4 and the like take less than their byte.
+  """Returns the bits of an element; int4, float4 and the like take less than their byte.
 
   Args:
     dtype: a dtype or its name.
@@ -221,6 +221,8 @@ def bits_of(dtype: Any) -> int:
   dtype = jnp.dtype(dtype)
   if jnp.issubdtype(dtype, jnp.integer):
     return jnp.iinfo(dtype).bits
+  if jnp.issubdtype(dtype, jnp.floating):
+    return jnp.finfo(dtype).bits
   return dtype.itemsize * 8
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from compress_jax import tree
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Latency:
@@ -46,7 +48,7 @@ def latency(fn: Callable[..., Any], params: Any, inputs: Any, *,
     {batch size: Latency}.
 
   Raises:
-    ValueError: a size outside 1 to N, or fewer than one call.
+    ValueError: a size outside 1 to N, fewer than one call, or inputs that are no array.
 
   Example:
     >>> import jax.numpy as jnp
@@ -54,6 +56,8 @@ def latency(fn: Callable[..., Any], params: Any, inputs: Any, *,
     >>> sorted(times), times[8].fastest <= times[8].median <= times[8].p95
     ([1, 8], True)
   """
+  if not getattr(inputs, "shape", ()):
+    raise ValueError(f"inputs: a {type(inputs).__name__}; must be an array, (N, ...)")
   most = len(inputs)
   sizes = sorted({1, most}) if batches is None else list(batches)
   if calls < 1 or warmup < 1:
@@ -61,8 +65,10 @@ def latency(fn: Callable[..., Any], params: Any, inputs: Any, *,
   if any(not 1 <= size <= most for size in sizes):
     raise ValueError(f"batches={batches}: must be from 1 to {most}, what inputs hold")
   compiled, found = jax.jit(fn), {}
+  # On the device beforehand, so that no copy is timed.
+  arrays, rebuild = tree.arrays_of(params)
+  params = rebuild(jax.device_put(arrays))
   for size in sizes:
-    # On the device beforehand, so that no copy is timed.
     batch = jax.device_put(inputs[:size])
     found[size] = _timed(compiled, params, batch, calls, warmup)
   return found

@@ -76,7 +76,8 @@ def test_names_and_arithmetic_that_a_reader_needs(tmp_path):
   np.testing.assert_array_equal(steps * arrays[kernel + "scale"],
                                 deployed["dense"]["kernel"].dense())
   leaf = structure_of(tmp_path / "file")["dict"]["dense"]["dict"]["kernel"]
-  assert leaf["leaf"] == "Quantized" and leaf["static"] == {"bits": 8, "dense_dtype": "float32"}
+  assert leaf["leaf"] == "Quantized" and leaf["static"] == {
+        "bits": 8, "dense_dtype": "float32", "pruned": False}
 
 
 def test_bfloat16(tmp_path):
@@ -112,3 +113,8 @@ def test_errors(tmp_path, monkeypatch):
   with pytest.raises(ImportError, match=r"pip install compress_jax\[safetensors\]"):
     cj.export.safetensors(path, {"w": jnp.eye(2)})
   assert not path.exists()
+
+
+def test_the_formats_own_key_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="a key is '__metadata__', which the format keeps"):
+    cj.export.safetensors(tmp_path / "file", {"__metadata__": jnp.ones(2)})

@@ -70,6 +70,7 @@ def test_every_damaged_array_is_named(tmp_path):
   cj.checkpoint.save(path, {"a": jnp.arange(9.0), "b": jnp.ones(3), "c": jnp.zeros((0, 2))})
   manifest = json.loads((path / "manifest.json").read_text())
   manifest["checksums"]["a"] ^= 1
+  del manifest["checksum"]
   (path / "manifest.json").write_text(json.dumps(manifest))
   assert inspect.check(inspect.read(path)).failures == ("a fails its checksum",)
   assert cj.checkpoint.check(path) == ["a fails its checksum"]
@@ -99,7 +100,8 @@ def test_a_manifest_of_an_older_version(workdir):
   stage = next((workdir / "stages").glob("imp-*"))
   file = stage / "checkpoint" / "manifest.json"
   known = json.loads(file.read_text())
-  file.write_text(json.dumps({k: v for k, v in known.items() if k != "summary"}))
+  later = ("summary", "checksum")
+  file.write_text(json.dumps({k: v for k, v in known.items() if k not in later}))
   found = inspect.read(stage)
   leaf = next(x for x in found.leaves if x.path == "head/kernel")
   assert (leaf.kind, leaf.shape, leaf.dense_bytes, leaf.sparsity) == ("Masked", (16, 6), 384, None)
@@ -115,7 +117,7 @@ def test_a_bare_orbax_checkpoint(tmp_path):
   assert found.what == "orbax"
   assert [(x.path, x.shape, x.dtype) for x in found.leaves] == [
       ("a/w", (3, 2), "float32"), ("b/0", (2,), "float64"), ("b/1", (3,), "int64")]
-  assert inspect.measured(found, inspect.tree_of(found)).totals["nonzero"] == 8
+  assert inspect.measured(found, inspect.tree_of(found)).totals["nonzero"] == 6
   assert not inspect.check(found).failures
 
 

@@ -140,3 +140,49 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch, call, er
   with pytest.raises(error):
     cj.artifact.save(path, {"w": jnp.zeros(3)})
   assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_metadata_is_what_json_holds_and_numbers_of_arrays():
+  given = {"accuracy": jnp.float32(0.5), "epochs": np.int64(3), "shape": (3, 2), "of": {"a": None}}
+  found = cj.artifact.decode(cj.artifact.encode({"w": jnp.ones(2)}, **given))[1]
+  assert found == {"accuracy": 0.5, "epochs": 3, "shape": [3, 2], "of": {"a": None}}
+  for bad, message in (({"x": jnp.ones(2)}, "metadata.x: a ArrayImpl; must be a number"),
+                       ({"x": [{1: "one"}]}, r"metadata.x\[0\]: key 1: must be a text")):
+    with pytest.raises(ValueError, match=message):
+      cj.artifact.encode({"w": jnp.ones(2)}, **bad)
+
+
+@cj.node
+class Kept(cj.Leaf):
+  """A leaf of a user's own that stores only what its mask keeps."""
+
+  value: object
+  mask: object
+
+  shape = property(lambda self: self.value.shape)
+  dtype = property(lambda self: self.value.dtype)
+
+  def dense(self):
+    return jnp.where(self.mask, self.value, 0)
+
+  def freeze(self):
+    return self
+
+  def payload(self):
+    return {"value": cj.Payload(self.value, 32, keep="mask"),
+            "mask": cj.Payload(self.mask, 1, structure=True)}
+
+
+def test_numbers_that_would_not_come_back_are_refused():
+  value, mask = jnp.arange(1.0, 5).reshape(2, 2), jnp.eye(2, dtype=bool)
+  with pytest.raises(ValueError, match="w/value: its payload keeps some elements, and others"):
+    cj.artifact.encode({"w": Kept(value, mask)})
+  loaded = cj.artifact.decode(cj.artifact.encode({"w": Kept(value * mask, mask)}))[0]
+  np.testing.assert_array_equal(loaded["w"].value, value * mask)
+  with pytest.raises(ValueError, match="w: complex128; must be a dtype of at most 8 bytes"):
+    cj.artifact.encode({"w": np.ones(2, complex)})
+
+
+def test_a_directory_is_no_artifact(tmp_path):
+  with pytest.raises(cj.artifact.ArtifactError, match="a directory; must be a file"):
+    cj.artifact.load(tmp_path)

@@ -1,6 +1,7 @@
 """Checkpoints: what damage does, and that saving is all or nothing."""
 
 import json
+import re
 import shutil
 
 import jax
@@ -46,6 +47,7 @@ def test_a_leaf_type_is_checked(saved):
   file = saved / "manifest.json"
   known = json.loads(file.read_text())
   known["structure"]["dict"]["w"]["leaf"] = "Nonsense"
+  del known["checksum"]
   file.write_text(json.dumps(known))
   with pytest.raises(ValueError, match="leaf type 'Nonsense': must be one of.*FakeQuant"):
     cj.checkpoint.load(saved)
@@ -54,7 +56,9 @@ def test_a_leaf_type_is_checked(saved):
 @pytest.mark.parametrize("name", ["array", "shape", "dtype"])
 def test_an_array_that_lost_a_part_of_its_description_is_found(saved, name):
   manifest = saved / "manifest.json"
-  manifest.write_text(manifest.read_text().replace(f'"{name}"', f'"{name}s"', 1))
+  # As an earlier version wrote it, without a checksum of its own.
+  text = re.sub(r', "checksum": \d+', "", manifest.read_text())
+  manifest.write_text(text.replace(f'"{name}"', f'"{name}s"', 1))
   for reads in (cj.checkpoint.load, cj.checkpoint.check):
     with pytest.raises(cj.checkpoint.CheckpointError, match=r"manifest\.json: cannot be read"):
       reads(saved)
@@ -114,7 +118,7 @@ def test_what_is_saved_in_the_background_is_what_was_given(tmp_path):
 
 
 def test_what_cannot_be_saved_in_the_background_is_told(tmp_path, monkeypatch):
-  with pytest.raises(TypeError, match="JSON"):
+  with pytest.raises(ValueError, match="metadata.number: a set; must be a number"):
     cj.checkpoint.save_async(tmp_path / "step", {"w": jnp.ones(2)}, number={1, 2})
   def fails(*args):
     raise OSError("no such disk")
@@ -122,3 +126,18 @@ def test_what_cannot_be_saved_in_the_background_is_told(tmp_path, monkeypatch):
   with pytest.raises(OSError, match="no such disk"):
     cj.checkpoint.save_async(tmp_path / "step", {"w": jnp.ones(2)}).result()
   assert not list(tmp_path.iterdir())
+
+
+def test_a_manifest_that_was_changed_is_refused(tmp_path):
+  leaf = cj.Clustered(jnp.array([0.7, 1.0, 2.0]), jnp.array([[0, 0, 1, 2]], jnp.uint8), zero=True)
+  cj.checkpoint.save(tmp_path / "step", {"w": leaf}, epoch=3)
+  manifest = tmp_path / "step" / "manifest.json"
+  whole = manifest.read_text()
+  for old, new in (('"zero": true', '"zero": false'), ('"epoch": 3', '"epoch": 9')):
+    manifest.write_text(whole.replace(old, new))
+    for reads in (cj.checkpoint.load, cj.checkpoint.check):
+      with pytest.raises(cj.checkpoint.CheckpointError, match="manifest.json: fails its checksum"):
+        reads(tmp_path / "step")
+  # Laid out in another way it says the same.
+  manifest.write_text(json.dumps(json.loads(whole), indent=1))
+  assert cj.checkpoint.load(tmp_path / "step")[1] == {"epoch": 3}

@@ -1,5 +1,6 @@
 """Sizes by each convention, by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,3 +42,29 @@ def test_the_artifact_is_as_large_as_its_file(tmp_path):
 def test_count_follows_the_factors():
   params = cj.factorize.svd({"w": jnp.eye(8), "b": jnp.ones(8)}, rank=2)
   assert cj.count(params)[0] == 8 * 2 * 2 + 8
+
+
+def test_small_arrays_are_compressed_together_everywhere(tmp_path):
+  params = {f"layer{i}": {"bias": jnp.full((8,), float(i))} for i in range(40)}
+  cj.artifact.save(tmp_path / "model.cjx", params)
+  found = cj.inspect.read(tmp_path / "model.cjx").totals
+  assert found["gzip_bytes"] == cj.size(params).gzip
+
+
+@pytest.mark.parametrize("dtype,bits", [("int4", 4), ("float4_e2m1fn", 4), ("float8_e4m3fn", 8),
+                                        ("bfloat16", 16), ("complex64", 64)])
+def test_elements_take_the_bits_of_their_dtype(dtype, bits):
+  assert cj.size({"w": jnp.zeros(1000, dtype)}).dense == 125 * bits
+
+
+def test_parameters_are_counted_alike():
+  params = {"w": jnp.eye(2), "key": jax.random.key(0), "step": jnp.int32(3), "n": 7}
+  assert cj.count(params) == (4, 2)
+  summary = cj.summary(params)
+  assert (summary.params, summary.nonzero) == (4, 2)
+
+
+@pytest.mark.parametrize("inputs", [(jnp.ones((5, 2)), jnp.ones((5, 2))), {"x": jnp.ones((5, 2))}])
+def test_inputs_that_are_no_array_are_not_timed(inputs):
+  with pytest.raises(ValueError, match="inputs: a (tuple|dict); must be an array"):
+    cj.metrics.latency(lambda p, x: x, jnp.eye(2), inputs, calls=1)

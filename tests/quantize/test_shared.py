@@ -103,7 +103,8 @@ def test_a_learned_step_comes_back_from_the_other_side_of_zero():
   params = {"w": jax.random.normal(jax.random.key(1), (8, 6))}
   params = cj.quantize.calibrate(apply, cj.quantize.learned(params, 8), [x], learned=True)
   leaf = params["w"]
-  crossed = {"w": leaf.replace(scale=-leaf.scale, input=leaf.input.replace(scale=-leaf.input.scale))}
+  behind = leaf.input.replace(scale=-leaf.input.scale)
+  crossed = {"w": leaf.replace(scale=-leaf.scale, input=behind)}
   for deployed in (crossed, cj.freeze(crossed)):
     np.testing.assert_array_equal(cj.lift(apply)(deployed, x), cj.lift(apply)(params, x))
   assert (cj.freeze(crossed)["w"].scale > 0).all()

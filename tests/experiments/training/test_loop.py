@@ -74,7 +74,7 @@ def test_a_damaged_state_is_named_with_its_remedy(tmp_path):
   fit(tmp_path, dataclasses.replace(RECIPE, epochs=2))
   manifest = tmp_path / "work" / "epoch-0002" / "manifest.json"
   whole = manifest.read_text()
-  for damaged, message in ((whole.replace('"val_accuracy": ', '"val_accuracy": 1'), "the history"),
+  for damaged, message in ((whole.replace('"val_accuracy": ', '"val_accuracy": 1'), "fails its"),
                            (whole[:-9], "cannot be read")):
     manifest.write_text(damaged)
     with pytest.raises(cj.stages.DamagedStage, match=f"manifest.json: {message}.*; remove "
