@@ -31,6 +31,8 @@ class FakeQuant(Rounded):
       floating point.
     learned: whether `scale` trains too (LSQ).
     may_exceed_8_bits: whether bits may be more than 8, which is known when tracing.
+    served: weights that one learned step serves in the whole weight, of which the program may
+      see slices only; 0 is what the leaf has.
 
   Example:
     >>> import jax.numpy as jnp
@@ -46,6 +48,7 @@ class FakeQuant(Rounded):
   input: StaticGrid | Dynamic | None = None
   learned: bool = base.static(default=False)
   may_exceed_8_bits: bool = base.static(default=False)
+  served: int = base.static(default=0)
 
   laid_out = ("value", "scale", "zero_point")
   in_slices = (("bits", 0), ("input", 0))
@@ -65,8 +68,9 @@ class FakeQuant(Rounded):
     """Returns `scale`; where it is learned, positive, with LSQ's factor on its gradient."""
     if not self.learned:
       return self.scale
-    served = self.size / self.scale.size * grid.limits(self.bits, True)[1]
-    return grid.positive(grid.scale_gradient(self.scale, jax.lax.rsqrt(served)))
+    served = self.served or self.size / self.scale.size
+    factor = jax.lax.rsqrt(served * grid.limits(self.bits, True)[1])
+    return grid.positive(grid.scale_gradient(self.scale, factor))
 
   def dense(self) -> Array:
     if self.bits.ndim:

@@ -107,7 +107,8 @@ def _with_learned_step(leaf: FakeQuant) -> FakeQuant:
   # The mean of the weights that are there: pruned ones would shrink the step.
   mean = total / jnp.maximum(count, 1)
   scale = 2 * mean / jnp.sqrt(grid.limits(leaf.bits, True)[1])
-  return leaf.replace(scale=jnp.where(scale > 0, scale, 1.0), learned=True)
+  return leaf.replace(scale=jnp.where(scale > 0, scale, 1.0), learned=True,
+                      served=leaf.size // max(1, leaf.scale.size))
 
 
 def checked_bits(bits: Array | int) -> tuple[Array, bool]:

@@ -206,3 +206,17 @@ def test_an_adapter_that_is_added_to_a_weight_is_densified_on_request():
   with pytest.raises(cj.NoRule, match="add on w: FakeQuant leaf.*densify=True"):
     cj.lift(apply)(p, jnp.ones((1, 4)))
   close(cj.lift(apply, densify=True)(p, jnp.ones((1, 4))), apply(cj.dense(p), jnp.ones((1, 4))))
+
+
+@pytest.mark.parametrize("leaf", [
+    lambda p: p, lambda p: cj.prune.magnitude(p, 0.5),
+    lambda p: cj.freeze(cj.quantize.affine(p, 8, axis=(0, 2), symmetric=False))])
+def test_a_stack_of_weights_can_be_iterated_over(leaf):
+  def fn(params, x):
+    for layer in params["w"]:
+      x = jnp.tanh(x @ layer)
+    return x
+
+  params = leaf({"w": jax.random.normal(jax.random.key(0), (3, 4, 4))})
+  x = jnp.ones((2, 4))
+  np.testing.assert_allclose(cj.lift(fn)(params, x), fn(cj.dense(params), x), rtol=1e-5)

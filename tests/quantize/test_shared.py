@@ -113,3 +113,21 @@ def test_a_learned_step_comes_back_from_the_other_side_of_zero():
   ahead, behind = grad(params)["w"], grad(crossed)["w"]
   np.testing.assert_allclose(behind.scale, -ahead.scale, rtol=1e-5)
   np.testing.assert_allclose(behind.input.scale, -ahead.input.scale, rtol=1e-5)
+
+
+def test_a_learned_steps_gradient_is_that_of_the_whole_weight_in_every_program():
+  w, x = jax.random.normal(jax.random.key(0), (4, 6, 6)), jnp.ones((2, 6))
+  params = cj.quantize.learned({"w": w}, 4, axis=None)
+
+  def whole(params, x):
+    for layer in params["w"]:
+      x = jnp.tanh(x @ layer)
+    return x
+
+  def scanned(params, x):
+    return jax.lax.scan(lambda x, layer: (jnp.tanh(x @ layer), None), x, params["w"])[0]
+
+  grad = lambda fn: jax.grad(lambda p: fn(p).sum(), allow_int=True)(params)["w"].scale
+  wanted = grad(lambda p: whole(cj.dense(p), x))
+  for fn in (whole, scanned):
+    np.testing.assert_allclose(grad(lambda p, fn=fn: cj.lift(fn)(p, x)), wanted, rtol=1e-4)

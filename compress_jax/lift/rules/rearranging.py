@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives
@@ -46,6 +47,28 @@ def _squeeze(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   return _rearranged(equation, x, lambda: axes.squeezed(x.leaf, dims))
 
 
+def _unstack(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
+  """Takes a weight apart along an axis, as iterating over it does."""
+  axis, out = equation.params["axis"], []
+  for index in range(x.leaf.shape[axis]):
+    taken = [slice(0, size, 1) for size in x.leaf.shape]
+    taken[axis] = slice(index, index + 1, 1)
+    out += _rearranged(equation, x, lambda taken=taken: axes.squeezed(
+        axes.sliced(x.leaf, taken), (axis,)))
+  return out
+
+
+def _unstack_primitives() -> list[Any]:
+  """Returns the primitive that iterates over an array, of which `jax.extend` has no name.
+
+  Before JAX 0.12 it was made of slices.
+  """
+  program = jax.make_jaxpr(list)(jnp.zeros((1, 1)))
+  return [e.primitive for e in program.eqns if e.primitive.name == "unstack"]
+
+
+for _primitive in _unstack_primitives():
+  register(_primitive, None)(_unstack)
 register(primitives.transpose_p, None)(_transpose)
 register(primitives.rev_p, None)(_reverse)
 register(primitives.slice_p, None)(_slice)
