@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -282,7 +283,8 @@ def in_present_names(structure: Json) -> Json:
     structure: from a file.
 
   Returns:
-    The structure, with classes and static fields called as they are today.
+    The structure, with classes and static fields called as they are today; static fields that
+    there were not yet have their defaults.
 
   Raises:
     ValueError: a leaf type is not known here, or not to be told from another.
@@ -295,9 +297,15 @@ def in_present_names(structure: Json) -> Json:
     return {key: in_present_names(value) for key, value in structure.items()}
   cls = node_type(structure["leaf"])
   now = dict(cls.former_statics)
-  return {**structure, "leaf": cls.__name__,
-          "static": {now.get(key, key): value for key, value in structure["static"].items()},
+  known = {now.get(key, key): value for key, value in structure["static"].items()}
+  return {**structure, "leaf": cls.__name__, "static": _static_defaults(cls) | known,
           "fields": in_present_names(structure.get("fields"))}
+
+
+def _static_defaults(cls: type[Node]) -> dict[str, Any]:
+  """Returns the static fields of a leaf type that have defaults, with them."""
+  return {field.name: field.default for field in dataclasses.fields(cls)
+          if field.metadata.get("static") and field.default is not dataclasses.MISSING}
 
 
 def array_entries(structure: Json) -> list[Json]:
