@@ -208,8 +208,8 @@ def affine(low: Array, high: Array, bits: Array | int,
     # Where their distance is beyond float32, each side on its own.
     scale = jnp.where(jnp.isfinite(span), span / levels, high / levels - low / levels)
   scale = jnp.minimum(scale.astype(jnp.float32), LARGEST_STEP)
-  # A span too small for a normal float32 step is an empty range.
-  scale = jnp.where(scale > jnp.finfo(jnp.float32).tiny, scale, 1.0)
+  # A span too small for a normal float32 step is an empty range; NaN stays, and shows.
+  scale = jnp.where(scale <= jnp.finfo(jnp.float32).tiny, 1.0, scale)
   if symmetric:
     return scale, None
   zero = jnp.clip(smallest - jnp.round(low / scale), smallest, largest)

@@ -24,6 +24,9 @@ def lift(fn: Callable[..., Any], densify: bool = False,
   inside too, as far as there are rules for the programs that they make. Python
   scalars among the arguments stay python scalars.
 
+  Integers have no NaN: where a layer's input is quantized on a fixed grid (`calibrate`), a NaN
+  in it becomes some code, and does not show in the result. `jax_debug_nans` finds such.
+
   Args:
     fn: any JAX function.
     densify: whether a primitive without a rule runs on the dense array (the input of

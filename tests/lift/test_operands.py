@@ -97,3 +97,10 @@ def test_a_weight_that_was_narrowed_stays_rounded(leaf):
   params, x = leaf({"w": W}), INPUTS["float16"].astype(jnp.float32)
   out, _ = cj.capture(fn)(params, x)
   np.testing.assert_array_equal(out, fn(cj.dense(params), x))
+
+
+def test_an_input_that_is_no_number_shows_where_its_own_range_is_the_grid():
+  params = cj.quantize.dynamic(cj.quantize.affine({"w": W}, 8))
+  x = W[:, :1].T.at[0, 0].set(jnp.nan)
+  for deployed in (params, cj.freeze(params)):
+    assert jnp.isnan(cj.lift(product)(deployed, x)).all()
