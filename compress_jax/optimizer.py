@@ -52,7 +52,7 @@ def optimize(optimizer: Any, trainable: tree.Where = None) -> Any:
     if params is None:
       raise ValueError("params=None: must be the parameters; what trains is found in them")
     trains, rest = tree.partition(params, trainable)
-    new, state = optimizer.update(_where(trains, updates), state, trains, **more)
+    new, state = optimizer.update(_of_what_trains(trains, updates), state, trains, **more)
     return tree.merge(new, jax.tree.map(_nothing, rest)), state
 
   return type(optimizer)(init, update)
@@ -81,7 +81,7 @@ def _added(x: Any, update: Any) -> Any:
   return x if update is None else jnp.asarray(x + update).astype(x.dtype)
 
 
-def _where(trains: Any, updates: Any) -> Any:
+def _of_what_trains(trains: Any, updates: Any) -> Any:
   """Returns the updates of what trains, with None in the place of the others."""
   return jax.tree.map(lambda x, update: None if x is None else update, trains, updates,
                       is_leaf=lambda x: x is None)

@@ -21,6 +21,7 @@ def plain(value: Any, name: str = "metadata") -> Any:
     ValueError: something else, or a key that is no text; the message names its place.
 
   Example:
+    >>> import numpy as np
     >>> plain({"accuracy": np.float32(0.5), "shape": (3, 2)})
     {'accuracy': 0.5, 'shape': [3, 2]}
   """

@@ -11,12 +11,12 @@ from jax.core import Tracer
 
 from compress_jax.leaves import base, checking
 from compress_jax.leaves.base import Array, Leaf, Payload
-from compress_jax.leaves.input_grids import Dynamic, StaticGrid
+from compress_jax.leaves.input_grids import Dynamic, StaticGrid, WithInputGrid
 from compress_jax.leaves.tiles import tiled
 
 
 @base.node
-class BlockSparse(Leaf):
+class BlockSparse(WithInputGrid):
   """Stands for the dense matrix that its blocks tile; a kernel is one of (all else, outputs).
 
   Blocks lie column by column, so that each column of a result sums one run of
@@ -182,13 +182,10 @@ class BlockSparse(Leaf):
   def takes_input_grid(self) -> bool:
     return self.scale is not None
 
-  def input_grid(self) -> StaticGrid | Dynamic | None:
-    return self.input
-
   def with_input_grid(self, grid: StaticGrid | Dynamic | None) -> BlockSparse:
     if grid is not None and grid.may_exceed_8_bits:
       self._cannot("have an input of more than 8 bits", "quantize inputs before freezing")
-    return self.replace(input=grid)
+    return super().with_input_grid(grid)
 
   def flipped(self) -> BlockSparse:
     """Returns the leaf of the transposed matrix; `scale` is left as it is."""

@@ -12,13 +12,13 @@ from jax.core import Tracer
 from compress_jax.leaves import base, checking, either, grid
 from compress_jax.leaves.base import Array, Leaf
 from compress_jax.leaves.block_sparse import BlockSparse
-from compress_jax.leaves.input_grids import Dynamic, StaticGrid
+from compress_jax.leaves.input_grids import Dynamic, StaticGrid, WithInputGrid
 from compress_jax.leaves.quantized import Quantized
 from compress_jax.leaves.stepped import Rounded
 
 
 @base.node
-class FakeQuant(Rounded):
+class FakeQuant(WithInputGrid, Rounded):
   """Stands for `value` rounded to the grid, with the straight-through gradient.
 
   Attributes:
@@ -129,16 +129,6 @@ class FakeQuant(Rounded):
     if self.learned and max(shards) > 1:
       self._cannot("be cut over devices while its step trains", "freeze it, or use cj.dense")
     return super().partition_specs(spec, shards)
-
-  @property
-  def takes_input_grid(self) -> bool:
-    return True
-
-  def input_grid(self) -> StaticGrid | Dynamic | None:
-    return self.input
-
-  def with_input_grid(self, grid: StaticGrid | Dynamic | None) -> FakeQuant:
-    return self.replace(input=grid)
 
   def validate(self) -> None:
     super().validate()

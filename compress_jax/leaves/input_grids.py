@@ -137,3 +137,23 @@ class Dynamic(base.Node):
   def validate(self) -> None:
     super().validate()
     checking.bits(self, self.bits)
+
+
+class WithInputGrid(base.Leaf):
+  """A leaf that says in a field `input` how `lift` quantizes what it is applied to.
+
+  Attributes:
+    input: the grid, or None.
+  """
+
+  input: StaticGrid | Dynamic | None
+
+  @property
+  def takes_input_grid(self) -> bool:
+    return True
+
+  def input_grid(self) -> StaticGrid | Dynamic | None:
+    return self.input
+
+  def with_input_grid(self, grid: StaticGrid | Dynamic | None) -> base.Leaf:
+    return self.replace(input=grid)

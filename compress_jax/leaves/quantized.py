@@ -6,12 +6,12 @@ import jax.numpy as jnp
 
 from compress_jax.leaves import base, checking, grid
 from compress_jax.leaves.base import Array, Payload
-from compress_jax.leaves.input_grids import Dynamic, StaticGrid
+from compress_jax.leaves.input_grids import Dynamic, StaticGrid, WithInputGrid
 from compress_jax.leaves.stepped import Stepped
 
 
 @base.node
-class Quantized(Stepped):
+class Quantized(WithInputGrid, Stepped):
   """Stands for `scale * (integers - zero_point)`.
 
   Attributes:
@@ -86,16 +86,6 @@ class Quantized(Stepped):
 
   def unrounded(self) -> Array:
     return self.dense()
-
-  @property
-  def takes_input_grid(self) -> bool:
-    return True
-
-  def input_grid(self) -> StaticGrid | Dynamic | None:
-    return self.input
-
-  def with_input_grid(self, grid: StaticGrid | Dynamic | None) -> Quantized:
-    return self.replace(input=grid)
 
   def payload(self) -> dict[str, Payload]:
     if self.zero_point is None:

@@ -212,6 +212,18 @@ def product_rule(kind: type) -> Product | None:
   return None
 
 
+def dense_array(x: Any) -> Array:
+  """Returns a watched array, or an array, as the program has it.
+
+  Args:
+    x: array or `Ref`.
+
+  Returns:
+    The array.
+  """
+  return x.dense() if isinstance(x, Ref) else x
+
+
 def cast(ref: Ref, dtype: Any) -> Ref:
   """Returns the reference as the program sees it after a conversion.
 

@@ -130,6 +130,7 @@ def _sweep(seen: Evaluated, predicted: Front) -> None:
   # The cheapest first: where evaluations run out, small models are known at least.
   for i in sorted(places)[:max(seen.left, 0)]:
     seen.visit(predicted.plans[i])
+  # Each pass halves the distance to the best one's neighbours: it ends by itself, and soon.
   for _ in range(count):
     known = sorted(i for i in places if predicted.plans[i] in seen.points)
     if not known:
@@ -138,7 +139,7 @@ def _sweep(seen: Evaluated, predicted: Front) -> None:
     # The best plan lies between its neighbours, if predictions are any good: look there.
     middles = _middles(known, best)
     if not middles or seen.left < len(middles):
-      return
+      return  # nothing lies between, or only one side of the best could be paid for
     for i in middles:
       seen.visit(predicted.plans[i])
     places.update(middles)

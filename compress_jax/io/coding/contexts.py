@@ -158,7 +158,7 @@ def choose(symbols: np.ndarray, shape: tuple[int, int, int],
   classes, least = Classes(), estimate(np.bincount(symbols, minlength=size)[None])
   options = _options(sample)
   while options:
-    better = None
+    better, taken = None, -1
     for axis, of_index in options:
       tried = classes.replaced(axis, of_index)
       if tried.count() > MOST:

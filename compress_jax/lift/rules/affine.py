@@ -114,6 +114,7 @@ def _on_x(op: Contraction, x: Array, scale: Array, w: Ref) -> Array:
     if at is None:
       raise op.varying_scale(w.path)
     axes[a], laid[at] = at, full.shape[a]
+  # Axes that vary in the order in which x has them; the others are of size 1, wherever they are.
   order = sorted(range(full.ndim), key=lambda a: (a not in axes, axes.get(a, 0)))
   return jnp.transpose(full, order).reshape(laid)
 

@@ -14,7 +14,7 @@ from jax.extend.core import primitives
 from compress_jax.leaves import UnsupportedError
 from compress_jax.leaves.axes import stacked
 from compress_jax.lift.contraction import Conv, Dot
-from compress_jax.lift.registry import NoRule, Ref, bind, register
+from compress_jax.lift.registry import NoRule, Ref, bind, dense_array, register
 from compress_jax.lift.rules.products import operands
 from compress_jax.lift.surrogate import with_gradient_of
 
@@ -139,13 +139,13 @@ def _custom_derivative(interpreter: Any, equation: Any, *inputs: Any) -> list[An
   if single is not None:
     inner, cls, (first, second) = single
     def outer(left: Any, right: Any) -> Any:
-      args = [x.dense() if isinstance(x, Ref) else x for x in inputs]
+      args = list(map(dense_array, inputs))
       args[first], args[second] = left, right
       return original(args)[0]
     return operands(cls, interpreter, inner, inputs[first], inputs[second], outer)
   values = interpreter.run(jaxpr, consts, inputs)
   values = [interpreter.plain(v, equation, "it leaves a custom derivative") for v in values]
-  surrogates = original([x.dense() if isinstance(x, Ref) else x for x in inputs])
+  surrogates = original(list(map(dense_array, inputs)))
   return [with_gradient_of(lax.stop_gradient(value), surrogate)
           if jnp.issubdtype(value.dtype, jnp.inexact) else value
           for value, surrogate in zip(values, surrogates, strict=True)]

@@ -13,7 +13,7 @@ from jax.extend.core import primitives
 from compress_jax.leaves import Leaf, dense_of, is_leaf
 from compress_jax.leaves.base import Array
 from compress_jax.lift.contraction import Contraction
-from compress_jax.lift.registry import NoRule, Ref, register, register_product
+from compress_jax.lift.registry import NoRule, Ref, dense_array, register, register_product
 from compress_jax.lift.surrogate import with_gradient_of
 
 
@@ -105,18 +105,6 @@ def _concatenate(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   leaf = Joined(weights, paths, equation.params["dimension"])
   name = " + ".join(path for path in paths if path)
   return [Ref(leaf, name, equation.outvars[0].aval.dtype)]
-
-
-def dense_array(x: Any) -> Array:
-  """Returns a watched array, or an array, as the program has it.
-
-  Args:
-    x: array or `Ref`.
-
-  Returns:
-    The array.
-  """
-  return x.dense() if isinstance(x, Ref) else x
 
 
 register(primitives.concatenate_p, None)(_concatenate)
