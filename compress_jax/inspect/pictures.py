@@ -73,7 +73,7 @@ def _flat(x: Any) -> np.ndarray | None:
     return None
   values = np.asarray(dense_of(x))
   if np.iscomplexobj(values):
-    values = np.stack([values.real, values.imag])
+    values = np.stack([np.real(values), np.imag(values)])
   return values.astype(np.float64).ravel()
 
 

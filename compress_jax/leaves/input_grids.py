@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import jax
 import jax.numpy as jnp
 
@@ -155,5 +157,5 @@ class WithInputGrid(base.Leaf):
   def input_grid(self) -> StaticGrid | Dynamic | None:
     return self.input
 
-  def with_input_grid(self, grid: StaticGrid | Dynamic | None) -> base.Leaf:
+  def with_input_grid(self, grid: StaticGrid | Dynamic | None) -> Self:
     return self.replace(input=grid)

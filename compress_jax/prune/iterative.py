@@ -71,8 +71,9 @@ def _pruned(params: Any, emptied: Any) -> float:
   for (_, x), (_, empty) in zip(parts, others, strict=True):
     if not is_pruned(x):
       continue  # what has no mask, or cannot say, is not what this pruning masks
-    if not mask_of(empty).any():
-      kept, total = kept + int(mask_of(x).sum()), total + x.size
+    mask, rest = mask_of(x), mask_of(empty)
+    if mask is not None and rest is not None and not rest.any():
+      kept, total = kept + int(mask.sum()), total + mask.size
   return 1 - kept / total if total else 0.0
 
 

@@ -87,8 +87,10 @@ def _product_of_steps(op: Contraction, x: Array, leaf: Any, scale: Array | None,
   return rounded(total * op.per_output(_ungrouped(op, scale, leaf), path, total.ndim))
 
 
-def _ungrouped(op: Contraction, s: Array, leaf: Any) -> Array:
+def _ungrouped(op: Contraction, s: Array | None, leaf: Any) -> Array:
   """Repeats a scale or zero point along the axes that come out, where groups share it there."""
+  if s is None:
+    return jnp.float32(1)
   if s.ndim == 0:
     return s
   free = op.free()
