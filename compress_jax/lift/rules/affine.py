@@ -88,7 +88,10 @@ def _product_of_steps(op: Contraction, x: Array, leaf: Any, scale: Array | None,
 
 
 def _ungrouped(op: Contraction, s: Array | None, leaf: Any) -> Array:
-  """Repeats a scale or zero point along the axes that come out, where groups share it there."""
+  """Repeats a scale or zero point along the axes that come out, where groups share it there.
+
+  No scale is 1.
+  """
   if s is None:
     return jnp.float32(1)
   if s.ndim == 0:
