@@ -94,7 +94,7 @@ def compress(apply: Apply, params: Any, recipe: Recipe, *, data: Iterable[tuple[
     >>> small = cj.compress(apply, params, recipe, data=[(x, x)], optimizer=optax.adam(1e-3),
     ...                     loss=lambda y, target: jnp.mean((y - target) ** 2))
     >>> small["w"]
-    Quantized(integers=int8[4,4], scale=float32[1,4])
+    Quantized(integers=int8[4,4], scale=float32[1,4], pruned=True)
     >>> print(cj.recipe.code(recipe[2:]))
     params = cj.quantize.affine(params, bits=8)
     params = cj.freeze(params)
