@@ -1,6 +1,7 @@
 """The library's layers: what it never imports, and that arrows point down."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +39,12 @@ def test_importing_it_loads_none_of_them():
   out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
                        check=True).stdout
   assert out.strip() == "[]"
+
+
+def test_importing_the_library_starts_no_devices():
+  # Afterwards neither their number nor `jax.distributed` could be set.
+  program = ("import compress_jax, jax; jax.config.update('jax_num_cpu_devices', 3); "
+             "print(jax.device_count())")
+  done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True,
+                        env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"})
+  assert done.stdout == "3\n", done.stderr

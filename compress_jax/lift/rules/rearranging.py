@@ -63,7 +63,8 @@ def _unstack_primitives() -> list[Any]:
 
   Before JAX 0.12 it was made of slices.
   """
-  program = jax.make_jaxpr(list)(jnp.zeros((1, 1)))
+  # No array: the first one would start JAX's devices, and `jax.distributed` comes before.
+  program = jax.make_jaxpr(list)(jax.ShapeDtypeStruct((1, 1), jnp.float32))
   return [e.primitive for e in program.eqns if e.primitive.name == "unstack"]
 
 
