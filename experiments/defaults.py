@@ -13,7 +13,7 @@ TRAIN: dict[str, Any] = {
     "optimizer": "adam", "momentum": 0.9, "weight_decay": 0.0, "bias_learning_rate": 0.0,
     "head_learning_rate": 0.0, "rest_optimizer": "adam", "rest_momentum": 0.9,
     "newton_schulz_steps": 5, "normalize_filters": False, "schedule": "cosine", "warmup": 0.2,
-    "label_smoothing": 0.0, "ema": 0.0}
+    "label_smoothing": 0.0, "ema": 0.0, "views": 0}
 AUGMENT: dict[str, Any] = {"alternating": False, "pad": "zero", "cutout": 0, "mixup": 0.0}
 
 

@@ -46,6 +46,7 @@ FIELDS: dict[str, Rule] = {
     "train.newton_schulz_steps": count(1, 20), "train.normalize_filters": Switch(),
     "train.schedule": OneOf(schedules.KINDS), "train.warmup": BelowOne(),
     "train.label_smoothing": BelowOne(), "train.ema": BelowOne(),
+    "train.views": count(0, 10**6, zero="new ones in every epoch"),
     "temperature": Number(1e-3, 1000), "alpha": Number(0, 1),
     "images": count(1), "calls": count(1),
     "bits": count(2, 16), "activation_bits": count(2, 16),

@@ -38,8 +38,8 @@ def recipe(train: Any, augment: Any, *, seed: int, field: str, fsdp: int = 1) ->
   return Recipe(epochs=t.epochs, batch_size=t.batch_size, steps_per_epoch=t.steps_per_epoch or None,
                 learning_rate=t.learning_rate, final_learning_rate=t.final_learning_rate,
                 schedule=t.schedule, warmup=t.warmup, optimizer=optimizer(t), ema=t.ema,
-                label_smoothing=t.label_smoothing, l1=t.l1, l2=t.l2, seed=seed, field=field,
-                fsdp=fsdp, augment=Augment(**augment.to_dict()))
+                label_smoothing=t.label_smoothing, l1=t.l1, l2=t.l2, seed=seed, views=t.views,
+                field=field, fsdp=fsdp, augment=Augment(**augment.to_dict()))
 
 
 def optimizer(train: Any) -> Optimizer:

@@ -163,15 +163,16 @@ class _Trainer:
     Returns:
       (state, {"loss", "accuracy" of the training images, "images_per_second"}).
     """
-    key = jax.random.fold_in(random_key(self.recipe.seed), epoch)
+    view = epoch % self.recipe.views if self.recipe.views else epoch
+    key = jax.random.fold_in(random_key(self.recipe.seed), view)
     key = devices.everywhere(key, self.mesh)
     numbers = {**self.numbers, "start": float(epoch * self.steps)}
     if self.recipe.augment.alternating:
-      numbers |= {"epoch": epoch, "seed": self.recipe.seed}
+      numbers |= {"epoch": view, "seed": self.recipe.seed}
     size, loss, correct = self.recipe.batch_size, 0.0, 0
-    asked = self.teacher and self._asked(epoch, numbers)
+    asked = self.teacher and self._asked(view, numbers)
     with Bar(label, self.steps, size) as bar:
-      for first, last, data in self.feed.calls(self._order(epoch)):
+      for first, last, data in self.feed.calls(self._order(view)):
         state, sums = self._call(state, {**data, "key": key}, numbers, asked, first, last)
         loss, correct = loss + float(sums["loss"]), correct + int(sums["correct"])
         bar.update(last, loss / last, correct / (last * size))
@@ -187,12 +188,12 @@ class _Trainer:
       data["soft"] = devices.spread(asked.about(data, first, last), self.mesh, 1)
     return self.program(state, data, numbers, first, last)
 
-  def _asked(self, epoch: int, numbers: Any) -> answers.Asked:
-    """Returns the teacher, to be asked about the views of an epoch."""
+  def _asked(self, view: int, numbers: Any) -> answers.Asked:
+    """Returns the teacher, to be asked about an epoch's views of the images."""
     teacher, options, size = self.teacher, self.recipe.augment, self.recipe.batch_size
     variables, program = self._teacher_variables, answers.program(teacher.model, options)
     # All that the views and the teacher's logits depend on, but the data.
-    key = (self._teacher_digest, teacher.model, options, self.recipe.seed, epoch, self.steps, size)
+    key = (self._teacher_digest, teacher.model, options, self.recipe.seed, view, self.steps, size)
     return answers.Asked(teacher.answers, key, lambda data, first, last: program(
         variables, data, numbers, first, last))
 
@@ -204,10 +205,10 @@ class _Trainer:
   def _teacher_digest(self) -> str:
     return answers.digest(self.teacher.variables)
 
-  def _order(self, epoch: int) -> np.ndarray:
+  def _order(self, view: int) -> np.ndarray:
     # Of the epoch's number, so that a resumed training sees the same images.
     return input_pipeline.order(self.count, self.steps, self.recipe.batch_size,
-                                [self.recipe.seed, epoch])
+                                [self.recipe.seed, view])
 
 
 def _program(model: nn.Module, taught: bool, recipe: Recipe, on: Mesh | None) -> Any:

@@ -72,6 +72,8 @@ class Recipe:
     l1: weight of the sum of absolute weights in the loss.
     l2: weight of half the sum of squared weights.
     seed: of the order of the images and of the augmentation.
+    views: epochs after which the same images come again in the same order, augmented alike: a
+      teacher answers only once for each; 0 is never.
     augment: what is done to training images.
     only: name of the one layer that is trained, at the top of the parameters; "" is
       all. Statistics of batch norms follow the data all the same.
@@ -95,6 +97,7 @@ class Recipe:
   l1: float = 0.0
   l2: float = 0.0
   seed: int = 0
+  views: int = 0
   augment: Augment = dataclasses.field(default_factory=Augment)
   only: str = ""
   aware: bool = False

@@ -86,6 +86,17 @@ def test_a_second_student_asks_nothing_and_learns_the_same(tmp_path, monkeypatch
     fit(paths[3], recipe, teacher=teacher(known, seed=2))
 
 
+def test_views_that_come_again_are_asked_about_once(tmp_path):
+  recipe, known = dataclasses.replace(RECIPE, epochs=5, views=2), Answers()
+  paths = [tmp_path / name for name in "ab"]
+  for path in paths:
+    path.mkdir()
+  remembered = fit(paths[0], recipe, teacher=teacher(known))
+  assert len(known.kept) == 2
+  # The teacher says the same when it is asked again.
+  same(remembered.variables, fit(paths[1], recipe, teacher=teacher()).variables)
+
+
 def test_the_teacher_matters(tmp_path):
   (tmp_path / "taught").mkdir()
   recipe = dataclasses.replace(RECIPE, epochs=1)
