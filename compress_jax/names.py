@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 # Last parts of paths that name no weight, however many dimensions they have: attention's biases
@@ -63,25 +63,25 @@ def statistics(paths: Sequence[str]) -> set[str]:
           if _is_statistic(path, known) or (state and of_optimizer(path))}
 
 
-def beside_params(paths: Sequence[str]) -> list[str]:
+def beside_params(paths: Sequence[str], fixed: Container[str]) -> list[str]:
   """Finds what lies in collections beside Linen's "params" that are not known to Flax.
 
   Args:
     paths: of all leaves of a tree.
+    fixed: those that `statistics` found.
 
   Returns:
     Those of which their names do not tell whether they train: a head of one's own, or a
     model's memory. None where there is no "params".
 
   Example:
-    >>> beside_params(["params/w", "batch_stats/norm/mean", "projection"])
+    >>> paths = ["params/w", "batch_stats/norm/mean", "projection"]
+    >>> beside_params(paths, statistics(paths))
     ['projection']
   """
   if not any(path.startswith("params/") for path in paths):
     return []
-  fixed = statistics(paths)
-  return [path for path in paths
-          if not (path.startswith("params/") or path in fixed)]
+  return [path for path in paths if not (path.startswith("params/") or path in fixed)]
 
 
 def _is_statistic(path: str, known: set[str]) -> bool:

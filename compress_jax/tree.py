@@ -331,8 +331,8 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
   """
   flat, structure = entries(params)
   if trainable is None:
-    _check_told(flat)
     fixed = names.statistics([path for path, _ in flat])
+    _check_told(flat, fixed)
     marked = [trains(x, path not in fixed) for path, x in flat]
   else:
     match = matcher(trainable)
@@ -346,9 +346,9 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
   return chosen, rest
 
 
-def _check_told(flat: list[Entry]) -> None:
+def _check_told(flat: list[Entry], fixed: set[str]) -> None:
   """Raises where the names of a tree do not tell which of its floats train."""
-  unknown = set(names.beside_params([path for path, _ in flat]))
+  unknown = set(names.beside_params([path for path, _ in flat], fixed))
   floats = [path for path, x in flat if path in unknown and is_float(x)]
   if floats:
     raise ValueError(f"trainable=None: {', '.join(floats[:8])} beside 'params', which may train or "

@@ -167,6 +167,15 @@ def changes(layers: Sequence[Layer], key: Key) -> list[Change]:
 
 
 def effects(layers: Sequence[Layer], key: Key, some: Sequence[Change]) -> np.ndarray:
-  """Returns by how much each change adds to a plan's loss, bytes and time: (changes, 3)."""
+  """Returns by how much each change adds to a plan's loss, bytes and time.
+
+  Args:
+    layers: from `predicted_layers`.
+    key: the plan.
+    some: changes of it.
+
+  Returns:
+    float64, (changes, 3).
+  """
   return np.array([layers[c.layer].effects[c.choice] - layers[c.layer].effects[key[c.layer]]
                    for c in some])

@@ -82,22 +82,15 @@ def _product_of_steps(op: Contraction, x: Array, leaf: Any, scale: Array | None,
     total = op.bind(x, steps, preferred_element_type=jnp.dtype("float32"))
   else:
     total = op(x, steps).astype(jnp.float32)
-  if scale is None:
-    return total
-  return rounded(total * op.per_output(_ungrouped(op, scale, leaf), path, total.ndim))
+  return total if scale is None else rounded(total * _per_output(op, scale, leaf, path, total))
 
 
-def _ungrouped(op: Contraction, s: Array | None, leaf: Any) -> Array:
-  """Repeats a scale or zero point along the axes that come out, where groups share it there.
-
-  No scale is 1.
-  """
-  if s is None:
-    return jnp.float32(1)
-  if s.ndim == 0:
-    return s
-  free = op.free()
-  return spread(s, tuple(n if a in free else s.shape[a] for a, n in enumerate(leaf.shape)))
+def _per_output(op: Contraction, s: Array, leaf: Any, path: str, total: Array) -> Array:
+  """Lays a scale or zero point out as the result's axes; groups may share it along these."""
+  if s.ndim:
+    free = op.free()
+    s = spread(s, tuple(n if a in free else s.shape[a] for a, n in enumerate(leaf.shape)))
+  return op.per_output(s, path, total.ndim)
 
 
 def _summed_with_scales(op: Contraction, leaf: Any) -> list[int]:
@@ -146,7 +139,7 @@ def _plain_group(op: Contraction, x: Array, w: Ref) -> Array:
 
 def _integer_product(op: Contraction, x: Array, w: Ref) -> Array:
   """The integers' sum and its rescale; `input` is fixed, nothing is differentiated."""
-  leaf, grid = w.leaf, w.leaf.input
+  leaf, grid, scale = w.leaf, w.leaf.input, w.leaf.step_size()
   _check_sum(op, leaf, w.path)
   if leaf.may_exceed_8_bits or grid.may_exceed_8_bits:
     total = _sum_of_digits(op, x, leaf, grid, w.path)
@@ -154,8 +147,7 @@ def _integer_product(op: Contraction, x: Array, w: Ref) -> Array:
     total = _integer(op, x, leaf, grid, w.path)
   else:
     total = _integer_valued(op, x, leaf, grid, w.path)
-  scale = op.per_output(_ungrouped(op, leaf.step_size(), leaf), w.path, total.ndim)
-  return rounded(total * (grid.scale * scale))
+  return rounded(total * (grid.scale * _per_output(op, scale, leaf, w.path, total)))
 
 
 def _integer(op: Contraction, x: Array, leaf: Quantized, grid: StaticGrid, path: str) -> Array:
@@ -180,7 +172,7 @@ def _integer(op: Contraction, x: Array, leaf: Quantized, grid: StaticGrid, path:
     total = total - z * op.exact(op.ones(q, w), w, jnp.int32)
   if v is not None and ones is not None:
     shift = 0 if z is None else z * op.terms(leaf.shape)
-    zero = op.per_output(_ungrouped(op, v, leaf), path, total.ndim)
+    zero = _per_output(op, v, leaf, path, total)
     total = total - zero * (op.exact(q, ones, jnp.int32) - shift)
   return total.astype(jnp.float32)
 
