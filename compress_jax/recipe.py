@@ -52,10 +52,12 @@ class Step:
   Attributes:
     run: (params, setting) -> params.
     code: lines of Python that do the same to `params`.
+    before: a line that comes before those of all steps, or "".
   """
 
   run: Callable[[Any, Setting], Any]
   code: str
+  before: str = ""
 
   def __repr__(self) -> str:
     return self.code
@@ -134,10 +136,9 @@ def code(recipe: Recipe) -> str:
     >>> print(code([cj.freeze]))
     params = cj.freeze(params)
   """
+  before = dict.fromkeys(step.before for step in recipe if isinstance(step, Step) and step.before)
   lines = [step.code if isinstance(step, Step) else source.call(step) for step in recipe]
-  if any("teacher" in line for line in lines):
-    lines.insert(0, "teacher = cj.dense(params)")
-  return "\n".join(lines)
+  return "\n".join([*before, *lines])
 
 
 def train(epochs: int = 1, *, aware: bool = False) -> Step:
@@ -207,7 +208,8 @@ def distil(epochs: int = 1, *, temperature: float = 4.0, alpha: float = 0.9) -> 
 
   objective = ("cj.distill.hinton(apply(cj.dense(params), x), apply(teacher, x), y, "
                f"temperature={temperature}, alpha={alpha})")
-  return Step(run, _TRAINING.format(epochs=epochs, objective=objective))
+  return Step(run, _TRAINING.format(epochs=epochs, objective=objective),
+              before="teacher = cj.dense(params)")
 
 
 def prune(sparsity: float, *, rounds: int = 3, epochs: int = 1) -> Step:
