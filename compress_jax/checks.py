@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from compress_jax.leaves.base import UnsupportedError
-from compress_jax.leaves.checking import concrete
+from compress_jax.leaves.checking import block, concrete, whole
 from compress_jax.leaves.either import dense_of
 
-__all__ = ["at", "concrete", "finite", "number", "taken"]
+__all__ = ["at", "block", "concrete", "finite", "number", "taken", "whole"]
 
 
 def number(name: str, value: Any, low: float, high: float) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -111,6 +110,7 @@ def compress(apply: Apply, params: Any, recipe: Recipe, *, data: Iterable[tuple[
 def _through(recipe: Recipe, params: Any, setting: Setting) -> Any:
   """Returns the parameters after the steps of a recipe."""
   for step in recipe:
+    # `prune` for `prune(0.9)` would be called with the parameters as its sparsity.
     if step in (train, distil, prune, calibrate):
       raise ValueError(f"recipe: {source.name(step)} makes a step and is none; must be called: "
                        f"{source.name(step)}(…)")
@@ -136,6 +136,7 @@ def code(recipe: Recipe) -> str:
     >>> print(code([cj.freeze]))
     params = cj.freeze(params)
   """
+  # Each line once: two steps that distil have one teacher.
   before = dict.fromkeys(step.before for step in recipe if isinstance(step, Step) and step.before)
   lines = [step.code if isinstance(step, Step) else source.call(step) for step in recipe]
   return "\n".join([*before, *lines])
@@ -158,7 +159,7 @@ def train(epochs: int = 1, *, aware: bool = False) -> Step:
     >>> print(train(2).code.splitlines()[-1])
         params, state = step(params, state, x, y)
   """
-  _check_epochs(epochs)
+  checks.whole("epochs", epochs, 1)
   forward = "cj.lift(apply, exact=False)(params, x)" if aware else "apply(cj.dense(params), x)"
   objective = f"loss({forward}, y)"
 
@@ -192,7 +193,7 @@ def distil(epochs: int = 1, *, temperature: float = 4.0, alpha: float = 0.9) -> 
     >>> "cj.distill.hinton(" in distil(2).code
     True
   """
-  _check_epochs(epochs)
+  checks.whole("epochs", epochs, 1)
   checks.number("alpha", alpha, 0, 1)
   if not temperature > 0:
     raise ValueError(f"temperature={temperature}: must be above 0")
@@ -232,6 +233,7 @@ def prune(sparsity: float, *, rounds: int = 3, epochs: int = 1) -> Step:
     >>> [round(s, 3) for s in sparsities(0.875, 3)]
     [0.5, 0.75, 0.875]
   """
+  # Magnitudes are ranked over the whole tree anew in each round; masks only add up.
   steps: list[Any] = []
   for reached in sparsities(sparsity, rounds):
     steps += [functools.partial(pruning.magnitude, sparsity=reached), train(epochs)]
@@ -308,6 +310,7 @@ def _trained(params: Any, setting: Setting, epochs: int, objective: Any) -> Any:
   if not jax.tree.leaves(partition(params)[0]):
     raise ValueError("recipe: nothing of the parameters trains any more (`freeze` makes them "
                      "constants); steps that train must come before it")
+  # `optimize` leaves masks and integers out of the gradient and of the optimizer's state.
   data, tx = _needed(setting.data, "data"), optimize(_needed(setting.optimizer, "optimizer"))
   state = tx.init(params)
 
@@ -325,11 +328,6 @@ def _trained(params: Any, setting: Setting, epochs: int, objective: Any) -> Any:
   if not batches:
     raise ValueError("data: gave no batch; must give some in every pass")
   return params
-
-
-def _check_epochs(epochs: int) -> None:
-  if not isinstance(epochs, numbers.Integral) or epochs < 1:
-    raise ValueError(f"epochs={epochs}: must be a whole number from 1")
 
 
 def _forward(apply: Apply, aware: bool) -> Apply:

@@ -26,15 +26,26 @@ def path_str(path: tuple[Any, ...]) -> str:
   Returns:
     For instance "params/Dense_0/kernel".
   """
-  return "/".join(_key_name(key) for key in path)
+  return "/".join(str(key_of(entry)) for entry in path)
 
 
-def _key_name(key: Any) -> str:
-  """Returns a dict's key, a dataclass' field, or a sequence's index."""
+def key_of(entry: Any) -> Any:
+  """Returns what stands in one entry of a key path.
+
+  Args:
+    entry: of `jax.tree_util`.
+
+  Returns:
+    A dict's key, the name of an attribute, or a position in a sequence.
+
+  Example:
+    >>> key_of(jax.tree_util.SequenceKey(2))
+    2
+  """
   for attribute in ("key", "name", "idx"):
-    if hasattr(key, attribute):
-      return str(getattr(key, attribute))
-  return str(key)
+    if hasattr(entry, attribute):
+      return getattr(entry, attribute)
+  return str(entry)
 
 
 def entries(params: Any) -> tuple[list[Entry], Any]:

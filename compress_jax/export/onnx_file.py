@@ -10,7 +10,7 @@ from typing import Any
 
 from jax.extend.core import jaxpr_as_fun
 
-from compress_jax import tree
+from compress_jax import checks, tree
 from compress_jax.export import inputs
 from compress_jax.export.graph import filled
 from compress_jax.export.trace import Program, program
@@ -61,8 +61,7 @@ def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: A
     >>> session.run(["output"], {"input": np.array([[1, 2], [3, 4]], np.float32)})[0].tolist()
     [[1.0, 2.0], [3.0, 4.0]]
   """
-  if not isinstance(opset, int) or opset < _FIRST_OPSET:
-    raise ValueError(f"opset={opset!r}: must be a whole number from {_FIRST_OPSET}")
+  checks.whole("opset", opset, _FIRST_OPSET)
   # Asked for at once: a missing package is not found out after minutes of tracing.
   for module in ("jax2onnx", "onnx"):
     need(module, "onnx")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -131,9 +132,9 @@ def _below(c: Candidate, delta: int) -> int:
 
 def _checked(c: Candidate, rank: int, shown: str) -> int:
   """Returns the rank that is asked for, if the weight can have it."""
-  if not 1 <= rank <= c.full:
-    raise ValueError(f"{c.path}: {shown}: the rank of a {c.shape} weight must be from 1 to "
-                     f"{c.full}")
+  if not isinstance(rank, numbers.Integral) or not 1 <= rank <= c.full:
+    raise ValueError(f"{c.path}: {shown}: the rank of a {c.shape} weight must be a whole number "
+                     f"from 1 to {c.full}")
   return rank
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.tree_util import FlattenedIndexKey, GetAttrKey, SequenceKey
 
 from compress_jax.leaves import freeze_of, is_leaf, is_node
-from compress_jax.tree import path_str
+from compress_jax.tree import key_of, path_str
 
 Key = Any
 _SIMPLE_KEYS = (str, bool, int, float, type(None))
@@ -113,7 +113,7 @@ def _keys(x: Any, entries: list[Any]) -> list[Key] | None:
   """Returns the keys of a container's parts, or None where they are only positions."""
   if entries and all(isinstance(entry, _POSITIONS) for entry in entries):
     return None
-  keys = [_key(entry) for entry in entries]
+  keys = [key_of(entry) for entry in entries]
   if isinstance(x, dict):
     return keys
   if len({type(key) for key in keys}) > 1:
@@ -124,14 +124,6 @@ def _keys(x: Any, entries: list[Any]) -> list[Key] | None:
   except TypeError:
     unique = False
   return keys if unique else None
-
-
-def _key(entry: Any) -> Key:
-  """Returns what stands in a key path's entry: a dict's key, an attribute or an index."""
-  for attribute in ("key", "name", "idx"):
-    if hasattr(entry, attribute):
-      return getattr(entry, attribute)
-  return str(entry)
 
 
 def key_to_json(key: Key, path: str) -> Any:

@@ -79,8 +79,7 @@ class BlockSparse(WithInputGrid):
     if isinstance(w, Tracer) or w.ndim < 2:
       raise ValueError("w: must be a concrete array of two or more dimensions; its zeros decide "
                        "what is stored")
-    if len(block) != 2 or min(block) < 1:
-      raise ValueError(f"block={block}: must be two whole numbers from 1")
+    checking.block("block", block)
     tiles = tiled(np.asarray(w), block)
     kept = (tiles != 0).any((2, 3))
     columns, rows = np.nonzero(kept.T)  # column by column, as they are stored

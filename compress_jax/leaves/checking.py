@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,6 +22,45 @@ def concrete(x: Any) -> np.ndarray | None:
     The array.
   """
   return None if isinstance(x, Tracer) else np.asarray(x)
+
+
+def whole(name: str, value: Any, low: int) -> None:
+  """Refuses what is no whole number from some number on.
+
+  Args:
+    name: of the argument, for the error.
+    value: a number; True and False are none.
+    low: the smallest that it may be.
+
+  Raises:
+    ValueError: it is something else.
+
+  Example:
+    >>> whole("rounds", 2.5, 1)
+    Traceback (most recent call last):
+    ...
+    ValueError: rounds=2.5: must be a whole number from 1
+  """
+  if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
+    raise ValueError(f"{name}={value!r}: must be a whole number from {low}")
+
+
+def block(name: str, value: Any) -> None:
+  """Refuses what is no block of a matrix.
+
+  Args:
+    name: of the argument, for the error.
+    value: (rows, columns).
+
+  Raises:
+    ValueError: they are no two whole numbers from 1.
+  """
+  try:
+    rows, columns = value
+    whole(name, rows, 1)
+    whole(name, columns, 1)
+  except (TypeError, ValueError):
+    raise ValueError(f"{name}={value}: must be two whole numbers from 1") from None
 
 
 def within(node: Node, name: str, low: int, high: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from compress_jax import tree
+from compress_jax import checks, tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,8 @@ def latency(fn: Callable[..., Any], params: Any, inputs: Any, *,
     raise ValueError(f"inputs: a {type(inputs).__name__}; must be an array, (N, ...)")
   most = len(inputs)
   sizes = sorted({1, most}) if batches is None else list(batches)
-  if calls < 1 or warmup < 1:
-    raise ValueError(f"calls={calls}, warmup={warmup}: must be whole numbers from 1")
+  checks.whole("calls", calls, 1)
+  checks.whole("warmup", warmup, 1)
   if any(not 1 <= size <= most for size in sizes):
     raise ValueError(f"batches={batches}: must be from 1 to {most}, what inputs hold")
   compiled, found = jax.jit(fn), {}

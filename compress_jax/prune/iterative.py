@@ -47,6 +47,7 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
   """
   if not 0 < fraction < 1:
     raise ValueError(f"fraction={fraction}: must be above 0, below 1")
+  checks.whole("rounds", rounds, 1)
   # What this pruning ranks, it puts masks over: also where none is yet.
   left = 1 - _pruned(prune(params, 0.0), prune(params, 1.0))
   for number in range(1, rounds + 1):
@@ -128,7 +129,7 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     The tree, its masks as sparse as the schedule says; they only add up.
 
   Raises:
-    ValueError: a leaf that would be pruned has no mask yet.
+    ValueError: a leaf that would be pruned has no mask yet, or `every` is no whole number from 1.
 
   Source: Zhu and Gupta 2017, "To prune, or not to prune", section 3.
 
@@ -141,6 +142,8 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     >>> [cj.count(at(params, step))[1] for step in (0, 5, 10)]
     [8, 4, 4]
   """
+  checks.whole("every", every, 1)
+
   def pruned(p: Any) -> Any:
     return prune(p, schedule(step))
 

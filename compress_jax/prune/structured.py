@@ -59,8 +59,7 @@ def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64,
     >>> cj.prune.block({"w": w}, 0.5, block=(2, 2))["w"].dense().tolist()
     [[0.0, 0.0, 5.0], [0.0, 0.0, 5.0]]
   """
-  if len(block) != 2 or min(block) < 1:
-    raise ValueError(f"block={block}: must be two whole numbers from 1")
+  checks.block("block", block)
   _check_score(score)
   chosen, rebuild = selected(params, where)
   scores = [_block_scores(x, block, score) for _, x in chosen]
@@ -105,8 +104,7 @@ def n_m(params: Any, n: Array | int, m: int, *, axis: int = -2, where: tree.Wher
     >>> cj.prune.n_m({"w": w}, 2, 4)["w"].dense().ravel().tolist()
     [0.0, -4.0, 3.0, 0.0]
   """
-  if m < 1:
-    raise ValueError(f"m={m}: must be a whole number from 1")
+  checks.whole("m", m, 1)
   checks.number("n", n, 0, m)
   chosen, rebuild = selected(params, where)
   with checks.taken([path for path, _ in chosen], where is None):

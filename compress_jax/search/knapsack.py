@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from compress_jax import checks
+
 Row = Sequence[float] | np.ndarray
 
 
@@ -42,8 +44,7 @@ def cheapest(losses: Sequence[Row], costs: Sequence[Row], *,
   if not lengths or lengths != other:
     raise ValueError(f"losses has rows of {lengths}, costs of {other}: must be the same, "
                      "at least one")
-  if states < 2:
-    raise ValueError(f"states={states}: must be a whole number from 2")
+  checks.whole("states", states, 2)
   for name, rows in (("losses", losses), ("costs", costs)):
     if not all(np.isfinite(row).all() for row in rows):
       raise ValueError(f"{name} holds infinities or NaN: must be finite numbers")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from compress_jax import checks
 from compress_jax.io import artifact
 from compress_jax.search.choices import Choice, applier
 from compress_jax.search.evaluated import Allowance, Evaluated, Measures
@@ -91,8 +92,7 @@ def suggest(params: Any, evaluate: Callable[[Any], float], table: Table, limits:
     >>> str(found.best.plan["free"]), str(found.best.plan["dear"])
     ('50% 8b', '8b')
   """
-  if evaluations < 2:
-    raise ValueError(f"evaluations={evaluations}: must be a whole number from 2")
+  checks.whole("evaluations", evaluations, 2)
   _check_latency(table, limits, latency, latency_table)
   if not nbytes:
     nbytes = layer_bytes(params, _choices(table))

@@ -96,8 +96,9 @@ def test_a_row_without_information_stays_finite():
     ({"budget": 0.1}, r"budget=0.1: rank 1 everywhere takes 8 parameters; it must be from 0.5000"),
     ({"rank": 1, "fisher": {"v": jnp.eye(4)}}, "w: fisher has None there"),
     ({}, "give exactly one"), ({"rank": 2, "delta": 1}, "give exactly one"),
-    ({"rank": -1}, r"w: rank=-1: the rank of a \(4, 4\) weight must be from 1 to 4"),
-    ({"rank": 5}, "must be from 1 to 4"), ({"delta": 2}, r"delta=2 \(rank 0\)"),
+    ({"rank": -1}, r"w: rank=-1: the rank of a \(4, 4\) weight must be a whole number from 1 to 4"),
+    ({"rank": 2.5}, "w: rank=2.5: the rank of a .* must be a whole number from 1 to 4"),
+    ({"rank": 5}, "from 1 to 4"), ({"delta": 2}, r"delta=2 \(rank 0\)"),
     ({"rank": 1, "where": "bias"}, "none of these is a matrix: bias"),
 ])
 def test_bad_input_names_the_argument(arguments, message):

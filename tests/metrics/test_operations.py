@@ -73,7 +73,8 @@ def test_latency_times_batch_1_and_n():
 
 @pytest.mark.parametrize("arguments,message", [
     ({"batches": [0]}, r"batches=\[0\]: must be from 1 to 4"), ({"batches": [5]}, "from 1 to 4"),
-    ({"calls": 0}, "calls=0, warmup=5: must be whole numbers from 1")])
+    ({"calls": 0}, "calls=0: must be a whole number from 1"),
+    ({"warmup": 1.5}, "warmup=1.5: must be a whole number from 1")])
 def test_bad_input_names_the_argument(arguments, message):
   with pytest.raises(ValueError, match=message):
     cj.metrics.latency(lambda p, x: x, None, jnp.ones((4, 3)), **arguments)
