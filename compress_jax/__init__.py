@@ -42,16 +42,17 @@ from compress_jax.optimizer import apply_updates, optimize
 from compress_jax.prune import penalties, schedules
 from compress_jax.quantize import fold
 from compress_jax.recipe import compress
-from compress_jax.tree import dense, entries, freeze, merge, partition, transform
+from compress_jax.trainable import merge, partition
+from compress_jax.tree import dense, entries, freeze, named_as_weights, transform
 from compress_jax.version import __version__
 
 __all__ = [
     "Activation", "BlockSparse", "Captured", "Clustered", "Dynamic", "FakeFloat", "FakeQuant",
     "Float", "Leaf", "LowRank", "Masked", "NoRule", "Payload", "Quantized", "Size", "Spatial",
     "StaticGrid", "Summary", "Tucker2", "UnsupportedError", "Wrapper", "__version__",
-    "apply_updates", "artifact", "capture", "checkpoint", "compress", "count", "dense",
-    "distill", "entries", "export", "factorize", "fold", "freeze", "is_leaf", "kernels", "lift",
-    "merge", "metrics", "node", "optimize", "partition", "penalties", "prune", "quantize",
-    "recipe", "register_product", "schedules", "search", "size", "stages", "static", "summary",
-    "transform", "used_in_products",
+    "apply_updates", "artifact", "capture", "checkpoint", "compress", "count", "dense", "distill",
+    "entries", "export", "factorize", "fold", "freeze", "is_leaf", "kernels", "lift", "merge",
+    "metrics", "named_as_weights", "node", "optimize", "partition", "penalties", "prune",
+    "quantize", "recipe", "register_product", "schedules", "search", "size", "stages", "static",
+    "summary", "transform", "used_in_products",
 ]

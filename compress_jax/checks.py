@@ -82,7 +82,7 @@ def taken(paths: Iterable[str], by_default: bool) -> Iterator[None]:
     Traceback (most recent call last):
     ...
     ValueError: norm/shift: group=3: must divide axis -2; it was taken by default, and \
-where='^(?!norm/shift$)' leaves it out
+where=cj.named_as_weights(params, leave_out='^norm/shift$') leaves it out
   """
   try:
     yield
@@ -90,6 +90,7 @@ where='^(?!norm/shift$)' leaves it out
     about = [path for path in paths if str(error).startswith(f"{path}:")]
     if not by_default or not about:
       raise
-    pattern = f"^(?!{re.escape(about[0])}$)"
-    raise type(error)(f"{error}; it was taken by default, and where={pattern!r} leaves it "
-                      "out") from None
+    # No pattern as `where=`: it would take biases and statistics along.
+    left_out = f"^{re.escape(about[0])}$"
+    raise type(error)(f"{error}; it was taken by default, and where=cj.named_as_weights(params, "
+                      f"leave_out={left_out!r}) leaves it out") from None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from compress_jax import tree
 from compress_jax.io import containers
+from compress_jax.trainable import merge, partition
 
 
 def optimize(optimizer: Any, trainable: tree.Where = None) -> Any:
@@ -46,14 +47,14 @@ def optimize(optimizer: Any, trainable: tree.Where = None) -> Any:
     [[True, False], [False, True]]
   """
   def init(params: Any) -> Any:
-    return optimizer.init(tree.partition(params, trainable)[0])
+    return optimizer.init(partition(params, trainable)[0])
 
   def update(updates: Any, state: Any, params: Any = None, **more: Any) -> tuple[Any, Any]:
     if params is None:
       raise ValueError("params=None: must be the parameters; what trains is found in them")
-    trains, rest = tree.partition(params, trainable)
+    trains, rest = partition(params, trainable)
     new, state = optimizer.update(_of_what_trains(trains, updates), state, trains, **more)
-    return tree.merge(new, jax.tree.map(_nothing, rest)), state
+    return merge(new, jax.tree.map(_nothing, rest)), state
 
   return type(optimizer)(init, update)
 

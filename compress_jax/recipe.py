@@ -19,7 +19,8 @@ from compress_jax import prune as pruning
 from compress_jax.leaves import input_grid_of, is_leaf
 from compress_jax.lift.tracing import lift
 from compress_jax.optimizer import apply_updates, optimize
-from compress_jax.tree import dense, partition
+from compress_jax.trainable import partition
+from compress_jax.tree import dense
 
 Apply = Callable[[Any, Any], jax.Array]
 Loss = Callable[[jax.Array, jax.Array], jax.Array]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from compress_jax import checks, names
-from compress_jax.leaves import dense_of, freeze_of, is_leaf, is_node, parts_of
+from compress_jax.leaves import dense_of, freeze_of, is_leaf, parts_of
 
 Where = str | Callable[[str], bool] | None
 Entry = tuple[str, Any]
@@ -166,6 +166,40 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
   return [flat[i] for i in chosen], rebuild
 
 
+def named_as_weights(params: Any, *, leave_out: str | Callable[[str], bool]
+                     ) -> Callable[[str], bool]:
+  """Returns the default of `where=` without some of its leaves.
+
+  A pattern as `where=` takes the default's place, biases and statistics included; this
+  keeps to weights.
+
+  Args:
+    params: a parameter tree.
+    leave_out: a regular expression searched for in the path, or a predicate on the path.
+
+  Returns:
+    A predicate on paths.
+
+  Raises:
+    ValueError: no weight matches `leave_out`, or all do.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import compress_jax as cj
+    >>> params = {"shift": jnp.ones((1, 2)), "w": jnp.eye(2), "bias": jnp.ones(2)}
+    >>> where = cj.named_as_weights(params, leave_out="shift")
+    >>> [path for path in params if where(path)]
+    ['w']
+  """
+  weights, left_out = select(params, None)[0], matcher(leave_out)
+  kept = frozenset(path for path, x in weights if not left_out(path, x))
+  if len(kept) in (0, len(weights)):
+    shown = ", ".join(path for path, _ in weights[:8])
+    raise ValueError(f"leave_out={leave_out!r}: matches {len(weights) - len(kept)} weights; must "
+                     f"match some, but not all, of: {shown}")
+  return kept.__contains__
+
+
 def _nothing_chosen(where: Where, flat: list[Entry]) -> str:
   some = ", ".join(path for path, _ in flat[:8]) or "an empty tree"
   if where is None:
@@ -210,7 +244,9 @@ def transform(params: Any, where: Where, change: Callable[[str, Any], Any]) -> A
 
   Args:
     params: a parameter tree.
-    where: see `matcher`.
+    where: a regular expression searched for in the path, a predicate on the path, or None
+      for every weight: what has two or more dimensions, and no name of a bias, of a norm's
+      parameters or of a statistic.
     change: (path, array or leaf) -> what takes its place.
 
   Returns:
@@ -309,100 +345,3 @@ def freeze(params: Any) -> Any:
     'Quantized'
   """
   return jax.tree.map(freeze_of, params, is_leaf=is_leaf)
-
-
-def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
-  """Splits a tree into what the optimizer sees and the rest.
-
-  Args:
-    params: a parameter tree of arrays and leaves.
-    trainable: regular expression or predicate on the path: of which leaves the fields
-      that they name in `trains` do. None is all that are no statistics: nothing in the
-      collections that Linen keeps beside "params", nothing called after a running
-      mean or variance, nor the `mean` and `var` that stand beside each other.
-
-  Returns:
-    (trainable, rest): trees of the same shape with None in the other's places.
-    Floating-point arrays train; of a leaf, the fields that it names in `trains`.
-    Integers, PRNG keys and what is no array never do.
-
-  Raises:
-    ValueError: `trainable` matches nothing that could train, or is None and floats lie
-      beside Linen's "params" of which nothing tells whether they train.
-
-  Example:
-    >>> import jax, jax.numpy as jnp
-    >>> import compress_jax as cj
-    >>> trainable, rest = cj.partition(cj.prune.magnitude({"w": jnp.eye(2)}, 0.5))
-    >>> [x.dtype.name for x in jax.tree.leaves(trainable)]
-    ['float32']
-    >>> norm = {"mean": jnp.zeros(2), "var": jnp.ones(2), "scale": jnp.ones(2)}
-    >>> cj.partition(norm)[0]
-    {'mean': None, 'scale': Array([1., 1.], dtype=float32), 'var': None}
-  """
-  flat, structure = entries(params)
-  if trainable is None:
-    fixed = names.statistics([path for path, _ in flat])
-    _check_told(flat, fixed)
-    marked = [trains(x, path not in fixed) for path, x in flat]
-  else:
-    match = matcher(trainable)
-    marked = [trains(x, match(path, x)) for path, x in flat]
-    if not any(jax.tree.leaves(marked)):
-      raise ValueError(f"trainable={trainable!r} matches nothing that can train; must match one "
-                       f"of: {', '.join(path for path, _ in flat[:8])}")
-  flags = jax.tree_util.tree_unflatten(structure, marked)
-  chosen = jax.tree.map(lambda x, t: x if t else None, params, flags)
-  rest = jax.tree.map(lambda x, t: None if t else x, params, flags)
-  return chosen, rest
-
-
-def _check_told(flat: list[Entry], fixed: set[str]) -> None:
-  """Raises where the names of a tree do not tell which of its floats train."""
-  unknown = set(names.beside_params([path for path, _ in flat], fixed))
-  floats = [path for path, x in flat if path in unknown and is_float(x)]
-  if floats:
-    raise ValueError(f"trainable=None: {', '.join(floats[:8])} beside 'params', which may train or "
-                     "not; must be told: trainable='^params/' for 'params' alone, or a pattern of "
-                     "all that trains")
-
-
-def merge(trainable: Any, rest: Any) -> Any:
-  """Puts together what `partition` took apart.
-
-  Args:
-    trainable: the first tree.
-    rest: the second.
-
-  Returns:
-    The whole tree.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> import compress_jax as cj
-    >>> cj.merge(*cj.partition({"w": jnp.float32(1)}))
-    {'w': Array(1., dtype=float32)}
-  """
-  return jax.tree.map(lambda a, b: b if a is None else a, trainable, rest,
-                      is_leaf=lambda x: x is None)
-
-
-def trains(x: Any, inside: bool = True) -> Any:
-  """Returns which arrays of a tree train.
-
-  Args:
-    x: a parameter tree, a leaf, an array or None.
-    inside: whether what holds `x` lets it train.
-
-  Returns:
-    A tree of bools, like `x`.
-  """
-  def one(y: Any) -> Any:
-    if not is_node(y):
-      return inside and is_float(y)
-    # A node says which of its fields train; deeper ones train if all around them do.
-    fields = {name: trains(value, inside and name in y.trains)
-              for name, value in y.fields().items()}
-    return y.replace(**fields)
-
-  return jax.tree.map(one, x, is_leaf=is_node)

@@ -165,14 +165,23 @@ SHIFTED = {"norm": {"shift": jnp.ones((1, 4))}, "w": jnp.eye(4) + jnp.arange(4.0
     lambda p, **kw: cj.factorize.svd(p, rank=2, **kw), lambda p, **kw: cj.prune.n_m(p, 2, 4, **kw),
     lambda p, **kw: cj.quantize.affine(p, 8, group=4, **kw)])
 def test_an_error_about_a_leaf_that_nobody_named_says_which_where_leaves_it_out(transform):
+  tree = SHIFTED | {"bias": jnp.ones((4, 1)), "batch_stats": {"mean": jnp.ones((4, 4))}}
   with pytest.raises(ValueError, match="norm/shift: .*taken by default") as refused:
-    transform(SHIFTED)
-  hint = re.search(r"where='([^']+)'", str(refused.value)).group(1)
-  done = transform(SHIFTED, where=hint)
-  assert isinstance(done["w"], cj.Leaf) and done["norm"]["shift"].shape == (1, 4)
+    transform(tree)
+  hint = re.search(r"where=(.+) leaves it out", str(refused.value)).group(1)
+  done = transform(tree, where=eval(hint, {"cj": cj, "params": tree}))
+  # Of what the default takes, that leaf alone is left out; what it does not take stays out.
+  assert [path for path, x in cj.entries(done)[0] if isinstance(x, cj.Leaf)] == ["w"]
   with pytest.raises(ValueError) as refused:
     transform(SHIFTED, where="shift")
   assert "by default" not in str(refused.value)  # it was named
+
+
+@pytest.mark.parametrize("leave_out,matches", [("zz", 0), (".", 2)])
+def test_what_leaves_out_nothing_or_everything_is_refused(leave_out, matches):
+  message = f"leave_out='{leave_out}': matches {matches} weights; must match some, but not all, of"
+  with pytest.raises(ValueError, match=re.escape(message)):
+    cj.named_as_weights(SHIFTED, leave_out=leave_out)
 
 
 def test_what_no_product_uses_is_refused_with_the_where_that_leaves_it_out():
