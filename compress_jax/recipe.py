@@ -1,4 +1,4 @@
-"""Common pipelines in one call: a recipe is a list of functions, and prints as its code.
+"""Common pipelines in one call: a recipe is a list of functions, and `code` is its Python.
 
 A function of a recipe takes parameters and returns parameters: `cj.freeze`, or
 `functools.partial(cj.prune.magnitude, sparsity=0.9)`. What also needs the model and data is made by

@@ -51,24 +51,34 @@ python_maximum_signature_line_length = 90
 add_module_names = False
 
 
-# Where the pages of experiments/ lie on the site.
+# Where pages that lie elsewhere in the repository are on the site.
 _PAGES = {"RUNNING.md": "running.md", "README.md": "reproduces.md",
-          "../README.md#run-studies": "glossary.md#columns-of-results-csv"}
+          "../benchmarks/README.md": "benchmarks.md",
+          "../README.md#run-studies": "glossary.md#columns-of-the-results-table"}
 
 
 def _on_the_site(app, path, document, content):
   """Lets links of pages in experiments/ lead to where these are on the site."""
   text = re.sub(r"!\[([^]]*)\]\(results/([^)]*)\)", r"![\1](../../experiments/results/\2)",
                 content[0])
-  # Folders of results and benchmarks have no pages: what their links say stays.
-  text = re.sub(r"(?<!!)\[([^]]+)\]\((results|\.\./benchmarks)[^)]*\)", r"\1", text)
+  # Folders of results have no pages: a reader is told where they are.
+  text = re.sub(r"(?<!!)\[[^]]+\]\((results[^)]*)\)", r"`experiments/\1`", text)
   for there, here in _PAGES.items():
     text = text.replace(f"]({there})", f"]({here})")
   content[0] = text
 
 
+def _linked(app, what, name, thing, options, lines):
+  """Lets names in docstrings, written as users write them, lead to their entries."""
+  for i, line in enumerate(lines):
+    found = re.sub(r"`cj\.([\w.]+)`", r"`cj.\1 <compress_jax.\1>`", line)
+    lines[i] = re.sub(r"<compress_jax\.(artifact|checkpoint|stages)\b", r"<compress_jax.io.\1",
+                      found)
+
+
 def setup(app):
   app.connect("include-read", _on_the_site)
+  app.connect("autodoc-process-docstring", _linked)
 
 
 html_theme = "furo"

@@ -28,6 +28,7 @@ CASES = {
     "unknown_model": ([COMBO, "--config.teacher.name=resnet"], "teacher: model 'resnet': must be"),
     "unknown_combo": ([COMBO, "--config.combos=base,q+imp"],
                       "combos='q\\+imp': must be all, base"),
+    "combo": ([COMBO, "--config.combo=true"], "config.combo=True: must be False, because this"),
     "sparsity": ([COMBO, "--config.imp.fraction=1.5"], "imp.fraction=1.5: must be a number from"),
     "bits": ([COMBO, "--config.q.bits=0"], "q.bits=0: must be a whole number from 2 to 16"),
     "rank": ([COMBO, "--config.lrtf.rank=-1"], "lrtf.rank=-1: must be a whole number from 0"),

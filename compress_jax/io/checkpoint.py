@@ -67,7 +67,7 @@ def save_async(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> Futu
   Args:
     path: a directory that is made, or replaced once the new one is complete.
     tree: any pytree.
-    **metadata: kept in the manifest; see `metadata.plain` for what it may be.
+    **metadata: JSON-able values kept in the manifest.
 
   Returns:
     Its `result()` waits until the checkpoint is complete, and raises what went wrong with it. A

@@ -253,8 +253,8 @@ def measurable(tree: Any) -> list[tuple[str, Any]]:
   found = []
   for name, x in named(tree):
     inside = [("", x)]
-    if is_node(x) and not is_leaf(x):
-      # A grid that stands alone: no weight, but arrays.
+    if is_node(x) and (not is_leaf(x) or x.is_half()):
+      # A grid that stands alone, or half a leaf: no weight, but arrays.
       flat = jax.tree_util.tree_flatten_with_path(x)[0]
       inside = [(path_str(path), array) for path, array in flat]
     for field, value in inside:

@@ -99,9 +99,7 @@ def summarize(params: Any, *, gzip: bool = False) -> list[LeafSummary]:
     >>> leaf.kind, leaf.sparsity, leaf.dense_bytes, leaf.nonzero_bytes, leaf.packed_bytes
     ('Masked', 0.75, 256.0, 64.0, 72.0)
   """
-  # A half of what `partition` took apart may have leaves without any array.
-  return [_measured(path, x, gzip) for path, x in containers.measurable(params)
-          if not is_leaf(x) or jax.tree.leaves(x)]
+  return [_measured(path, x, gzip) for path, x in containers.measurable(params)]
 
 
 def outline(structure: Any) -> list[LeafSummary]:

@@ -7,7 +7,6 @@ import math
 import re
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from compress_jax.io import containers
@@ -75,20 +74,22 @@ def leaves(tree: Any, *, halves: bool = False) -> None:
 
   Args:
     tree: any pytree.
-    halves: whether leaves without any array pass: `partition` leaves such halves, which
-      a checkpoint may hold.
+    halves: whether halves of leaves pass, as `partition` makes them and an optimizer's
+      state holds them: a checkpoint may keep them, a model cannot.
 
   Raises:
     ValueError: names the leaf's path and field.
   """
   for path, x in containers.named(tree):
-    if not isinstance(x, Node) or (halves and x.fields() and not jax.tree.leaves(x)):
+    if not isinstance(x, Node) or (halves and x.is_half()):
       continue
+    if x.is_half():
+      raise ValueError(f"{path}: {x} is half of a leaf; `merge` puts together what `partition` "
+                       "took apart")
     try:
       x.validate()
       x.payload()
     except ValueError as error:
       raise ValueError(f"{path}: {error}") from None
     except (AttributeError, TypeError, IndexError) as error:
-      raise ValueError(f"{path}: a {type(x).__name__} that is not whole ({error}); `merge` "
-                       "puts together what `partition` took apart") from None
+      raise ValueError(f"{path}: a {type(x).__name__} that is not sound ({error})") from None

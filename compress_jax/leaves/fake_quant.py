@@ -24,7 +24,7 @@ class FakeQuant(WithInputGrid, Rounded):
   Attributes:
     value: float array or leaf of any shape; trains.
     scale: float32 array like `value` with 1 for every axis that shares it: the
-      grid's step; an axis may also have one for every group (`grid.spread`).
+      grid's step; an axis may also have one for every group of equal length.
     zero_point: int32 array like `scale`, or None for a symmetric grid.
     bits: int32 scalar, 2 to 16; may be traced.
     input: how `lift` quantizes what the weight is applied to; None leaves it in

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
 
@@ -89,6 +90,9 @@ def _is_known(x: Any) -> bool:
   return not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True)
 
 
+# In an annotation, as text or evaluated.
+_NONE = re.compile(r"\b(None|NoneType|Optional)\b")
+
 # Counts node classes: of two that are defined under one name, files mean the later one.
 _ORDER = itertools.count()
 
@@ -159,6 +163,21 @@ class Node:
     for value in self.fields().values():
       if isinstance(value, Node):
         yield from value.nodes()
+
+  def is_half(self) -> bool:
+    """Tells whether an array is missing that must be there.
+
+    `partition` takes nodes apart into two such halves, and an optimizer's state consists of
+    them. A field may be None by itself where its annotation says so.
+    """
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if isinstance(value, Node) and value.is_half():
+        return True
+      may_be_none = field.metadata.get("static") or _NONE.search(str(field.type))
+      if value is None and not may_be_none:
+        return True
+    return False
 
   def payload(self) -> dict[str, Payload]:
     """Returns what has to be stored, by field name ("u/integers" when nested)."""

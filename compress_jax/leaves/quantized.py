@@ -17,7 +17,7 @@ class Quantized(WithInputGrid, Stepped):
   Attributes:
     integers: int8 (up to 8 bits) or int16 array of any shape.
     scale: float array like `integers` with 1 for every axis that shares it; an
-      axis may also have one for every group (`grid.spread`).
+      axis may also have one for every group of equal length.
     zero_point: integers like `scale`, or None for zero.
     input: how `lift` quantizes what the weight is applied to; None leaves it in
       floating point.

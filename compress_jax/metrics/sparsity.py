@@ -16,7 +16,7 @@ def sparsity(params: Any, *, where: tree.Where = None) -> dict[str, float]:
   Args:
     params: a parameter tree; low-rank leaves count by their factors.
     where: regular expression or predicate on the path; by default every weight
-      of two or more dimensions (`names.is_weight`).
+      of two or more dimensions (see `cj.transform`).
 
   Returns:
     {path: 0 to 1}, in tree order.

@@ -21,7 +21,7 @@ def l1(params: Any, *, where: tree.Where = None) -> Array:
   Args:
     params: a parameter tree; leaves count as the arrays they stand for.
     where: regular expression or predicate on the path; by default every weight
-      of two or more dimensions (`names.is_weight`).
+      of two or more dimensions (see `cj.transform`).
 
   Returns:
     float32 scalar, differentiable.

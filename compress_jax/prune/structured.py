@@ -41,7 +41,7 @@ def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64,
     scope: "global" ranks the blocks of all selected leaves together, "layer" those
       of each leaf by themselves.
     where: regular expression or predicate on the path; by default every weight
-      of two or more dimensions (`names.is_weight`).
+      of two or more dimensions (see `cj.transform`).
 
   Returns:
     The tree with `Masked` leaves; matrices and kernels that mix channels freeze to

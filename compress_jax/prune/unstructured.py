@@ -29,7 +29,7 @@ def magnitude(params: Any, sparsity: Array | float, *, scope: str = "global",
     scope: "global" ranks all selected weights together, "layer" each leaf by
       itself.
     where: regular expression or predicate on the path; by default every weight
-      of two or more dimensions (`names.is_weight`). A low-rank leaf has its factors pruned.
+      of two or more dimensions (see `cj.transform`). A low-rank leaf has its factors pruned.
 
   Returns:
     The tree with `Masked` leaves (inside `FakeQuant`, where quantized).

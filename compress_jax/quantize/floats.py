@@ -23,7 +23,7 @@ def cast(params: Any, to: str, *, axis: Axis = -1, where: tree.Where = None) -> 
       the axis or axes along which every index has its own scale; None is one
       scale per tensor.
     where: regular expression or predicate on the path; by default every weight
-      of two or more dimensions (`names.is_weight`). A low-rank leaf has its factors rounded.
+      of two or more dimensions (see `cj.transform`). A low-rank leaf has its factors rounded.
 
   Returns:
     The tree with `FakeFloat` leaves; masks survive. A grid on the weights is

@@ -24,7 +24,7 @@ def cluster(params: Any, clusters: int, *, iterations: int = 25, where: tree.Whe
     clusters: shared values of each leaf, 2 to 256.
     iterations: of Lloyd's algorithm.
     where: regular expression or predicate on the path; by default every weight
-      of two or more dimensions (`names.is_weight`). A low-rank leaf has its factors clustered.
+      of two or more dimensions (see `cj.transform`). A low-rank leaf has its factors clustered.
 
   Returns:
     The tree with `Clustered` leaves.

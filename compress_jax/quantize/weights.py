@@ -39,7 +39,7 @@ def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool =
     group: consecutive inputs (along axis -2, the input channels of a Flax kernel)
       that have a scale of their own; must divide that axis. None is no groups.
     where: regular expression or predicate on the path; by default every weight
-      of two or more dimensions (`names.is_weight`). A low-rank leaf has its factors quantized.
+      of two or more dimensions (see `cj.transform`). A low-rank leaf has its factors quantized.
 
   Returns:
     The tree with `FakeQuant` leaves; masks survive, pruned weights stay 0.

@@ -7,10 +7,13 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import compress_jax as cj
+import compress_jax.inspect
 from compress_jax.io import checkpoint
+from tests.transforms import TRANSFORMS, assert_same, params
 
 
 @pytest.fixture
@@ -26,6 +29,23 @@ def test_every_kind_of_container_returns(tmp_path):
   loaded, _ = cj.checkpoint.load(tmp_path / "t")
   assert loaded["a"][1][1] is None and loaded["d"] == {} and loaded["b"]["c"].dtype == jnp.int8
   assert isinstance(loaded["a"][1], tuple) and loaded["a"][1][0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_an_optimizers_state_of_compressed_leaves_returns(name, tmp_path):
+  tree = TRANSFORMS[name](params())
+  trainable, rest = cj.partition(tree)
+  state = {"params": tree, "optimizer": cj.optimize(optax.adam(1e-3)).init(tree),
+           "halves": (trainable, rest)}
+  cj.checkpoint.save(tmp_path / "step", state)
+  again, _ = cj.checkpoint.load(tmp_path / "step", like=state)
+  assert_same(again, state)
+  assert cj.checkpoint.check(tmp_path / "step") == []
+  # Inspection has a row for each leaf of the model, and for each array of a half.
+  paths = {leaf.path for leaf in compress_jax.inspect.read(tmp_path / "step").leaves}
+  assert {f"params/{path}" for path, _ in cj.entries(tree)[0]} < paths
+  with pytest.raises(ValueError, match="half of a leaf; `merge` puts together"):
+    cj.artifact.save(tmp_path / "model.cjx", rest)
 
 
 def test_replacing_keeps_one(saved):

@@ -265,10 +265,23 @@ def test_a_payload_that_no_reader_could_put_together_is_not_written(tmp_path):
     cj.artifact.save(tmp_path / "model.cjx", {"w": Forgetful(jnp.ones(2), jnp.ones(2))})
 
 
-def test_half_of_what_partition_took_apart_is_kept_where_it_is_whole(tmp_path):
-  svd = cj.factorize.svd({"w": jnp.eye(4)}, rank=2)
-  cj.checkpoint.save(tmp_path / "rest", cj.partition(svd)[1])
-  assert cj.checkpoint.load(tmp_path / "rest")[0]["w"].u is None
-  pruned = cj.prune.magnitude({"w": jnp.eye(4)}, 0.5)
-  with pytest.raises(ValueError, match="w: a Masked that is not whole.*merge"):
-    cj.checkpoint.save(tmp_path / "half", cj.partition(pruned)[0])
+@cj.node
+class Shifted(cj.Leaf):
+  """Stands for value, maybe moved by a shift."""
+
+  value: jax.Array
+  shift: jax.Array | None = None
+  scale: jax.Array | None = None
+
+  trains = ("value",)
+  shape = property(lambda self: self.value.shape)
+  dtype = property(lambda self: self.value.dtype)
+  dense = lambda self: self.value if self.shift is None else self.value + self.shift
+  freeze = lambda self: self
+
+
+def test_only_what_must_be_there_is_missing_in_half_a_leaf():
+  whole = Shifted(jnp.ones(2))
+  assert not whole.is_half() and not Shifted(jnp.ones(2), shift=jnp.ones(2)).is_half()
+  assert cj.Masked(Shifted(None), jnp.ones(2, bool)).is_half()
+  assert not cj.Masked(whole, jnp.ones(2, bool)).is_half()

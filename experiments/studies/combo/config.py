@@ -34,6 +34,9 @@ _CHAIN = re.compile(r"(kd\+)?(imp\+)?((lrtf|fisher)\+(tune\+)?)?(q\+)?")
 def check(config: Any) -> None:
   """Raises a ValueError that names the first number or name that cannot be used."""
   checks.config(config, {})
+  if config.get("combo") and "of_study" not in config:
+    raise ValueError("config.combo=True: must be False, because this study is the combinations: "
+                     "config.combos says which")
   field = "combine.combos" if "of_study" in config else "combos"
   for combo in selected(config):
     # With a "+" behind each technique, the pattern needs no case for the last one.
