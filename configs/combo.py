@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-_SIZES = {"full": (), "short": ("epochs=4", "steps=15", "images=1000", "rounds=2"),
+_SIZES = {"full": (), "short": ("steps=15", "images=1000", "rounds=2"),
           "smoke": ("epochs=1", "steps=3", "images=200", "rounds=1")}
 
 
@@ -44,7 +44,7 @@ def get_config(arg: str = "digits") -> ConfigDict:
       _spend_size(config, item)
     else:
       _spend_number(config, item)
-  return config.lock()
+  return common.apart(config).lock()
 
 
 def _overnight(config: ConfigDict) -> None:

@@ -112,10 +112,10 @@ def spend(file: str, budget: str, budgets: Mapping[str, Budget | None],
     file: the configuration's, for the message.
     budget: as it was given; "" is the first.
     budgets: what changes the configuration in place; None leaves it as it is.
-    config: changed in place.
+    config: stays as it is.
 
   Returns:
-    The configuration, locked.
+    The configuration within the budget, locked.
 
   Raises:
     ValueError: an unknown budget.
@@ -129,11 +129,29 @@ def spend(file: str, budget: str, budgets: Mapping[str, Budget | None],
   budget = budget or next(iter(budgets))
   if budget not in budgets:
     raise ValueError(f"{file}: budget {budget!r} must be one of {', '.join(budgets)}")
-  change = budgets[budget]
+  change, config = budgets[budget], apart(config)
   if change is not None:
     change(config)
-  # Locked: a flag that sets a field which is not there is an error.
-  return config.lock()
+  return apart(config).lock()  # locked: a flag for a field that is not there is an error
+
+
+def apart(config: ConfigDict) -> ConfigDict:
+  """Returns a configuration no two of whose parts are one object.
+
+  A file in `configs/` may use a model or a recipe twice; a flag is to change it in one place only.
+
+  Args:
+    config: any.
+
+  Example:
+    >>> train = ConfigDict({"epochs": 3})
+    >>> made = apart(ConfigDict({"base": train, "kd": train}))
+    >>> made.base.epochs = 5
+    >>> made.kd.epochs
+    3
+  """
+  return ConfigDict({name: apart(value) if isinstance(value, ConfigDict) else value
+                     for name, value in config.items()})
 
 
 def few(parts: Iterable[ConfigDict], steps: int, batch: int, epochs: int = 1) -> None:

@@ -60,10 +60,14 @@ def score(file: Path, data_dir: str | None) -> dict[str, Any]:
   missing = [field for field in _FIELDS if field not in known]
   if missing:
     raise ValueError(f"{file}: has no {missing[0]!r}; must be a file that a study wrote")
+  if known["data"] == "folder" and "side" not in known:
+    raise ValueError(f"{file}: does not say of which size its images were; must be a file of "
+                     "release 0.6 or later")
   trained = Trained(name=known["model"], arguments=known["arguments"], lifted=known["lifted"],
                     num_classes=known["num_classes"], variables=variables)
   # Whatever is held out for validation: of the test images nothing is.
-  test = builders.load(builders.builder(known["data"], data_dir), validation=0.1, seed=0).test
+  builder = builders.builder(known["data"], data_dir, known.get("side"))
+  test = builders.load(builder, validation=0.1, seed=0).test
   params, nonzero = cj.count(trained.params)
   return {"file": str(file), "model": trained.name, "data": known["data"], "images": len(test),
           "test_accuracy": trained.accuracy(test), "params": params, "nonzero_params": nonzero,

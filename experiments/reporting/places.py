@@ -13,7 +13,6 @@ from typing import Any
 
 from compress_jax.io import leases, stages
 from experiments import defaults
-from experiments.training.progress import say
 
 try:
   import fcntl
@@ -24,7 +23,7 @@ _LONGEST = 100  # characters of a folder's name; file systems take 255 bytes
 
 LOCK = "lock"  # in a workdir; see `held`
 DTYPE = "compute_dtype"  # in a workdir: the precision that its first run chose
-REPORT_LEASE = ".report"  # a folder beside results, of who writes them
+REPORT_LEASE = ".report"  # a folder where results of all settings are, of who writes some
 MISSING = "missing.txt"  # beside results that lack the stages which failed
 
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -53,7 +52,6 @@ def folder(config: Any, root: Path) -> Path:
     return root  # free, or reported without stages that failed, which makes room
   made = made or _free(root / "results" / _name(theirs, ours), ours)
   made.mkdir(parents=True, exist_ok=True)
-  say(f"these settings have results of their own in {made}")
   return made
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -13,23 +12,30 @@ from typing import Any
 import compress_jax as cj
 from experiments import defaults, faults, hosts
 from experiments.datasets import builders
-from experiments.datasets.splits import Data
-from experiments.studies import checks, deployment, failures, positions, recipes, running
+from experiments.studies import (
+  checks,
+  deployment,
+  failures,
+  measured,
+  positions,
+  recipes,
+  running,
+)
+from experiments.studies.ingredients import Ingredients
 from experiments.studies.manner import Manner
 from experiments.training import techniques
 from experiments.training.answers import Answers
 from experiments.training.progress import Log
-from experiments.training.recipe import Recipe
 
 SIZES = ("params", "nonzero_params", "dense_bytes", "nonzero_bytes", "gzip_bytes",
          "artifact_bytes")
 
 
-class Study:
+class Study(Ingredients):
   """One seed of a study.
 
   A study says by `names`, `parent`, `spec` and `make` what its stages are, and by
-  `measure` what is measured beyond accuracies and sizes. "base" is the stage that
+  `measure` and `measuring` what is measured beyond accuracies and sizes. "base" is the stage that
   the others are compared with. Everything else is done here.
 
   Attributes:
@@ -138,106 +144,10 @@ class Study:
     """
     return {}
 
-  # What studies make their stages of.
-
-  @functools.cached_property
-  def data(self) -> Data:
-    """The data set, read at first use."""
-    part = self.config.data
-    # A study whose stages are all complete never gets here, and reads no images.
-    return builders.load(self.builder, validation=part.validation, seed=self.seed,
-                         limit=part.limit or None)
-
-  def recipe(self, part: Any) -> Recipe:
-    """Returns how a part of the configuration trains.
-
-    Args:
-      part: has `train`, as `configs.common.train` makes it.
-    """
-    return recipes.recipe(part.train, self.config.data.augment, seed=self.seed,
-                          field=f"{self.field(part)}.train.learning_rate",
-                          fsdp=self.config.mesh.fsdp)
-
-  def field(self, part: Any) -> str:
-    """Returns where a part is in the configuration that the user gave, for messages.
-
-    Args:
-      part: an object of the configuration, such as `config.base`.
-    """
-    own = self.config.get("of_study") or {}  # of a study beside another one
-    for name, value in self.config.items():
-      if value is part:
-        return own.get(name, name)
-    return "PART"
-
-  def arguments(self, model: Any) -> dict[str, Any]:
-    """Returns what `models.create` takes for a model of the configuration.
-
-    Args:
-      model: has `arguments`, as `configs.common.model` makes it.
-    """
-    return {**model.arguments.to_dict(), "dtype": self.config.compute_dtype}
-
-  def base_spec(self, model: Any, part: Any) -> dict[str, Any]:
-    """Returns the specification of a base model, the same in every study, so that they share it.
-
-    Args:
-      model: of the configuration.
-      part: of the configuration, says how it trains.
-    """
-    spec = {"technique": "base", "model": model.to_dict(), "recipe": part.to_dict()}
-    if self.weights:
-      spec["weights"] = self.weights
-    return spec
-
-  def fields(self, *names: str) -> dict[str, Any]:
-    """Returns fields of the configuration, as a stage's specification has them.
-
-    Args:
-      *names: of fields at the top of the configuration.
-    """
-    found = {}
-    for name in names:
-      value = self.config[name]
-      found[name] = value.to_dict() if hasattr(value, "to_dict") else value
-    return found
-
-  def teach(self, model: Any, part: Any, work: Path, log: Log,
-            weights: str = "") -> techniques.Outcome:
-    """Trains a model of the configuration on the labels; see `techniques.teach`.
-
-    Args:
-      model: of the configuration.
-      part: of the configuration, says how it trains.
-      work: where training keeps its state.
-      log: of the stage.
-      weights: a file of weights to start from, or "".
-    """
-    return techniques.teach(model.name, self.arguments(model), self.data, self.recipe(part), work,
-                            log, weights)
-
-  def distil(self, teacher: techniques.Trained, model: Any, part: Any, work: Path, log: Log, *,
-             temperature: float, alpha: float) -> techniques.Outcome:
-    """Trains a model of the configuration on a teacher's logits; see `techniques.distil`.
-
-    Args:
-      teacher: the model to learn from.
-      model: of the configuration, the student.
-      part: of the configuration, says how it trains.
-      work: where training keeps its state.
-      log: of the stage.
-      temperature: of the soft targets.
-      alpha: weight of the soft targets.
-    """
-    return techniques.distil(teacher, model.name, self.arguments(model), self.data,
-                             self.recipe(part), work, log, temperature=temperature, alpha=alpha,
-                             answers=self.answers)
-
-  @functools.cached_property
-  def weights(self) -> str:
-    """Hash of the file that the base model starts from, or "": it starts from scratch."""
-    path = self.config.get("weights") or ""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] if path else ""
+  @property
+  def measuring(self) -> Mapping[str, Any]:
+    """What `measure` depends on beside the model; JSON-able. Empty where nothing is measured."""
+    return {}
 
   # Stages: what they are, and what came out of them.
 
@@ -263,8 +173,10 @@ class Study:
       StageFailed: this stage failed, or one that it needs.
       Busy: another process works on it, and the manner is not to wait.
     """
-    if name in self.failed:
+    if name in self.failed and not cj.stages.find(self.stage(name), self.workdir):
       raise faults.StageFailed(name, self.failed[name])
+    # What failed here (no memory was left, say) another process may have completed since.
+    self.failed.pop(name, None)
     if name not in self.done:
       try:
         with faults.stoppable(
@@ -336,6 +248,7 @@ class Study:
       if error.stage != name:
         self.skipped[name] = error.stage
       return False
+    self.skipped.pop(name, None)
     return True
 
   def trained(self, name: str) -> techniques.Trained:
@@ -346,6 +259,17 @@ class Study:
     """
     result = self.result(name)
     return techniques.Trained(**result.metrics["trained"], variables=result.load())
+
+  def measured(self, name: str) -> dict[str, Any]:
+    """Returns what `measure` says of a stage, which may have been made by another study.
+
+    Args:
+      name: the stage's.
+    """
+    if not self.measuring:
+      return {}
+    return measured.of(self.result(name).directory, self.measuring,
+                       lambda: self.measure(name, self.trained(name)))
 
   def row(self, name: str) -> dict[str, Any]:
     """Returns a stage's row of results.csv; the stage runs if it has not.
@@ -359,7 +283,7 @@ class Study:
     artifact = os.path.relpath(result.directory / "model.cjx", self.results)
     return {"combo": name, "seed": self.seed, "test_accuracy": metrics["test_accuracy"],
             "val_accuracy": metrics["val_accuracy"], **{size: metrics[size] for size in SIZES},
-            **metrics["measured"], "artifact": artifact, "seconds": round(seconds, 1),
+            **self.measured(name), "artifact": artifact, "seconds": round(seconds, 1),
             "reduction": round(1 - metrics["artifact_bytes"] / base["dense_bytes"], 6)}
 
   def _work(self, name: str, directory: Path) -> tuple[Any, dict[str, Any]]:
@@ -378,9 +302,8 @@ class Study:
       if faults.anywhere(error) and hosts.first():
         failures.keep(directory, faults.in_one_line(error))
       raise
-    metrics = {**deployment.deploy(trained, directory, self.data, self.config.data.name,
-                                   combo=name), **details,
-               "measured": dict(self.measure(name, trained))}
+    metrics = {**deployment.deploy(trained, directory, self.data, self.config.data,
+                                   combo=name), **details}
     log.say(f"test {metrics['test_accuracy']:.4f}, "
             f"artifact {metrics['artifact_bytes']:,} bytes")
     # Counted here: a stage that another process completes meanwhile is not run by this one.

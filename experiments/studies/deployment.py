@@ -12,7 +12,16 @@ from experiments.datasets.splits import Data
 from experiments.training.techniques import Trained
 
 
-def deploy(trained: Trained, directory: Path, data: Data, name: str,
+def size_of_images(part: Any) -> dict[str, int]:
+  """Returns what the metadata of an artifact says of the images' size, where there is a choice.
+
+  Args:
+    part: of the configuration, says which data.
+  """
+  return {"side": part.side} if part.get("side") else {}
+
+
+def deploy(trained: Trained, directory: Path, data: Data, part: Any,
            **metadata: Any) -> dict[str, Any]:
   """Writes a stage's artifact, and measures the model.
 
@@ -20,7 +29,7 @@ def deploy(trained: Trained, directory: Path, data: Data, name: str,
     trained: the stage's model.
     directory: of the stage; the file is `model.cjx` there.
     data: the data.
-    name: of the data.
+    part: of the configuration, says which data, and of which size where there is a choice.
     **metadata: of the artifact, beside what says how to make the model.
 
   Returns:
@@ -32,8 +41,10 @@ def deploy(trained: Trained, directory: Path, data: Data, name: str,
            "lifted": trained.lifted}
   file = directory / "model.cjx"
   if hosts.first():
+    about_data = {"data": part.name, **size_of_images(part)}
     cj.artifact.save(file, trained.variables, model=trained.name, arguments=arguments,
-                     lifted=trained.lifted, num_classes=trained.num_classes, data=name, **metadata)
+                     lifted=trained.lifted, num_classes=trained.num_classes, **about_data,
+                     **metadata)
   hosts.wait("artifact")
   size = file.stat().st_size
   params, nonzero = cj.count(trained.params)

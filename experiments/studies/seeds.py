@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,18 +56,21 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
     tree.show(studies(workdir, manner), once=manner.looks == "plan")
     return []
   with places.held(workdir):
-    folder = places.folder(config, results or workdir)
+    root = results or workdir
+    folder = places.folder(config, root)
+    if folder != root:
+      say(f"these settings have results of their own in {folder}")
     made = studies(folder, manner)
     looking = dataclasses.replace(manner, looks="plan")
     progress = whole.Whole(studies(folder, looking))
     progress.begins()
     for study in made:
       study.after_stage = progress.goes_on
-    return _run(made, config, workdir, data_dir, report, folder, manner)
+    return _run(made, config, workdir, data_dir, report, root, manner)
 
 
 def _run(studies: Sequence[Study], config: Any, workdir: Path, data_dir: str | None,
-         report: Report, folder: Path, manner: Manner) -> list[dict[str, Any]]:
+         report: Report, root: Path, manner: Manner) -> list[dict[str, Any]]:
   """Runs and reports; the caller holds the workdir."""
   studies[0].check()  # seeds differ in nothing that is checked
   if hosts.several() and (manner.worker or manner.executor != "local"):
@@ -83,17 +85,14 @@ def _run(studies: Sequence[Study], config: Any, workdir: Path, data_dir: str | N
     ray_executor.work(studies, manner, data_dir)
   elif manner.worker:
     workers.work(studies)
-  rows = []
-  for study in studies:
-    rows += study.rows()
+  rows = _rows(studies)
   trained = sum(study.stages_run for study in studies)
   say(f"stages run now: {trained}; the rest was complete in {workdir}")
   missing = _missing(studies)
   for line in missing:
     say(line)
   if hosts.first():
-    writes = functools.partial(report, studies, rows, folder, config) if rows else None
-    _write(missing, folder, writes)
+    rows = _write(studies, config, root, report, missing)
   hosts.wait("the report")
   if missing:
     ending = "" if rows else "; no results are written, because there is no base model"
@@ -101,13 +100,28 @@ def _run(studies: Sequence[Study], config: Any, workdir: Path, data_dir: str | N
   return rows
 
 
-def _write(missing: Sequence[str], folder: Path, report: Callable[[], None] | None) -> None:
-  """Writes the report, where there is one, and what is missing of it."""
+def _rows(studies: Sequence[Study]) -> list[dict[str, Any]]:
+  """Returns the rows of all seeds; stages that have not run do so now."""
+  rows = []
+  for study in studies:
+    rows += study.rows()
+  return rows
+
+
+def _write(studies: Sequence[Study], config: Any, root: Path, report: Report,
+           missing: Sequence[str]) -> list[dict[str, Any]]:
+  """Writes the report, where there is one, and what is missing of it; returns its rows."""
   # Workers end together: each waits for the one that writes.
-  with faults.stoppable(lambda: "the report"), leases.waited(folder / places.REPORT_LEASE):
-    if report is not None:
-      report()
+  with faults.stoppable(lambda: "the report"), leases.waited(root / places.REPORT_LEASE):
+    # Settings that were started later may have been reported first.
+    folder = places.folder(config, root)
+    for study in studies:
+      study.results = folder
+    rows = _rows(studies)  # their paths start at that folder; all stages have run
+    if rows:
+      report(studies, rows, folder, config)
     _keep_missing(missing, folder)
+  return rows
 
 
 def _missing(studies: Sequence[Study]) -> list[str]:

@@ -118,6 +118,10 @@ class Birds(base.Study):
     recipe = dataclasses.replace(self.recipe(part), **{penalty: part[penalty]})
     return techniques.finetune(pruned, self.data, recipe, work, log)
 
+  @property
+  def measuring(self) -> Mapping[str, Any]:
+    return self.fields("calls")
+
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
     """Times one image through the models of Table I."""
     if name not in ("base", "quantized"):

@@ -93,9 +93,10 @@ class JointStudy(base.Study):
     return dataclasses.replace(parts[0], epochs=sum(part.epochs for part in parts), joint=how,
                                learning_rate=c.joint.learning_rate, field="joint.learning_rate")
 
-  def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, Any]:
-    """Returns the epochs of training behind a student, its teacher's not counted."""
+  def row(self, name: str) -> dict[str, Any]:
+    """Returns a row: also the epochs of training behind a student, its teacher's not counted."""
     if name == "base":
-      return {"epochs": 0}
+      return {**super().row(name), "epochs": 0}
     parts = SERIAL if name == "joint" else name.split("+")
-    return {"epochs": sum(self.config[part].train.epochs for part in parts)}
+    epochs = sum(self.config[part].train.epochs for part in parts)
+    return {**super().row(name), "epochs": epochs}

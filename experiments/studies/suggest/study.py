@@ -145,7 +145,7 @@ class Suggest(base.Study):
     """Returns what was measured of a stage, deployed."""
     metrics = self.result(name).metrics
     return Point(plan={}, score=metrics["val_accuracy"], bytes=metrics["artifact_bytes"],
-                 latency_ms=metrics["measured"]["milliseconds"])
+                 latency_ms=self.measured(name)["milliseconds"])
 
   def _misses(self, name: str) -> dict[str, float]:
     """Returns by how much a deployed stage misses each limit that it misses."""
@@ -163,9 +163,10 @@ class Suggest(base.Study):
     if name == "search":
       return {"search": c.search.to_dict(), "tuned": bool(c.finetune.train.epochs),
               "batch": c.batch, "calls": c.calls, **self.fields(*LIMITS)}
-    spec = {"finetune": c.finetune.to_dict(), "batch": c.batch, "calls": c.calls}
+    spec = self.fields("finetune")
     if name in SCOPES:
-      spec["most"] = self._seen(self.chosen)["bytes"]
+      # The best of so many tries, of the bytes of the one that is chosen.
+      spec |= {"most": self._seen(self.chosen)["bytes"], **self.fields("deploy")}
     return spec
 
   def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:
@@ -180,6 +181,10 @@ class Suggest(base.Study):
       return self._uniform(name, work, log)
     params = cj.search.apply(self.folded.params, self.plan(name))
     return self._recovered(params, "by layer", work, log)
+
+  @property
+  def measuring(self) -> Mapping[str, Any]:
+    return self.fields("calls", "batch")
 
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
     """Times a batch through the deployed model."""

@@ -110,6 +110,10 @@ class Takeaways(base.Study):
     return self.distil(parent, self._student(last), c.distil, work, log,
                        temperature=c.distil.temperature, alpha=c.distil.alpha)
 
+  @property
+  def measuring(self) -> Mapping[str, Any]:
+    return self.fields("calls")
+
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
     """Times one image through the deployed model."""
     return {"milliseconds": techniques.milliseconds(trained, self.data, calls=self.config.calls)}

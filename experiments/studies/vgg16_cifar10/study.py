@@ -79,6 +79,10 @@ class VGG16(base.Study):
     ratio = c.ratio if name == "pruned" else float(name.removeprefix("ratio"))
     return parent.with_params(cj.prune.magnitude(parent.params, ratio)), {}
 
+  @property
+  def measuring(self) -> Mapping[str, Any]:
+    return self.fields("calls")
+
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
     """Times one image through the deployed model, as the paper does."""
     return {"milliseconds": techniques.milliseconds(trained, self.data, calls=self.config.calls)}

@@ -1,5 +1,6 @@
 """Runs of workdirs: listed, compared and removed, with what others use left alone."""
 
+import csv
 import json
 import re
 import shutil
@@ -34,7 +35,7 @@ class Toy(base.Study):
     size = cj.artifact.save(directory / "model.cjx", params)
     accuracy = 0.9 - len(name) / 100 - self.seed / 50
     return params, {
-        **dict.fromkeys(base.SIZES, 1000), "artifact_bytes": size, "measured": {},
+        **dict.fromkeys(base.SIZES, 1000), "artifact_bytes": size,
         "test_accuracy": accuracy, "val_accuracy": accuracy}
 
 
@@ -198,3 +199,23 @@ def test_links_and_names_that_lead_elsewhere_are_not_followed(root, tmp_path):
   (root / "second" / "linked").symlink_to(precious / "results.json")
   remove(root, "second")
   assert (precious / "results.json").exists() and len(stages(root / "second")) == 5
+
+
+def test_runs_that_start_together_keep_the_results_of_each(tmp_path, monkeypatch):
+  work = Toy._work
+
+  def meanwhile(self, name, directory):
+    if self.config.imp.fraction == 0.5 and name == "base":
+      run(tmp_path)  # of other settings, it starts and ends while this one works
+    return work(self, name, directory)
+
+  monkeypatch.setattr(Toy, "_work", meanwhile)
+  monkeypatch.setattr(Toy, "spec", lambda self, name: {"fraction": self.config.imp.fraction})
+  run(tmp_path, 0.5)
+  folders = (tmp_path, tmp_path / "results" / "imp.fraction=0.5")
+  for folder, fraction in zip(folders, (0.2, 0.5), strict=True):
+    known = json.loads((folder / "results.json").read_text())
+    assert known["config"]["imp"]["fraction"] == fraction
+    with (folder / "results.csv").open() as file:
+      for row in csv.DictReader(file):
+        assert (folder / row["artifact"]).is_file()

@@ -1,0 +1,49 @@
+"""What is measured of a stage's model by one study's settings: kept beside the stage, not in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from compress_jax.io import files
+
+_FOLDER = "measured"  # in a stage's directory
+
+
+def of(directory: Path, settings: Mapping[str, Any],
+       measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+  """Returns what was measured by some settings, or measures it now.
+
+  Studies share stages, a base model above all, and measure different things of them: what one
+  measured must not stand in another's table, nor change which stage it is.
+
+  Args:
+    directory: of the stage, which is complete.
+    settings: what the measurement depends on; JSON-able.
+    measure: takes the measurement.
+
+  Returns:
+    Its numbers by name.
+
+  Example:
+    >>> import tempfile
+    >>> directory = Path(tempfile.mkdtemp())
+    >>> of(directory, {"batch": 1}, lambda: {"milliseconds": 2.0})
+    {'milliseconds': 2.0}
+    >>> of(directory, {"batch": 1}, lambda: {"milliseconds": 3.0})
+    {'milliseconds': 2.0}
+    >>> of(directory, {"batch": 8}, lambda: {"milliseconds": 9.0})
+    {'milliseconds': 9.0}
+  """
+  name = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()[:12]
+  file = directory / _FOLDER / f"{name}.json"
+  try:
+    return json.loads(file.read_text())["measured"]
+  except (OSError, ValueError, KeyError):  # not there, or damaged: it is measured again
+    found = dict(measure())
+  file.parent.mkdir(exist_ok=True)
+  files.write(file, json.dumps({"settings": dict(settings), "measured": found}, indent=2))
+  return found
