@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from compress_jax import checks, tree
 from compress_jax.leaves import dense_of, mask_of
@@ -112,7 +114,8 @@ def _put_back(path: str, x: Any, old: dict[str, Any]) -> Any:
 
 
 def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Array], *,
-            every: int = 1, prune: Prune = magnitude) -> Any:
+            every: Array | int = 1, stop: Array | float | None = None,
+            prune: Prune = magnitude) -> Any:
   """Raises the sparsity inside a compiled training step.
 
   Nothing changes shape: give the first step masks already (`magnitude(params,
@@ -122,14 +125,16 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     params: a parameter tree whose selected leaves have masks.
     step: the present step; may be traced.
     schedule: step -> sparsity (`cj.schedules.cubic`, say).
-    every: steps from one pruning to the next; ranking takes a sort.
+    every: steps from one pruning to the next, from 1; ranking takes a sort.
+    stop: where the schedule ends: at the first step from there on the tree is pruned
+      in any case, so that the last sparsity is reached whatever `every` is.
     prune: (tree, sparsity) -> tree with masks; the default is global magnitude.
 
   Returns:
     The tree, its masks as sparse as the schedule says; they only add up.
 
   Raises:
-    ValueError: a leaf that would be pruned has no mask yet, or `every` is no whole number from 1.
+    ValueError: a leaf that would be pruned has no mask yet, or `every` is below 1.
 
   Source: Zhu and Gupta 2017, "To prune, or not to prune", section 3.
 
@@ -142,7 +147,7 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     >>> [cj.count(at(params, step))[1] for step in (0, 5, 10)]
     [8, 4, 4]
   """
-  checks.whole("every", every, 1)
+  checks.number("every", every, 1, math.inf)
 
   def pruned(p: Any) -> Any:
     return prune(p, schedule(step))
@@ -154,4 +159,7 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
   if changed:
     raise ValueError(f"{', '.join(changed[:4])}: no such mask yet; call this same prune(params, "
                      "0.0) before training")
-  return jax.lax.cond(step % every == 0, pruned, lambda p: p, params)
+  due = step % every == 0
+  if stop is not None:
+    due |= step == jnp.ceil(stop)
+  return jax.lax.cond(due, pruned, lambda p: p, params)

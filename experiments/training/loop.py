@@ -89,17 +89,18 @@ def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, director
   start = start_state(variables, recipe.only, frozen_of(trainer.model), recipe.method)
   begin = {"state": start, "best": {part: start[part] for part in _KEPT}}
   found, history = kept.resume(directory, begin)
-  if 0 < len(history) < recipe.epochs and _best(history, recipe) < target:
+  first = recipe.first_kept(trainer.steps)
+  if 0 < len(history) < recipe.epochs and _best(history, first) < target:
     log.say(f"resumes at epoch {len(history) + 1}/{recipe.epochs}")
   state, best = devices.placed((found["state"], found["best"]), trainer.mesh)
   with kept.Keeper(directory) as keeper:
     for epoch in range(len(history), recipe.epochs):
-      if _best(history, recipe) >= target:
+      if _best(history, first) >= target:
         break
       state, means = trainer.epoch(state, epoch, f"{log.label} {epoch + 1}/{recipe.epochs}")
       reached = averages.result(state, recipe.refits)
       val_loss, val = trainer.validate(reached)
-      if val > _best(history, recipe):
+      if val > _best(history, first):
         # A copy, because the next step takes the state's memory over.
         best = {part: jax.tree.map(jnp.copy, reached[part]) for part in _KEPT}
       history.append({**means, "val_loss": val_loss, "val_accuracy": val})
@@ -108,7 +109,7 @@ def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, director
       faults.check_epoch(f"epoch {epoch + 1}/{recipe.epochs}", history[-1], state, recipe.hint)
       keeper.keep({"state": state, "best": best}, history)
   return Fit(variables=hosts.own(trainer.variables(best)), history=history,
-             accuracy=max(0.0, _best(history, recipe)))
+             accuracy=max(0.0, _best(history, first)))
 
 
 def _report(log: Log, history: list[Any], recipe: Recipe) -> None:
@@ -118,10 +119,9 @@ def _report(log: Log, history: list[Any], recipe: Recipe) -> None:
           f"{last['images_per_second']:,.0f} images/s")
 
 
-def _best(history: list[Any], recipe: Recipe) -> float:
-  """Returns the best validation accuracy of the epochs that may be kept, -1 if there is none."""
-  kept = history[recipe.first_kept - 1:]
-  return max((h["val_accuracy"] for h in kept), default=-1.0)
+def _best(history: list[Any], first: int) -> float:
+  """Returns the best validation accuracy from the first epoch that may be kept, -1 before it."""
+  return max((h["val_accuracy"] for h in history[first - 1:]), default=-1.0)
 
 
 class _Trainer:
@@ -232,7 +232,7 @@ def _numbers(recipe: Recipe, teacher: Teacher | None, steps: int) -> dict[str, A
   if recipe.joint is not None:
     joint = recipe.joint
     numbers |= {"sparsity": joint.sparsity, "every": joint.every,
-                "prune_from": joint.start * total, "prune_to": joint.stop * total}
+                "prune_from": joint.start * total, "prune_to": float(joint.done(total))}
   return numbers
 
 

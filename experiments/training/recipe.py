@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,14 @@ class Joint:
   start: float = 0.1
   stop: float = 0.6
   every: int = 10
+
+  def done(self, steps: int) -> int:
+    """Returns the first step, counted from 0, of the sparsity that is asked for.
+
+    Args:
+      steps: of the whole training; the last one prunes at the latest.
+    """
+    return min(math.ceil(self.stop * steps), steps - 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,13 +130,16 @@ class Recipe:
     """What to do where training stops being finite."""
     return f"lower --config.{self.field} ({self.learning_rate:g} now)"
 
-  @property
-  def first_kept(self) -> int:
-    """The first epoch, counted from 1, that may be the result."""
+  def first_kept(self, steps: int) -> int:
+    """Returns the first epoch, counted from 1, that may be the result.
+
+    Args:
+      steps: of an epoch.
+    """
     if self.joint is None:
       return 1
     # An earlier epoch would be less sparse than what was asked for.
-    return min(self.epochs, int(self.joint.stop * self.epochs) + 1)
+    return self.joint.done(steps * self.epochs) // steps + 1
 
   def steps(self, images: int) -> int:
     """Returns the number of steps of an epoch.

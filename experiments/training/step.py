@@ -133,7 +133,7 @@ def _compressed(state: Any, at: Any, numbers: Any, aware: bool,
     sparsity_at = functools.partial(getattr(cj.schedules, schedule), final=numbers["sparsity"],
                                     start=numbers["prune_from"], stop=numbers["prune_to"])
     params = cj.prune.gradual(params, jnp.asarray(at, jnp.int32), sparsity_at,
-                              every=numbers["every"])
+                              every=numbers["every"], stop=numbers["prune_to"])
   if aware:
     params = cj.quantize.refit(params)
   trainable, rest = averages.split(params, state["trainable"])

@@ -93,12 +93,24 @@ def test_sparsity_follows_the_schedule_inside_one_compiled_loop(schedule):
 def test_a_tree_without_masks_is_told_to_get_them_first():
   with pytest.raises(ValueError, match=r"^w: no such mask yet; call this same prune\(params"):
     cj.prune.gradual(INITIAL, 0, lambda step: 0.5)
-  with pytest.raises(ValueError, match="every=0: must be a whole number from 1"):
+  with pytest.raises(ValueError, match="every=0: must be from 1"):
     cj.prune.gradual(INITIAL, 0, lambda step: 0.5, every=0)
   with pytest.raises(ValueError, match="fraction=1: must be above 0, below 1"):
     next(cj.prune.iterative(INITIAL, lambda p, i: p, fraction=1, rounds=1))
   with pytest.raises(ValueError, match="rounds=0: must be a whole number from 1"):
     next(cj.prune.iterative(INITIAL, lambda p, i: p, fraction=0.5, rounds=0))
+
+
+@pytest.mark.parametrize("stop", [7, 6.5, 3])
+@pytest.mark.parametrize("every", [1, 4, 100])
+def test_the_last_sparsity_is_reached_whatever_lies_between_prunings(every, stop):
+  schedule = lambda step: cj.schedules.linear(step, 0.75, stop=stop)
+  step = jax.jit(lambda p, i, every, stop: cj.prune.gradual(p, i, schedule, every=every, stop=stop))
+  params = cj.prune.magnitude(INITIAL, 0.0)
+  for i in range(9):
+    params = step(params, i, every, stop)
+    if i >= stop:
+      assert (params["w"].dense() == 0).sum() == 12
 
 
 def test_a_tree_that_is_partly_masked_loses_the_fraction_of_all_that_is_left():
