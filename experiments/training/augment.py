@@ -68,19 +68,19 @@ def augment(key: Array, images: Array, options: Augment, flips: Array | None = N
     >>> augment(jax.random.key(0), jnp.zeros((1, 8, 8, 1), jnp.uint8), Augment(crop=1)).shape
     (1, 8, 8, 1)
   """
-  keys = jax.random.split(key, 3)
+  flipping, moving, coloring, cutting = jax.random.split(key, 4)
   x = images.astype(jnp.float32) / 255
   if options.flip:
     if flips is None:
-      flips = jax.random.bernoulli(keys[0], 0.5, (len(x), 1, 1, 1))
+      flips = jax.random.bernoulli(flipping, 0.5, (len(x), 1, 1, 1))
     x = jnp.where(flips.reshape(-1, 1, 1, 1), x[:, :, ::-1], x)
   if options.crop or options.rotate:
-    x = _move(keys[1], x, options)
+    x = _move(moving, x, options)
   if options.jitter:
-    x = _jitter(keys[2], x, options.jitter)
+    x = _jitter(coloring, x, options.jitter)
   x = 2 * x - 1
   if options.cutout:
-    x = _cut_out(jax.random.fold_in(key, 2), x, options.cutout)
+    x = _cut_out(cutting, x, options.cutout)
   return x
 
 

@@ -38,11 +38,11 @@ def view(i: Any, data: Any, numbers: Any, options: Augment) -> View:
     options: augmentation.
   """
   ids, images, labels = _batch(i, data)
-  key = jax.random.fold_in(data["key"], i)
-  images = augment(key, images, options, _flips(ids, numbers, options))
-  rest, share = jax.random.fold_in(key, 1), None
+  changing, mixing, rest = jax.random.split(jax.random.fold_in(data["key"], i), 3)
+  images = augment(changing, images, options, _flips(ids, numbers, options))
+  share = None
   if options.mixup:
-    images, share = mixed(jax.random.fold_in(rest, 1), images, options.mixup)
+    images, share = mixed(mixing, images, options.mixup)
   return View(images=images, labels=labels, share=share, key=rest)
 
 

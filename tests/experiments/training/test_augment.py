@@ -78,3 +78,14 @@ def test_mixed_images_are_between_two_of_the_batch():
   out, share = mixed(jax.random.key(1), x, 0.5)
   assert 0 <= share <= 1
   np.testing.assert_allclose(out, share * x + (1 - share) * x[::-1], rtol=1e-6)
+
+
+def test_what_is_drawn_for_one_part_says_nothing_of_another():
+  # Grey images: brightness is all that jitter changes, and cutout leaves zeros.
+  out = np.asarray(augment(jax.random.key(0), np.full((500, 16, 16, 3), 100, np.uint8),
+                           Augment(jitter=0.5, cutout=4)))[..., 0]
+  zeros = out == 0
+  brightness = np.where(zeros, -np.inf, out).max((1, 2))
+  for axis in (1, 2):
+    places = (zeros.any(3 - axis) * np.arange(16)).sum(1) / zeros.any(3 - axis).sum(1)
+    assert abs(np.corrcoef(brightness, places)[0, 1]) < 0.2
