@@ -86,6 +86,7 @@ def main(argv: list[str]) -> None:
   if _looks_at_runs():
     _show_runs(pathlib.Path(_WORKDIR.value or "runs"))
     return
+  _check_together()
   if _DISTRIBUTED.value:
     hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   manner = _manner()
@@ -117,6 +118,23 @@ def main(argv: list[str]) -> None:
     combo.run(combinations, workdir, _DATA_DIR.value, workdir / "combo", manner=manner)
   if failure is not None:
     raise failure
+
+
+def _check_together() -> None:
+  """Raises a ValueError for the first flag that would do nothing without another one."""
+  needed = [(flag, "--distributed", _DISTRIBUTED.value)
+            for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)]
+  needed += [(flag, "--executor=ray", _EXECUTOR.value == "ray")
+             for flag in (_ADDRESS, _CPUS, _GPUS)]
+  for flag, other, there in needed:
+    if flag.present and not there:
+      raise ValueError(f"--{flag.name}={flag.value}: does nothing without {other}")
+  if _REPAIR.value and (_PLAN.value or _WATCH.value):
+    raise ValueError("--repair: removes stages; must not be given with --plan or --watch, which "
+                     "only look")
+  if _WORKER.value and _EXECUTOR.value == "ray":
+    raise ValueError("--worker: must not be given with --executor=ray, whose tasks share the "
+                     "stages already")
 
 
 def _manner() -> manners.Manner:

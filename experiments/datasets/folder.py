@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image, ImageOps
 
 from experiments.datasets.splits import Data, hold_out, shuffled
 
@@ -130,7 +130,7 @@ class Files:
 
 
 def decoded(path: str, side: int) -> np.ndarray:
-  """Returns an image file as uint8, (side, side, 3).
+  """Returns an image file as uint8, (side, side, 3), as a viewer shows it on a black page.
 
   Args:
     path: of a JPEG or PNG file.
@@ -141,9 +141,24 @@ def decoded(path: str, side: int) -> np.ndarray:
   """
   try:
     with Image.open(path) as image:
-      return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
+      shown = _eight_bits(ImageOps.exif_transpose(image))
+      return np.asarray(shown.resize((side, side), Image.Resampling.BILINEAR))
   except Exception as error:  # Pillow's decoders raise many kinds
     raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+  """Returns an image in RGB; Pillow would cut 16 bits off at 255 and show hidden colors."""
+  if image.mode.startswith("I"):
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+      raise ValueError("it has integers of more than 16 bits")
+    image = Image.fromarray((values // 257).astype(np.uint8))
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    page = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    image = Image.alpha_composite(page, image)
+  return image.convert("RGB")
 
 
 def load(made: Folder, *, validation: float, seed: int, limit: int | None = None) -> Data:

@@ -93,9 +93,15 @@ class Optimizer:
 
     Args:
       learning_rate: of the filters at the first step, to which other rates are relative.
+
+    Raises:
+      ValueError: another rate is given, and there is none to which it could be relative.
     """
     def relative(rate: float) -> float:
-      return rate / learning_rate if rate and learning_rate else 1.0
+      if rate and not learning_rate:
+        raise ValueError("learning_rate=0.0: must be above 0 beside bias_learning_rate or "
+                         "head_learning_rate, which fall with it")
+      return rate / learning_rate if rate else 1.0
 
     return {"momentum": self.momentum, "rest_momentum": self.rest_momentum,
             "weight_decay": self.weight_decay, "bias_factor": relative(self.bias_learning_rate),

@@ -44,9 +44,11 @@ def paper(model: str, cell: Row) -> dict[str, Any]:
   """Returns what the paper's tables say of a cell, or {}.
 
   Args:
-    model: "cnn" or "alexnet".
+    model: of the zoo; the paper has "cnn" and "alexnet".
     cell: has "sparsity" and "bits".
   """
+  if model not in _MODELS:
+    return {}  # the user's choice
   tables = paper_tables.paper("grid")
   sizes, qualities = _MODELS[model]
   quality = _same_cell(tables["table_3"], cell).get(qualities)

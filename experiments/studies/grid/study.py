@@ -70,8 +70,14 @@ class Grid(base.Study):
     self._kept: tuple[float, Any, Any] | None = None  # the last sparsity, its state and history
 
   def check(self) -> None:
-    """Raises a ValueError too where all cells in one program are to be shared by processes."""
+    """Raises a ValueError too for a model with batch norms, and for cells that cannot be shared."""
     super().check()
+    image = jnp.zeros((1, *builders.image_shape(self.builder)))
+    made = jax.eval_shape(functools.partial(self.model.init, train=False), jax.random.key(0), image)
+    if "batch_stats" in made:
+      raise ValueError(f"config.model.name={self.config.model.name!r}: has batch norms, whose "
+                       "statistics cells that train side by side cannot share; must have none, as "
+                       "cnn, alexnet and squeezenet")
     if self.config.vmap and (self.manner.worker or self.manner.executor != "local"):
       raise ValueError("config.vmap=True: trains all cells in one process; it must be False with "
                        "--worker and --executor=ray")

@@ -49,7 +49,7 @@ class VGG16(base.Study):
   @property
   def names(self) -> Sequence[str]:
     """The tables' models, then the ratios of Figure 6."""
-    return [*PARENTS, *(f"ratio{r:g}" for r in self.config.ratios)]
+    return [*PARENTS, *(f"ratio{r}" for r in self.config.ratios)]
 
   def parent(self, name: str) -> str | None:
     return PARENTS.get(name, "sparse")

@@ -179,3 +179,23 @@ def test_a_broken_image_is_named(copy, content):
   path.write_bytes(path.read_bytes()[:200] if content is None else content)
   with pytest.raises(ValueError, match=f"{path.name}: cannot be read as an image"):
     split.read(slice(None))
+
+
+def test_images_are_as_a_viewer_shows_them(tmp_path):
+  ramp = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
+  Image.fromarray(ramp).save(tmp_path / "deep.png")
+  image = folder.decoded(str(tmp_path / "deep.png"), 16)
+  np.testing.assert_allclose(image, (ramp / 257)[..., None].repeat(3, -1), atol=1)
+
+  upright = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8))
+  exif = upright.getexif()
+  exif[0x0112] = 6  # the camera was held sideways
+  upright.save(tmp_path / "turned.png", exif=exif)
+  turned = folder.decoded(str(tmp_path / "turned.png"), 16)
+  np.testing.assert_array_equal(turned, np.rot90(np.asarray(upright), -1))
+
+  hidden = np.full((16, 16, 4), 200, np.uint8)
+  hidden[:, :8, 3] = 0
+  Image.fromarray(hidden).save(tmp_path / "clear.png")
+  clear = folder.decoded(str(tmp_path / "clear.png"), 16)
+  assert (clear[:, :7] == 0).all() and (clear[:, 9:] > 100).all()

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import compress_jax as cj
+from configs import common
 from experiments.reporting import paper_tables
 from experiments.studies import grid
+from experiments.studies.grid import report
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +99,18 @@ def test_cells_of_one_sparsity_are_pruned_once_and_augmented(done, tmp_path):
 
 def test_paper_tables_are_complete():
   assert len(paper_tables.paper("grid")["table_2"]) == 18
+
+
+def test_a_model_with_batch_norms_is_refused_and_others_need_no_column_in_the_paper(tmp_path):
+  made = config()
+  made.unlock()
+  made.model = common.model("convnet", widths=(4,), hidden=(8,))
+  with pytest.raises(ValueError, match="config.model.name='convnet': has batch norms"):
+    grid.run(made.lock(), tmp_path)
+  assert not list(tmp_path.glob("stages/*"))
+  cell = {"sparsity": 0.5, "bits": 8, "test_accuracy": 0.9, "spread": None, "delta_accuracy": 0.1,
+          "gzip_bytes": 100, "gzip_reduction": 2.0, "artifact_bytes": 90, "quality": 1.0}
+  assert "90.00" in report.markdown([cell], "squeezenet")
 
 
 @pytest.mark.parametrize("changes,message", [

@@ -80,6 +80,11 @@ def test_groups_have_rates_of_their_own():
   assert ratio["conv"] == {"bias": 5.0, "kernel": 1.0}
 
 
+def test_a_rate_that_falls_with_none_is_refused():
+  with pytest.raises(ValueError, match="learning_rate=0.0: must be above 0 beside bias_learning"):
+    Optimizer(bias_learning_rate=0.1).numbers(0.0)
+
+
 def test_normalized_filters_have_the_norm_of_orthogonal_ones():
   after = steps(dataclasses.replace(MUON, momentum=0.0), PARAMS, count=1, rate=1e-6)
   assert float(jnp.linalg.norm(after["conv"]["kernel"])) == pytest.approx(2.0, rel=1e-3)  # √4
