@@ -45,6 +45,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_use_rtype = False
 napoleon_custom_sections = [("Source", "params_style")]
 default_role = "py:obj"
 python_maximum_signature_line_length = 90
@@ -58,11 +59,12 @@ _PAGES = {"RUNNING.md": "running.md", "README.md": "reproduces.md",
 
 
 def _on_the_site(app, path, document, content):
-  """Lets links of pages in experiments/ lead to where these are on the site."""
-  text = re.sub(r"!\[([^]]*)\]\(results/([^)]*)\)", r"![\1](../../experiments/results/\2)",
+  """Lets links of pages that lie elsewhere in the repository lead to where these are now."""
+  folder = Path(path).resolve().parent.name
+  text = re.sub(r"!\[([^]]*)\]\(results/([^)]*)\)", rf"![\1](../../{folder}/results/\2)",
                 content[0])
   # Folders of results have no pages: a reader is told where they are.
-  text = re.sub(r"(?<!!)\[[^]]+\]\((results[^)]*)\)", r"`experiments/\1`", text)
+  text = re.sub(r"(?<!!)\[[^]]+\]\((results[^)]*)\)", rf"`{folder}/\1`", text)
   for there, here in _PAGES.items():
     text = text.replace(f"]({there})", f"]({here})")
   content[0] = text
@@ -72,13 +74,14 @@ def _linked(app, what, name, thing, options, lines):
   """Lets names in docstrings, written as users write them, lead to their entries."""
   for i, line in enumerate(lines):
     found = re.sub(r"`cj\.([\w.]+)`", r"`cj.\1 <compress_jax.\1>`", line)
-    lines[i] = re.sub(r"<compress_jax\.(artifact|checkpoint|stages)\b", r"<compress_jax.io.\1",
-                      found)
+    found = re.sub(r"<compress_jax\.(artifact|checkpoint|stages)\b", r"<compress_jax.io.\1", found)
+    # What is returned may be {path: array}, whose colon is no type's end.
+    lines[i] = re.sub(r"(?<![`\w])(\{[^{}`]*: [^{}`]*\})", r"``\1``", found)
 
 
 def setup(app):
   app.connect("include-read", _on_the_site)
-  app.connect("autodoc-process-docstring", _linked)
+  app.connect("autodoc-process-docstring", _linked, priority=100)  # before napoleon
 
 
 html_theme = "furo"
