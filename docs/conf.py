@@ -73,6 +73,8 @@ def _on_the_site(app, path, document, content):
 def _linked(app, what, name, thing, options, lines):
   """Lets names in docstrings, written as users write them, lead to their entries."""
   for i, line in enumerate(lines):
+    if line.strip().startswith("Example"):
+      break  # code stays as it is
     found = re.sub(r"`cj\.([\w.]+)`", r"`cj.\1 <compress_jax.\1>`", line)
     found = re.sub(r"<compress_jax\.(artifact|checkpoint|stages)\b", r"<compress_jax.io.\1", found)
     # What is returned may be {path: array}, whose colon is no type's end.

@@ -38,7 +38,7 @@ class Tucker2(Factors):
 
   @property
   def ranks(self):
-    """The core's channels: in, out."""
+    """The channels of the core, (in, out)."""
     return tuple(self.core.shape[-2:])
 
   def dense(self) -> Array:

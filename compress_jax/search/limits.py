@@ -65,7 +65,7 @@ class Limits:
 
   @property
   def hardware(self) -> bool:
-    """Whether bytes or time are limited: the score then decides within the limits."""
+    """Whether bytes or time are limited, so that the score decides within the limits."""
     return self.max_bytes is not None or self.max_latency_ms is not None
 
   def misses(self, point: Point, base: Point) -> dict[str, float]:
