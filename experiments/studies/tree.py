@@ -178,7 +178,7 @@ def _cut(line: str, width: int) -> str:
 def _summary(found: Sequence[Node]) -> str:
   counts = collections.Counter(node.state for node in found)
   parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-  return f"{len(found)} stages: {', '.join(parts)}"
+  return f"{len(found)} stage{'s' * (len(found) != 1)}: {', '.join(parts)}"
 
 
 def show(studies: Sequence[Study], *, once: bool) -> None:
