@@ -1,7 +1,7 @@
 """The sixteen combinations of "Combinatorics with model compression" (Figures 3 to 6).
 
 python launch.py --config=configs/combo.py                 digits, 2 minutes on 2 cores
-python launch.py --config=configs/combo.py:mnist           small DenseNet, 10 to 30 minutes on 2 cores
+python launch.py --config=configs/combo.py:mnist           small DenseNet, up to half an hour
 python launch.py --config=configs/combo.py:cifar10         the paper's recipe; wants a GPU
 python launch.py --config=configs/combo.py:cifar10,overnight   real models, all images, hours
 

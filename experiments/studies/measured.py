@@ -38,12 +38,24 @@ def of(directory: Path, settings: Mapping[str, Any],
     >>> of(directory, {"batch": 8}, lambda: {"milliseconds": 9.0})
     {'milliseconds': 9.0}
   """
-  name = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()[:12]
-  file = directory / _FOLDER / f"{name}.json"
-  try:
-    return json.loads(file.read_text())["measured"]
-  except (OSError, ValueError, KeyError):  # not there, or damaged: it is measured again
+  file = directory / _FOLDER / f"{_digest(settings)}.json"
+  found = _kept(file)
+  if found is None:
     found = dict(measure())
-  file.parent.mkdir(exist_ok=True)
-  files.write(file, json.dumps({"settings": dict(settings), "measured": found}, indent=2))
+    file.parent.mkdir(exist_ok=True)
+    files.write(file, json.dumps({"settings": dict(settings), "measured": found,
+                                  "checksum": _digest(found)}, indent=2))
   return found
+
+
+def _kept(file: Path) -> dict[str, Any] | None:
+  """Returns what a file has; None where it is not there or damaged: it is measured again."""
+  try:
+    known = json.loads(file.read_text())
+    return known["measured"] if known["checksum"] == _digest(known["measured"]) else None
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()[:12]
