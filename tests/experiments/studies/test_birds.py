@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 import compress_jax as cj
-from experiments import models
+from experiments import models, score
 from experiments.datasets import builders
 from experiments.models import pretrained
 from experiments.reporting import paper_tables
@@ -61,6 +61,14 @@ def done(tmp_path_factory, root, weights):
 
 def params(done, name):
   return cj.dense(cj.artifact.load(done[0] / done[1][name]["artifact"])[0]["params"])
+
+
+def test_files_are_scored_at_the_size_that_their_model_saw(done, root):
+  for name in ("base", "studentnet", "quantized"):
+    file = done[0] / done[1][name]["artifact"]
+    scored = score.score(file, str(root))
+    assert scored["test_accuracy"] == done[1][name]["test_accuracy"]
+    assert cj.artifact.load(file)[1]["side"] == 32  # where 224 is the default
 
 
 @pytest.mark.slow
