@@ -46,6 +46,8 @@ def get_config(arg: str = "full") -> ConfigDict:
       # The sparsity of round n is 1 - (1 - fraction)^n; rounds that are not named are jumped over.
       "pruning": {"train": _train(15), "fraction": 0.15, "rounds": tuple(range(1, 25)),
                   "where": r"(stem|layer\d+)/conv/kernel|linear\d+/kernel"},
+      # How a round recovers where the student is pruned: of the same rounds, so many as it has.
+      "student_pruning": {"train": _train(15)},
       "static": {"bits": 8, "activation_bits": 8, "images": 2048},
       "qat": {"train": _train(20, learning_rate=1e-4), "bits": 8, "activation_bits": 8,
               "images": 2048},
@@ -72,6 +74,9 @@ def _overnight(config: ConfigDict) -> None:
   # The rounds that the paper's tables have.
   config.pruning.update({"train": _train(1, learning_rate=5e-4),
                          "rounds": (1, 4, 9, 11, 14, 16, 20, 22, 24)})
+  # A student's epochs cost little. Of one round to 77 %, on validation: 79.6 % after an epoch at
+  # 0.0005; after four at 0.002 85.6 %, as by Muon.
+  config.student_pruning.train = _train(6, learning_rate=2e-3)
   config.qat.train = _train(1, steps_per_epoch=100, learning_rate=1e-4)
   config.combine.kd.train = config.distil.train
   config.combine.imp.update({"train": _train(1), "fraction": 0.36, "rounds": 7})
@@ -79,8 +84,8 @@ def _overnight(config: ConfigDict) -> None:
 
 def _few(config: ConfigDict, steps: int, batch: int, images: int) -> None:
   """Lets all parts train for a few steps only, and calibrate on a few images."""
-  common.few((config.base, config.distil, config.pruning, config.qat, config.combine.kd,
-              config.combine.imp), steps, batch)
+  common.few((config.base, config.distil, config.pruning, config.student_pruning, config.qat,
+              config.combine.kd, config.combine.imp), steps, batch)
   config.combine.imp.rounds = 2
   for part in (config.static, config.qat, config.combine.q):
     part.images = images

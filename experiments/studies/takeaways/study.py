@@ -85,8 +85,12 @@ class Takeaways(base.Study):
       return {last: c[last].to_dict()}
     if last.startswith("pruned"):
       return {"sparsity": sparsity(c, _round(last)), "where": c.pruning.where,
-              "train": c.pruning.train.to_dict()}
+              "train": self._recovery(name).train.to_dict()}
     return {"student": self._student(last).to_dict(), "distil": c.distil.to_dict()}
+
+  def _recovery(self, name: str) -> Any:
+    """Returns the part of the configuration that says how a round of pruning recovers."""
+    return self.config.student_pruning if name.startswith("kd+") else self.config.pruning
 
   def _student(self, name: str) -> Any:
     return self.config.students["combined" if name == "kd" else name]
@@ -106,7 +110,7 @@ class Takeaways(base.Study):
                                        images=c.qat.images)
     if last.startswith("pruned"):
       parent = masked(parent, sparsity(c, _round(last)), c.pruning.where)
-      return techniques.finetune(parent, self.data, self.recipe(c.pruning), work, log)
+      return techniques.finetune(parent, self.data, self.recipe(self._recovery(name)), work, log)
     return self.distil(parent, self._student(last), c.distil, work, log,
                        temperature=c.distil.temperature, alpha=c.distil.alpha)
 
