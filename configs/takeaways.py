@@ -64,7 +64,12 @@ def _train(epochs: int, **changes: float) -> ConfigDict:
 
 
 def _overnight(config: ConfigDict) -> None:
-  """All images and every row, in some four hours of 2 cores that are fast at bfloat16."""
+  """All images and every row, in some four hours of 2 cores that are fast at bfloat16.
+
+  Test accuracy of one seed, in percent: 93.2, static 93.2, QAT 92.5, pruned by 96 and 98 %
+  83.5 and 82.5, students 85 to 88 (but for 1 x 1 filters), distilled, pruned and quantized 85.4
+  in 0.11 MB.
+  """
   config.data.augment = ConfigDict({**config.data.augment, "crop": 2, "pad": "reflect",
                                     "alternating": True})
   config.base.train = common.muon(8)
