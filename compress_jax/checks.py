@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from compress_jax.leaves.base import UnsupportedError
-from compress_jax.leaves.checking import block, concrete, whole
+from compress_jax.leaves.checking import block, concrete, is_whole, whole
 from compress_jax.leaves.either import dense_of
 
-__all__ = ["at", "block", "concrete", "finite", "number", "taken", "whole"]
+__all__ = ["at", "block", "concrete", "finite", "is_whole", "number", "taken",
+           "whole"]
 
 
 def number(name: str, value: Any, low: float, high: float) -> None:

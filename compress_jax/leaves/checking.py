@@ -24,6 +24,15 @@ def concrete(x: Any) -> np.ndarray | None:
   return None if isinstance(x, Tracer) else np.asarray(x)
 
 
+def is_whole(value: Any) -> bool:
+  """Returns whether something is a whole number; True and False are none.
+
+  Args:
+    value: anything.
+  """
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def whole(name: str, value: Any, low: int) -> None:
   """Refuses what is no whole number from some number on.
 
@@ -41,7 +50,7 @@ def whole(name: str, value: Any, low: int) -> None:
     ...
     ValueError: rounds=2.5: must be a whole number from 1
   """
-  if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
+  if not is_whole(value) or value < low:
     raise ValueError(f"{name}={value!r}: must be a whole number from {low}")
 
 

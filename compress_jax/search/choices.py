@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compress_jax import factorize, prune, quantize, tree
+from compress_jax import checks, factorize, prune, quantize, tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,9 +36,9 @@ class Choice:
   def __post_init__(self) -> None:
     if not 0 <= self.sparsity < 1:
       raise ValueError(f"sparsity={self.sparsity}: must be from 0 to below 1")
-    if self.bits is not None and not (_whole(self.bits) and 2 <= self.bits <= 16):
+    if self.bits is not None and not (checks.is_whole(self.bits) and 2 <= self.bits <= 16):
       raise ValueError(f"bits={self.bits}: must be None or a whole number from 2 to 16")
-    if self.rank is not None and not (_whole(self.rank) and self.rank >= 1):
+    if self.rank is not None and not (checks.is_whole(self.rank) and self.rank >= 1):
       raise ValueError(f"rank={self.rank}: must be None or a whole number from 1")
 
   def __str__(self) -> str:
@@ -51,10 +50,6 @@ class Choice:
     if self.bits is not None:
       parts.append(f"{self.bits}b")
     return " ".join(parts) or "dense"
-
-
-def _whole(x: Any) -> bool:
-  return isinstance(x, numbers.Integral) and not isinstance(x, bool)
 
 
 Plan = Mapping[str, Choice]

@@ -304,6 +304,9 @@ class Study(Ingredients):
       raise
     metrics = {**deployment.deploy(trained, directory, self.data, self.config.data,
                                    combo=name), **details}
+    if self.measuring:
+      # While the model is at hand: the report would load it again.
+      measured.of(directory, self.measuring, lambda: self.measure(name, trained))
     log.say(f"test {metrics['test_accuracy']:.4f}, "
             f"artifact {metrics['artifact_bytes']:,} bytes")
     # Counted here: a stage that another process completes meanwhile is not run by this one.

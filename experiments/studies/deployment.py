@@ -12,7 +12,7 @@ from experiments.datasets.splits import Data
 from experiments.training.techniques import Trained
 
 
-def size_of_images(part: Any) -> dict[str, int]:
+def _size_of_images(part: Any) -> dict[str, int]:
   """Returns what the metadata of an artifact says of the images' size, where there is a choice.
 
   Args:
@@ -41,7 +41,7 @@ def deploy(trained: Trained, directory: Path, data: Data, part: Any,
            "lifted": trained.lifted}
   file = directory / "model.cjx"
   if hosts.first():
-    about_data = {"data": part.name, **size_of_images(part)}
+    about_data = {"data": part.name, **_size_of_images(part)}
     cj.artifact.save(file, trained.variables, model=trained.name, arguments=arguments,
                      lifted=trained.lifted, num_classes=trained.num_classes, **about_data,
                      **metadata)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from experiments.studies import base, seeds
+from experiments.studies import seeds, timed
 from experiments.studies.birds import report
 from experiments.studies.birds.config import GRID, check
 from experiments.studies.manner import Manner
@@ -39,7 +39,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None, *,
   return seeds.run(Birds, config, workdir, data_dir, report.write, manner=manner)
 
 
-class Birds(base.Study):
+class Birds(timed.Timed):
   """One seed of the study."""
 
   @property
@@ -118,12 +118,11 @@ class Birds(base.Study):
     recipe = dataclasses.replace(self.recipe(part), **{penalty: part[penalty]})
     return techniques.finetune(pruned, self.data, recipe, work, log)
 
-  @property
-  def measuring(self) -> Mapping[str, Any]:
-    return self.fields("calls")
-
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
-    """Times one image through the models of Table I."""
-    if name not in ("base", "quantized"):
-      return {}
-    return {"milliseconds": techniques.milliseconds(trained, self.data, calls=self.config.calls)}
+    """Times one image through the models of Table I, and no other.
+
+    Args:
+      name: the stage's.
+      trained: its model.
+    """
+    return super().measure(name, trained) if name in ("base", "quantized") else {}

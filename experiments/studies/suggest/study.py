@@ -187,7 +187,12 @@ class Suggest(base.Study):
     return self.fields("calls", "batch")
 
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
-    """Times a batch through the deployed model."""
+    """Times a batch through the deployed model.
+
+    Args:
+      name: the stage's.
+      trained: its model.
+    """
     return {"milliseconds": scoring.milliseconds(trained, self.data, calls=self.config.calls,
                                                  batch=self.config.batch)}
 

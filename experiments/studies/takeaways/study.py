@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 import compress_jax as cj
-from experiments.studies import base, seeds
+from experiments.studies import seeds, timed
 from experiments.studies.manner import Manner
 from experiments.studies.takeaways import report
 from experiments.studies.takeaways.config import check, pruned, sparsity, stage_of_round
@@ -41,7 +41,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None, *,
   return seeds.run(Takeaways, config, workdir, data_dir, report.write, manner=manner)
 
 
-class Takeaways(base.Study):
+class Takeaways(timed.Timed):
   """One seed of the study.
 
   A stage's name is its techniques in order, joined by "+": a student's name, "kd" (the
@@ -113,14 +113,6 @@ class Takeaways(base.Study):
       return techniques.finetune(parent, self.data, self.recipe(self._recovery(name)), work, log)
     return self.distil(parent, self._student(last), c.distil, work, log,
                        temperature=c.distil.temperature, alpha=c.distil.alpha)
-
-  @property
-  def measuring(self) -> Mapping[str, Any]:
-    return self.fields("calls")
-
-  def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
-    """Times one image through the deployed model."""
-    return {"milliseconds": techniques.milliseconds(trained, self.data, calls=self.config.calls)}
 
   def row(self, name: str) -> dict[str, Any]:
     """Returns a stage's row; an ensemble's seconds are those of all its members."""

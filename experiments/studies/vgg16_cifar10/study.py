@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from experiments.studies import base, seeds
+from experiments.studies import seeds, timed
 from experiments.studies.manner import Manner
 from experiments.studies.vgg16_cifar10 import report
 from experiments.studies.vgg16_cifar10.config import check
@@ -43,7 +43,7 @@ def run(config: Any, workdir: Path, data_dir: str | None = None, *,
   return seeds.run(VGG16, config, workdir, data_dir, report.write, manner=manner)
 
 
-class VGG16(base.Study):
+class VGG16(timed.Timed):
   """One seed of the study."""
 
   @property
@@ -78,11 +78,3 @@ class VGG16(base.Study):
       return techniques.halve(parent), {}
     ratio = c.ratio if name == "pruned" else float(name.removeprefix("ratio"))
     return parent.with_params(cj.prune.magnitude(parent.params, ratio)), {}
-
-  @property
-  def measuring(self) -> Mapping[str, Any]:
-    return self.fields("calls")
-
-  def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
-    """Times one image through the deployed model, as the paper does."""
-    return {"milliseconds": techniques.milliseconds(trained, self.data, calls=self.config.calls)}
