@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 def in_turns(runs: Mapping[str, Callable[[], Any]], calls: int,
@@ -55,6 +56,33 @@ def medians(runs: Mapping[str, Callable[[], Any]], calls: int) -> dict[str, floa
     ['one', 'two']
   """
   return {name: statistics.median(times) for name, times in in_turns(runs, calls).items()}
+
+
+def looped(function: Callable[..., Any], count: int) -> Callable[..., jax.Array]:
+  """Returns a compiled function that runs another one several times, one run after the other.
+
+  Args:
+    function: of x and other arguments, which returns an array.
+    count: of runs. A short one on a GPU takes less time than it takes to be started.
+
+  Returns:
+    A function of the same arguments that returns a number, in which all runs have a part.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> looped(jnp.dot, 3)(jnp.ones((2, 2)), jnp.ones((2, 2))).item()
+    6.0
+  """
+  def run(x: Any, *rest: Any) -> jax.Array:
+    def step(_: Any, carry: Any) -> Any:
+      x, total = carry
+      # Behind the barrier every run has an input of its own, and needs all of its output.
+      x, y = jax.lax.optimization_barrier((x, function(x, *rest)))
+      return x, total + y.ravel()[0].astype(jnp.float32)
+
+    return jax.lax.fori_loop(0, count, step, (x, jnp.float32(0)))[1]
+
+  return jax.jit(run)
 
 
 def ratios(above: list[float], below: list[float]) -> str:

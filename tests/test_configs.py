@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 CONFIGS = sorted(path.stem for path in Path(__file__).parent.parent.glob("configs/*.py")
                  if path.stem not in ("__init__", "common"))
-BUDGETS = ("full", "overnight", "short", "smoke")
+BUDGETS = ("full", "gpu", "overnight", "short", "smoke")
 DATA = ("digits", "mnist", "cifar10")
 
 

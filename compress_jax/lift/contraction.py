@@ -14,6 +14,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 from compress_jax.leaves.base import Array
+from compress_jax.lift import patches
 from compress_jax.lift.registry import NoRule
 
 
@@ -318,6 +319,18 @@ class Conv(Contraction):
   def grouped(self) -> bool:
     """Returns whether channels, or images, are in groups."""
     return self.params["feature_group_count"] != 1 or self.params["batch_group_count"] != 1
+
+  def exact(self, x: Array, w: Array, dtype: Any) -> Array:
+    if self.params["batch_group_count"] != 1:
+      return super().exact(x, w, dtype)
+
+    def product(x: Array, w: Array) -> Array:
+      return patches.convolution(x, w, self.params, dtype)
+
+    # On a GPU XLA has no convolution of integers with 32-bit sums, and may compute one of floats
+    # by transforms (Winograd's, Fourier's), which do not keep whole numbers whole.
+    plain = functools.partial(super().exact, dtype=dtype)
+    return lax.platform_dependent(x, w, cuda=product, rocm=product, default=plain)
 
   def x_axis(self, axis: int) -> int | None:
     channels = axis == self._spec().rhs_spec[1] and not self.grouped()

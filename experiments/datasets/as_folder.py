@@ -5,8 +5,11 @@ python -m experiments.datasets.as_folder --name=cifar10 --folder=FOLDER [--side=
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -56,13 +59,20 @@ def write(name: str, folder: Path, *, side: int, data_dir: str | None = None,
   for split in ("train", "test"):
     for label in names:
       (folder / split / label).mkdir(parents=True)
-    for number, example in enumerate(builder.as_data_source(split)):
-      if number == limit:
-        break
-      path = folder / split / names[int(example["label"])] / f"{number:05d}.jpg"
-      _image(example["image"], side).save(path, quality=_QUALITY)
-      count += 1
+    source = builder.as_data_source(split)
+    there = range(len(source))[:limit]
+    save = functools.partial(_save, source, folder / split, names, side)
+    # Pillow lets other threads run while it resizes and encodes.
+    with ThreadPoolExecutor() as pool:
+      count += len(list(pool.map(save, there)))
   return count
+
+
+def _save(source: Any, folder: Path, names: Sequence[str], side: int, number: int) -> None:
+  """Writes one image of a split as folder/<class>/<number>.jpg."""
+  example = source[number]
+  path = folder / names[int(example["label"])] / f"{number:05d}.jpg"
+  _image(example["image"], side).save(path, quality=_QUALITY)
 
 
 def _image(pixels: np.ndarray, side: int) -> Image.Image:

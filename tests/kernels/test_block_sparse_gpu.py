@@ -78,9 +78,24 @@ if MODES:
   def test_products_are_the_dense_ones_and_empty_columns_are_zeros(batch, dtype, stored, block,
                                                                    mode):
     w, x = sparse(block, stored), inputs(batch, dtype)
-    y = gpu.matmul(x, w, MODES[mode])
+    y = gpu.matmul(x, w, interpret=MODES[mode])
     assert y.dtype == (jnp.int32 if dtype == "int8" else jnp.float32)
     expected = np.asarray(x, np.float64) @ np.asarray(w.dense(), np.float64)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * (dtype != "int8") * np.abs(
         expected).max())
     assert not np.asarray(y)[:, :block[1]].any()
+
+  @pytest.mark.parametrize("mode", MODES)
+  def test_sums_are_rounded_once_to_what_is_asked_for(mode):
+    w, x = sparse((64, 64), "bfloat16"), inputs(3, "bfloat16")
+    sums = gpu.matmul(x, w, interpret=MODES[mode])
+    y = gpu.matmul(x, w, jnp.dtype("bfloat16"), interpret=MODES[mode])
+    np.testing.assert_array_equal(y, sums.astype(jnp.bfloat16))
+
+  @pytest.mark.parametrize("mode", MODES)
+  def test_every_row_of_a_large_batch_is_computed_once(mode):
+    # Nine tiles: three groups of three.
+    w, x = sparse((128, 128), "bfloat16"), inputs(9 * gpu.BATCH_TILE - 5, "bfloat16")
+    y = gpu.matmul(x, w, interpret=MODES[mode])
+    expected = np.asarray(x, np.float64) @ np.asarray(w.dense(), np.float64)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * np.abs(expected).max())

@@ -1,0 +1,100 @@
+"""Convolutions as products of patches: the numbers of `lax`'s own, and what GPUs get."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax import lax
+
+import compress_jax as cj
+from compress_jax.lift import patches
+from tests import conftest
+
+LAYOUTS = (("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"), ("HWNC", "IHWO", "CNHW"))
+
+
+def params(x, w, layout, strides=(1, 1), padding=((0, 0), (0, 0)), lhs=(1, 1), rhs=(1, 1),
+           groups=1):
+  return {"dimension_numbers": lax.conv_dimension_numbers(x.shape, w.shape, layout),
+          "window_strides": strides, "padding": padding, "lhs_dilation": lhs, "rhs_dilation": rhs,
+          "feature_group_count": groups, "batch_group_count": 1}
+
+
+def integers(seed, shape):
+  return jnp.asarray(np.random.default_rng(seed).integers(-128, 128, shape), jnp.int8)
+
+
+def laid_out(array, layout, axes):
+  """Returns an array whose axes are named by `axes`, with the axes in the layout's order."""
+  return jnp.transpose(array, [axes.index(name) for name in layout])
+
+
+pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+pads = st.tuples(*[st.tuples(st.integers(-1, 2), st.integers(0, 2))] * 2)
+
+
+@given(layout=st.sampled_from(LAYOUTS), window=pairs, strides=pairs, padding=pads,
+       lhs=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+       rhs=st.tuples(st.integers(1, 2), st.integers(1, 2)), groups=st.sampled_from((1, 2, 4)))
+def test_they_are_the_convolutions_of_lax(layout, window, strides, padding, lhs, rhs, groups):
+  x = laid_out(integers(0, (2, 7, 8, 4)), layout[0], "NHWC")
+  w = laid_out(integers(1, (*window, 4 // groups, 8)), layout[1], "HWIO")
+  given = params(x, w, layout, strides, padding, lhs, rhs, groups)
+  expected = lax.conv_general_dilated(x, w, strides, padding, lhs, rhs, layout, groups,
+                                      preferred_element_type=jnp.int32)
+  chex.assert_trees_all_equal(patches.convolution(x, w, given, jnp.int32), expected)
+
+
+def test_whole_numbers_in_floats_stay_whole():
+  x, w = integers(0, (3, 9, 9, 16)), integers(1, (3, 3, 16, 8))
+  given = params(x, w, LAYOUTS[0])
+  expected = patches.convolution(x, w, given, jnp.int32)
+  floats = patches.convolution(x.astype(jnp.float32), w.astype(jnp.float32), given, jnp.float32)
+  chex.assert_trees_all_equal(floats, expected.astype(jnp.float32))
+
+
+def test_images_in_groups_are_refused():
+  x, w = integers(0, (2, 3, 3, 2)), integers(1, (1, 1, 2, 2))
+  with pytest.raises(ValueError, match=r"batch_group_count=2: must be 1"):
+    patches.convolution(x, w, params(x, w, LAYOUTS[0]) | {"batch_group_count": 2}, jnp.int32)
+
+
+def convolutions(lowered):
+  """Returns the element types of a program's convolutions: of x, kernel and result."""
+  found = re.findall(r"stablehlo\.convolution.*: \(tensor<([^>]*)>, tensor<([^>]*)>\) -> "
+                     r"tensor<([^>]*)>", lowered.as_text())
+  return [tuple(shape.rpartition("x")[2] for shape in each) for each in found]
+
+
+def deployed():
+  model, x = conftest.LinenModel(), jnp.ones((2, 8, 8, 3))
+  variables = model.init(jax.random.key(0), x)
+
+  def apply(params, x):
+    return model.apply({"params": params}, x)
+
+  fake = cj.quantize.calibrate(apply, cj.quantize.affine(variables["params"], 8), [x])
+  lifted = jax.jit(cj.lift(apply))
+  return lifted, cj.freeze(fake), fake, x
+
+
+def test_a_gpu_gets_no_convolution_of_integers():
+  # XLA has none there: the program would not compile.
+  lifted, frozen, fake, x = deployed()
+  assert ("i8", "i8", "i32") in convolutions(lifted.lower(frozen, x))
+  for platform in ("cuda", "rocm"):
+    for leaves in (frozen, fake):
+      program = lifted.trace(leaves, x).lower(lowering_platforms=(platform,))
+      # Those of floats that the gradient is of.
+      assert convolutions(program) == [("f32", "f32", "f32")] * 2
+
+
+def test_an_export_for_gpus_has_none_either():
+  lifted, frozen, _, x = deployed()
+  exported = jax.export.export(lifted, platforms=("cuda",))(frozen, x)
+  assert not re.search(r"stablehlo\.convolution.*xi8>", exported.mlir_module())
