@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import math
 import re
+import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,10 +27,11 @@ _COLUMNS = ("combo", "seed", "test_accuracy", "val_accuracy", "params", "nonzero
             "reduction", "seconds", "artifact")
 _DRAWN = ("pareto.png",)  # which the page draws itself, with links
 _LONGEST_BAR = 8  # em
+_SILENT = 10  # seconds of writing pages without a word
 
 
-def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: Mapping[str, Any],
-          environment: Mapping[str, Any], texts: Sequence[str] = (),
+def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, seeds: str,
+          config: Mapping[str, Any], environment: Mapping[str, Any], texts: Sequence[str] = (),
           pictures: Sequence[str] = ()) -> None:
   """Writes `report.html`, and `inspect/<stage>.html` of every artifact that has none yet.
 
@@ -37,6 +39,7 @@ def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: M
     rows: of results.csv.
     means: one per combination, over seeds (`results.means`).
     workdir: the study's.
+    seeds: what is said about them (`results.seeds_text`).
     config: the study's configuration.
     environment: what the results were made with.
     texts: the study's tables, Markdown.
@@ -48,15 +51,15 @@ def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, config: M
   stages = _stages(rows, workdir)
   # First the pages, so that only those are linked that there are.
   _inspections(stages, workdir / "inspect")
-  seeds = len({row["seed"] for row in rows})
-  trained, untrained = _curves(stages, seeds > 1)
+  many = len({row["seed"] for row in rows}) > 1
+  trained, untrained = _curves(stages, many)
   found = about.about(config, [row["combo"] for row in rows])
   text = page.render(
       "report.html.j2", TEMPLATES, title=f"{found.title} – {workdir.name}", name=workdir.name,
       about=found, tables=[_part(part) for text in texts for part in blocks.parse(text)],
       pictures=[_picture(workdir / name) for name in pictures if name not in _DRAWN],
       models=_counted(len({row["combo"] for row in rows}), "model"),
-      seeds=f"{seeds} seeds" if seeds > 1 else "a single seed", many=seeds > 1,
+      seeds=seeds, many=many,
       results=_table(rows, workdir), charts=_charts(means, _links_of_combos(rows, workdir)),
       trained=trained, untrained=untrained, **_tree(stages, workdir),
       environment={name: str(value) for name, value in environment.items()}, config=config)
@@ -271,10 +274,15 @@ def _inspections(stages: Sequence[Stage], folder: Path) -> None:
   folder.mkdir(exist_ok=True)
   by_id = {stage.id: stage for stage in stages}
   loaded: dict[str, Any] = {}  # a parent is compared with by all its children
-  for stage in stages:
+  old = [stage for stage in stages if stage.artifact is not None
+         and not _is_fresh(folder / f"{stage.id}.html", stage.artifact)]
+  started = time.monotonic()
+  for number, stage in enumerate(old, 1):
     file = folder / f"{stage.id}.html"
-    if stage.artifact is None or _is_fresh(file, stage.artifact):
-      continue
+    # Large models take seconds each: a silent run would look stuck.
+    if time.monotonic() - started > _SILENT:
+      say(f"inspection {number} of {len(old)}: {file}")
+      started = time.monotonic()
     try:
       files.write(file, _inspection(stage, by_id.get(stage.parent or ""), loaded))
     except ValueError as error:  # the study's results are there all the same

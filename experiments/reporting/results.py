@@ -51,8 +51,9 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
   made = _texts(texts, rows, workdir)
   drawn = _pictures(pictures, workdir)
   shown = page_rows or rows
-  page.write(shown, means(shown), workdir, config=config.to_dict(), environment=made_with,
-             texts=list(made.values()), pictures=drawn)
+  over = means(shown)
+  page.write(shown, over, workdir, seeds=seeds_text(over), config=config.to_dict(),
+             environment=made_with, texts=list(made.values()), pictures=drawn)
   for text in made.values():
     terminal.show(text)
   written = ["results.csv", "results.json", *made, *drawn, "report.html"]
@@ -198,7 +199,7 @@ def print_sizes(rows: Sequence[Row]) -> None:
   heading = ["combo", "test accuracy", "validation", "parameters", "non-zero", "nonzero kB",
              "gzip kB", "artifact kB", "reduction"]
   shown = means(rows)
-  terminal.print_table(seeds_text(shown[0]["seeds"]), heading, [_size_cells(row) for row in shown])
+  terminal.print_table(seeds_text(shown), heading, [_size_cells(row) for row in shown])
 
 
 def _size_cells(row: Row) -> list[str]:
@@ -210,14 +211,22 @@ def _size_cells(row: Row) -> list[str]:
           f"{100 * row['reduction']:.2f} %"]
 
 
-def seeds_text(seeds: int) -> str:
-  """Returns what a table of results says about its seeds.
+def seeds_text(means: Sequence[Row]) -> str:
+  """Returns what a table of results says about its seeds, and which rows have fewer.
 
   Args:
-    seeds: number of seeds.
+    means: of `means`, one row or more.
 
   Example:
-    >>> seeds_text(3), seeds_text(1)
-    ('mean ± standard deviation over 3 seeds', 'a single seed')
+    >>> seeds_text([{"combo": "base", "seeds": 1}])
+    'a single seed'
+    >>> seeds_text([{"combo": "base", "seeds": 3}, {"combo": "q", "seeds": 2}])
+    'mean ± standard deviation over 3 seeds (q: 2)'
   """
-  return f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "a single seed"
+  most = max(row["seeds"] for row in means)
+  if most == 1:
+    return "a single seed"
+  # A stage that failed for one seed must not pass for a mean over all of them.
+  fewer = [f"{row['combo']}: {row['seeds']}" for row in means if row["seeds"] < most]
+  text = f"mean ± standard deviation over {most} seeds"
+  return f"{text} ({', '.join(fewer)})" if fewer else text

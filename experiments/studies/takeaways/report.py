@@ -67,9 +67,8 @@ def tables(means: Sequence[Row], config: Any) -> str:
     config: the study's configuration.
   """
   paper, ours = paper_tables.paper("takeaways"), _with_ratios(means)
-  seeds = means[0]["seeds"]
-  shown = f"Mean of {seeds} seeds" if seeds > 1 else "A single seed"
-  parts = [f"{shown}; {len(config.pruning.rounds)} rounds of pruning."]
+  seeds = results.seeds_text(means)
+  parts = [f"{seeds[0].upper()}{seeds[1:]}; {len(config.pruning.rounds)} rounds of pruning."]
   for key, title, columns in TABLES:
     rows = _found(paper[key], ours, config)
     parts.append(f"### {title}")
