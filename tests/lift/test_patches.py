@@ -71,30 +71,47 @@ def convolutions(lowered):
   return [tuple(shape.rpartition("x")[2] for shape in each) for each in found]
 
 
-def deployed():
+def deployed(make):
+  """Returns a lifted convolutional model, its deployed and its fake-quantized leaves, an input."""
   model, x = conftest.LinenModel(), jnp.ones((2, 8, 8, 3))
-  variables = model.init(jax.random.key(0), x)
 
   def apply(params, x):
     return model.apply({"params": params}, x)
 
-  fake = cj.quantize.calibrate(apply, cj.quantize.affine(variables["params"], 8), [x])
-  lifted = jax.jit(cj.lift(apply))
-  return lifted, cj.freeze(fake), fake, x
+  made = make(model.init(jax.random.key(0), x)["params"])
+  fake = cj.quantize.calibrate(apply, made, [x])
+  return jax.jit(cj.lift(apply)), cj.freeze(fake), fake, x
 
 
-def test_a_gpu_gets_no_convolution_of_integers():
+def of_integers(found):
+  return [types for types in found if any(re.match(r"u?i\d", kind) for kind in types)]
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: cj.quantize.affine(p, 8), lambda p: cj.quantize.affine(p, 16),
+    lambda p: cj.quantize.affine(p, 4, symmetric=False),
+    lambda p: cj.quantize.affine(p, 4, group=3, where="Conv_0/kernel"),
+    lambda p: cj.quantize.affine(cj.prune.block(p, 0.5, block=(6, 4)), 8),
+    lambda p: cj.quantize.affine(cj.factorize.tucker2(p, rank=(2, 3)), 8),
+    lambda p: cj.quantize.affine(cj.factorize.spatial(p, rank=4), 8),
+], ids=["8 bits", "16 bits", "zero points", "groups", "blocks", "tucker2", "spatial"])
+def test_a_gpu_gets_no_convolution_of_integers(make):
   # XLA has none there: the program would not compile.
-  lifted, frozen, fake, x = deployed()
-  assert ("i8", "i8", "i32") in convolutions(lifted.lower(frozen, x))
+  lifted, frozen, fake, x = deployed(make)
   for platform in ("cuda", "rocm"):
     for leaves in (frozen, fake):
       program = lifted.trace(leaves, x).lower(lowering_platforms=(platform,))
-      # Those of floats that the gradient is of.
-      assert convolutions(program) == [("f32", "f32", "f32")] * 2
+      assert not of_integers(convolutions(program)), convolutions(program)
+
+
+def test_other_devices_have_theirs_and_a_gpu_keeps_those_of_the_gradient():
+  lifted, frozen, _, x = deployed(lambda p: cj.quantize.affine(p, 8))
+  assert len(of_integers(convolutions(lifted.lower(frozen, x)))) == 2 * 2
+  program = lifted.trace(frozen, x).lower(lowering_platforms=("cuda",))
+  assert convolutions(program) == [("f32", "f32", "f32")] * 2
 
 
 def test_an_export_for_gpus_has_none_either():
-  lifted, frozen, _, x = deployed()
+  lifted, frozen, _, x = deployed(lambda p: cj.quantize.affine(p, 8))
   exported = jax.export.export(lifted, platforms=("cuda",))(frozen, x)
   assert not re.search(r"stablehlo\.convolution.*xi8>", exported.mlir_module())
