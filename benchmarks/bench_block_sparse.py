@@ -6,8 +6,9 @@ python -m benchmarks.bench_block_sparse [--size=4096] [--batch=256] [--block=64]
 Beside XLA's dense product: `scipy.sparse` BSR and `jax.experimental.sparse` BCSR of the same
 matrix, the ideal 1 / density, then the forward passes of a 4096-wide MLP and
 of VGG-16, block-pruned and frozen. On a Hopper GPU instead: bfloat16 products beside cuBLAS, and
-both models in bfloat16. Medians of calls that take turns; a GPU's are many in one program,
-so that starting them costs nothing.
+both models in bfloat16, of sizes of their own: of the flags only --sparsities and --calls count
+there. Medians of calls that take turns; on such a GPU many runs are one program, so that starting
+them costs nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """ResNet-18 on CIFAR-10 ("An analysis of compression methods": Tables I to III, Figures 6, 10).
 
 python launch.py --config=configs/takeaways.py            in full; wants a GPU
-python launch.py --config=configs/takeaways.py:gpu        all images, a recipe of today, minutes
+python launch.py --config=configs/takeaways.py:gpu        its rows, more epochs; minutes on a GPU
 python launch.py --config=configs/takeaways.py:overnight  all images, a recipe of today, hours
 python launch.py --config=configs/takeaways.py:short      real networks, a few steps, minutes
 python launch.py --config=configs/takeaways.py:smoke      tiny networks, made for tests

@@ -321,7 +321,7 @@ class Conv(Contraction):
     return self.params["feature_group_count"] != 1 or self.params["batch_group_count"] != 1
 
   def exact(self, x: Array, w: Array, dtype: Any) -> Array:
-    if self.params["batch_group_count"] != 1:
+    if not patches.takes(x, w, self.params):
       return super().exact(x, w, dtype)
 
     def product(x: Array, w: Array) -> Array:

@@ -6,7 +6,7 @@ python -m experiments.datasets.as_folder --name=cifar10 --folder=FOLDER [--side=
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,19 @@ def write(name: str, folder: Path, *, side: int, data_dir: str | None = None,
     source = builder.as_data_source(split)
     there = range(len(source))[:limit]
     save = functools.partial(_save, source, folder / split, names, side)
-    # Pillow lets other threads run while it resizes and encodes.
-    with ThreadPoolExecutor() as pool:
-      count += len(list(pool.map(save, there)))
+    count += len(_in_threads(save, there))
   return count
+
+
+def _in_threads(save: Callable[[int], None], numbers: Iterable[int]) -> list[None]:
+  """Calls a function of each number; Pillow lets other threads run while it works."""
+  with ThreadPoolExecutor() as pool:
+    try:
+      return list(pool.map(save, numbers))
+    except BaseException:
+      # A full disk, or Ctrl-C: the others need not be tried.
+      pool.shutdown(cancel_futures=True)
+      raise
 
 
 def _save(source: Any, folder: Path, names: Sequence[str], side: int, number: int) -> None:

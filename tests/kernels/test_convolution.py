@@ -38,10 +38,9 @@ def dense(x, w, strides, dilation, dtype="float64"):
     ((3, 2, 16, 16), (16, 8), (2, 1), (1, 2)),   # strided and dilated
     ((3, 3, 12, 16), (8, 8), (2, 2), (1, 1)),    # blocks across taps: patches
     ((3, 16, 16), (8, 8), (1,), (2,))])          # one spatial axis
-@pytest.mark.parametrize("backend", ["xla", "dense"])
-def test_convolutions_are_the_dense_ones(backend, shape, block, strides, dilation):
+def test_convolutions_are_the_dense_ones(shape, block, strides, dilation):
   x, w, leaf = case(shape, block)
-  y = conv(x, leaf, strides=strides, dilation=dilation, backend=backend)
+  y = conv(x, leaf, strides=strides, dilation=dilation)
   expected = dense(x, w, strides, dilation)
   np.testing.assert_allclose(y, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -53,12 +52,10 @@ def test_many_blocks_are_gathered_at_once(monkeypatch):
   np.testing.assert_allclose(conv(x, leaf), expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("backend", ["xla", "dense"])
 @pytest.mark.parametrize("density", [0.0, 0.5])
-def test_integers_are_exact_and_empty_kernels_give_zeros(density, backend):
+def test_integers_are_exact_and_empty_kernels_give_zeros(density):
   x, w, leaf = case((3, 3, 16, 16), (8, 8), "int8", density)
-  np.testing.assert_array_equal(conv(x, leaf, backend=backend),
-                                dense(x, w, (1, 1), (1, 1), "int32"))
+  np.testing.assert_array_equal(conv(x, leaf), dense(x, w, (1, 1), (1, 1), "int32"))
 
 
 def test_other_backends_take_patches():
@@ -67,10 +64,9 @@ def test_other_backends_take_patches():
                              atol=1e-4)
 
 
-@pytest.mark.parametrize("backend", ["xla", "dense"])
-def test_gradients_reach_x_and_the_stored_blocks_only(backend):
+def test_gradients_reach_x_and_the_stored_blocks_only():
   x, w, leaf = case((3, 3, 16, 16), (8, 8))
-  loss = lambda x, b: (conv(x, dataclasses.replace(leaf, blocks=b), backend=backend)**3).sum()
+  loss = lambda x, b: (conv(x, dataclasses.replace(leaf, blocks=b))**3).sum()
   dx, db = jax.jit(jax.grad(loss, (0, 1)))(x, leaf.blocks)
   ex, ew = jax.jit(jax.grad(lambda x, w: (dense(x, w, (1, 1), (1, 1))**3).sum(), (0, 1)))(x, w)
   np.testing.assert_allclose(dx, ex, atol=1e-4 * np.abs(ex).max())

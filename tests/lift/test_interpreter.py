@@ -85,6 +85,18 @@ def test_the_integer_model_multiplies_integers(linen):
   assert all("s32[" in line for line in lines), lines
 
 
+def test_what_depends_on_the_platform_is_asked_for_it(linen):
+  _, _, x = linen
+  p = cj.quantize.affine({"w": jnp.ones((x.shape[-1], 4))}, 8)
+  apply = lambda p, x: lax.platform_dependent(
+      x, cpu=lambda x: x @ p["w"], default=lambda x: jnp.tanh(x @ p["w"]))
+  lifted = jax.jit(cj.lift(apply))
+  np.testing.assert_allclose(lifted(p, x), x @ cj.dense(p)["w"], rtol=1e-5)
+  assert "stablehlo.tanh" not in lifted.lower(p, x).as_text()
+  program = lifted.trace(p, x).lower(lowering_platforms=("cuda",)).as_text()
+  assert "stablehlo.tanh" in program
+
+
 def test_long_sums_stay_exact_in_float32():
   keys = jax.random.split(jax.random.key(0), 2)
   w = jnp.sign(jax.random.normal(keys[0], (6000, 4)))

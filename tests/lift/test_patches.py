@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
@@ -58,10 +59,32 @@ def test_whole_numbers_in_floats_stay_whole():
   chex.assert_trees_all_equal(floats, expected.astype(jnp.float32))
 
 
-def test_images_in_groups_are_refused():
-  x, w = integers(0, (2, 3, 3, 2)), integers(1, (1, 1, 2, 2))
-  with pytest.raises(ValueError, match=r"batch_group_count=2: must be 1"):
-    patches.convolution(x, w, params(x, w, LAYOUTS[0]) | {"batch_group_count": 2}, jnp.int32)
+def test_images_in_groups_and_windows_larger_than_the_image_are_left_to_lax():
+  x, w = integers(0, (2, 3, 3, 2)), integers(1, (3, 3, 2, 2))
+  given = params(x, w, LAYOUTS[0])
+  assert patches.takes(x, w, given)
+  assert not patches.takes(x, w, given | {"batch_group_count": 2})
+  assert not patches.takes(x[:, :2], w, given)
+  assert patches.takes(x[:, :2], w, given | {"padding": ((0, 1), (0, 0))})
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8, 3), (2, 2, 2, 3), (2, 1, 5, 3)])
+def test_no_images_and_images_smaller_than_the_window_give_what_the_dense_model_gives(shape):
+  lifted, frozen, fake, _ = deployed(lambda p: cj.quantize.affine(p, 8), nn.Conv(
+      5, (3, 3), padding="VALID"))
+  x = jnp.ones(shape)
+  for leaves in (frozen, fake):
+    y = lifted(leaves, x)
+    assert y.shape == (shape[0], max(0, shape[1] - 2), max(0, shape[2] - 2), 5)
+
+
+def test_images_of_any_size_are_exported():
+  lifted, frozen, _, _ = deployed(lambda p: cj.quantize.affine(p, 8), nn.Conv(
+      5, (3, 3), padding="VALID"))
+  sizes = jax.export.symbolic_shape("b,h,w,3")
+  exported = jax.export.export(lifted)(frozen, jax.ShapeDtypeStruct(sizes, jnp.float32))
+  x = jax.random.normal(jax.random.key(1), (2, 6, 7, 3))
+  chex.assert_trees_all_equal(exported.call(frozen, x), lifted(frozen, x))
 
 
 def convolutions(lowered):
@@ -71,9 +94,9 @@ def convolutions(lowered):
   return [tuple(shape.rpartition("x")[2] for shape in each) for each in found]
 
 
-def deployed(make):
+def deployed(make, model=None):
   """Returns a lifted convolutional model, its deployed and its fake-quantized leaves, an input."""
-  model, x = conftest.LinenModel(), jnp.ones((2, 8, 8, 3))
+  model, x = model or conftest.LinenModel(), jnp.ones((2, 8, 8, 3))
 
   def apply(params, x):
     return model.apply({"params": params}, x)

@@ -13,29 +13,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax.kernels.block_sparse import check, dense, reference
+from compress_jax.kernels.block_sparse import check, reference
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
 
-# Whose Pallas kernel each backend runs, and those that are XLA's.
+# Whose Pallas kernel each backend runs; XLA has none.
 _KERNELS = {"gpu": "gpu", "tpu": "tpu", "tpu_interpret": "tpu"}
-_PLAIN = {"xla": reference.matmul, "dense": dense.matmul}
-BACKENDS = (*_KERNELS, *_PLAIN)
+BACKENDS = (*_KERNELS, "xla")
 
 
 def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
   """Returns x @ W, where only the stored blocks are multiplied.
 
   On a Hopper GPU and on a TPU the Pallas kernel runs if it takes the block's shape
-  and the dtypes. A CPU and a TPU take XLA for everything else, block by block too; a GPU takes a
-  dense product, which is faster there (`dense`).
+  and the dtypes; everything else takes XLA, block by block too: never a dense product,
+  also where that would be faster, as on GPUs (`benchmarks/README.md`).
 
   Args:
     x: (..., inputs), float32, bfloat16, float16 or int8.
     w: the weight; a kernel counts as the matrix of its last axis against all
       others. Integer blocks are scaled after the sum.
-    backend: "xla", "dense", "gpu", "tpu" or "tpu_interpret" (the TPU's kernel on
-      any device, slowly); None picks.
+    backend: "xla", "gpu", "tpu" or "tpu_interpret" (the TPU's kernel on any
+      device, slowly); None picks.
 
   Returns:
     (..., outputs) of x's dtype; float32 if x is int8 (int32 if w has no scale).
@@ -113,15 +112,14 @@ def picked(backend: str | None, x: Array, w: BlockSparse) -> str:
 
 
 def _fastest(x: Array, w: BlockSparse) -> str:
-  """Returns the default device's own kernel if it takes this product, else what is XLA's."""
+  """Returns the default device's own kernel if it takes this product, else XLA."""
   device = jax.default_backend()
   if device not in ("gpu", "tpu"):
     return "xla"
-  plain = "dense" if device == "gpu" else "xla"
   # All TPUs run their kernel, of GPUs only some.
   if device == "gpu" and not _kernel("gpu").available():
-    return plain
-  return device if _kernel(device).supports(x, w) is None else plain
+    return "xla"
+  return device if _kernel(device).supports(x, w) is None else "xla"
 
 
 def _kernel(backend: str) -> Any:
@@ -133,8 +131,8 @@ def _kernel(backend: str) -> Any:
 @functools.cache
 def _runner(backend: str, out: str | None) -> Callable[[Array, BlockSparse], Array]:
   """Returns the backend's function from x and w to sums over blocks, of dtype `out` if it can."""
-  if backend in _PLAIN:
-    return _PLAIN[backend]
+  if backend == "xla":
+    return reference.matmul
   if backend == "gpu":
     return functools.partial(_kernel(backend).matmul, out=out)
   return functools.partial(_kernel(backend).matmul, interpret=backend == "tpu_interpret")

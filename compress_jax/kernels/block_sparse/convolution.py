@@ -3,8 +3,7 @@
 Shifted slices copy only what the stored blocks meet; patches copy every tap's
 slice, nine for a 3 x 3 kernel. On the layers of VGG-16 (64 x 64 blocks, 90 %
 pruned, batch 64, CPU) slices took a fifth of the patches' time in all, so they
-run wherever a block lies within one tap. Kernels of other backends take patches; a GPU
-without one has a dense convolution.
+run wherever a block lies within one tap. Kernels of other backends take patches.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from compress_jax.kernels.block_sparse import api, check, dense, reference
+from compress_jax.kernels.block_sparse import api, check, reference
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
 
@@ -55,15 +54,10 @@ def conv(x: Array, w: BlockSparse, *, strides: Sequence[int] | None = None,
   ones = (1,) * (x.ndim - 2)
   taps = _Taps(w.shape[:-2], tuple(strides or ones), tuple(dilation or ones))
   in_one_tap = w.shape[-2] % w.block[0] == 0  # every block lies within a single tap
-  backend = api.picked(backend, x, w)
-  if backend == "xla" and in_one_tap:
-    return _on_slices(x, w, taps)
-  # Of integers a GPU has no convolution.
-  if backend == "dense" and jnp.issubdtype(x.dtype, jnp.floating):
-    total = dense.conv(x, w, taps.strides, taps.dilation)
-    return api.scaled(total.reshape(-1, total.shape[-1]), x, w).reshape(total.shape)
-  slices = [taps.slice(x, tap, 0, x.shape[-1]) for tap in taps]
-  return api.matmul(jnp.concatenate(slices, -1), w, backend=backend)
+  if api.picked(backend, x, w) != "xla" or not in_one_tap:
+    slices = [taps.slice(x, tap, 0, x.shape[-1]) for tap in taps]
+    return api.matmul(jnp.concatenate(slices, -1), w, backend=backend)
+  return _on_slices(x, w, taps)
 
 
 def _on_slices(x: Array, w: BlockSparse, taps: _Taps) -> Array:

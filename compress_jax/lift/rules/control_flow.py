@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -53,7 +54,22 @@ def _cond(interpreter: Any, equation: Any, index: Any, *operands: Any) -> list[A
   if interpreter.watching:
     seen = [jax.eval_shape(branch, *operands)[1] for branch in branches]
     branches = [_only(branch, _in_all(seen)) for branch in branches]
-  return interpreter.absorb(*lax.switch(index, branches, *operands))
+  return interpreter.absorb(*_chosen(equation, index, branches, operands))
+
+
+def _chosen(equation: Any, index: Any, branches: Sequence[Any], operands: Sequence[Any]) -> Any:
+  """Returns the result of the branch that is taken: by an index, or by the platform."""
+  platforms = equation.params.get("branches_platforms")
+  if platforms is None:
+    return lax.switch(index, branches, *operands)
+  # As a switch all branches would be lowered, for platforms that cannot run some of them.
+  default, named = None, {}
+  for names, branch in zip(platforms, branches, strict=True):
+    if names is None:
+      default = branch
+    else:
+      named |= dict.fromkeys(names, branch)
+  return lax.platform_dependent(*operands, default=default, **named)
 
 
 def _in_all(seen: list[dict[str, Any]]) -> set[str]:
