@@ -40,8 +40,8 @@ _CALLS = flags.DEFINE_integer("calls", 15, "Timed calls of each.")
 _MODEL_CALLS = flags.DEFINE_integer("model_calls", 5, "Timed calls of VGG-16.")
 _SLOW = flags.DEFINE_integer("slow_calls", 2, "Timed calls of BSR and BCSR.")
 _SPARSITIES = flags.DEFINE_list("sparsities", ["0.5", "0.75", "0.9", "0.95"], "Of the blocks.")
-_PER_CALL = 20  # runs of one program on a GPU
 _PLOT = flags.DEFINE_string("plot", None, "Where to write the picture, a PNG.")
+_PER_CALL = 20  # runs of one program on a GPU
 
 
 def main(_: Sequence[str]) -> None:
@@ -134,7 +134,7 @@ def _bfloat16(size: int, block: int, sparsity: float) -> dict[str, float]:
 
 def _beside(dense: Any, full: Any, ours: Any, frozen: Any, x: jax.Array,
             calls: int) -> dict[str, float]:
-  """Returns the median seconds of a dense function and of ours, of (weights, x) or (x, weights).
+  """Returns the median seconds of a dense function and of ours.
 
   Args:
     dense: takes x and `full`.

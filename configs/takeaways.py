@@ -96,13 +96,11 @@ def _gpu(config: ConfigDict) -> None:
   1 x 1 filters), the ensemble 88.9 %. Not seen: what is quantized, or pruned further.
   """
   _overnight(config)
-  config.base.train = common.muon(12)
-  config.distil.train = common.muon(24)
-  config.distil.train.views = 4
-  config.combine.kd.train = config.distil.train
+  # The student of the combinations has the recipe of the others.
+  config.base.train.epochs, config.distil.train.epochs = 12, 24
   # Every round trains like a new model, but for a smaller rate: what is left must find its place.
   config.pruning.train = common.muon(8, rate=0.08)
-  config.student_pruning.train = _train(12, learning_rate=2e-3)
+  config.student_pruning.train.epochs = 12
   config.qat.train = _train(2, learning_rate=1e-4)
 
 
