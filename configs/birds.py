@@ -72,6 +72,8 @@ def _overnight(config: ConfigDict) -> None:
   config.base.train = common.muon(8)
   # SqueezeNet has no norms.
   config.students.train = common.train(12, learning_rate=1e-3)
+  # The teacher takes longer than a student: it is asked about four epochs, for both students.
+  config.students.train.views = 4
   config.prune.update({"train": _train(1), "rounds": 5, "grid": ("global-l1",)})
   config.combine.kd.train = config.students.train
   config.combine.imp.train = _train(1)
