@@ -12,7 +12,7 @@ import numpy as np
 
 import compress_jax as cj
 from compress_jax.io import files
-from experiments.reporting.results import means
+from experiments.reporting.over_seeds import means
 
 Row = Mapping[str, Any]
 

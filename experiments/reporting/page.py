@@ -17,7 +17,7 @@ from compress_jax import inspect
 from compress_jax.inspect import charts, columns, page, view
 from compress_jax.inspect.lineage import Stage, ancestors, nested, read_stage
 from compress_jax.io import files
-from experiments.reporting import about, blocks
+from experiments.reporting import about, blocks, over_seeds
 from experiments.training.progress import say
 
 Row = Mapping[str, Any]
@@ -30,16 +30,14 @@ _LONGEST_BAR = 8  # em
 _SILENT = 10  # seconds of writing pages without a word
 
 
-def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, seeds: str,
-          config: Mapping[str, Any], environment: Mapping[str, Any], texts: Sequence[str] = (),
+def write(rows: Sequence[Row], workdir: Path, *, config: Mapping[str, Any],
+          environment: Mapping[str, Any], texts: Sequence[str] = (),
           pictures: Sequence[str] = ()) -> None:
   """Writes `report.html`, and `inspect/<stage>.html` of every artifact that has none yet.
 
   Args:
     rows: of results.csv.
-    means: one per combination, over seeds (`results.means`).
     workdir: the study's.
-    seeds: what is said about them (`results.seeds_text`).
     config: the study's configuration.
     environment: what the results were made with.
     texts: the study's tables, Markdown.
@@ -53,13 +51,14 @@ def write(rows: Sequence[Row], means: Sequence[Row], workdir: Path, *, seeds: st
   _inspections(stages, workdir / "inspect")
   many = len({row["seed"] for row in rows}) > 1
   trained, untrained = _curves(stages, many)
+  means = over_seeds.means(rows)
   found = about.about(config, [row["combo"] for row in rows])
   text = page.render(
       "report.html.j2", TEMPLATES, title=f"{found.title} – {workdir.name}", name=workdir.name,
       about=found, tables=[_part(part) for text in texts for part in blocks.parse(text)],
       pictures=[_picture(workdir / name) for name in pictures if name not in _DRAWN],
       models=_counted(len({row["combo"] for row in rows}), "model"),
-      seeds=seeds, many=many,
+      seeds=over_seeds.text(means), many=many,
       results=_table(rows, workdir), charts=_charts(means, _links_of_combos(rows, workdir)),
       trained=trained, untrained=untrained, **_tree(stages, workdir),
       environment={name: str(value) for name, value in environment.items()}, config=config)

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 import compress_jax as cj
 from compress_jax.io import files
 from experiments import faults
-from experiments.reporting import page, paper_tables, terminal
+from experiments.reporting import over_seeds, page, paper_tables, terminal
 from experiments.training.progress import say
 
 Row = Mapping[str, Any]
@@ -51,9 +50,8 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
   made = _texts(texts, rows, workdir)
   drawn = _pictures(pictures, workdir)
   shown = page_rows or rows
-  over = means(shown)
-  page.write(shown, over, workdir, seeds=seeds_text(over), config=config.to_dict(),
-             environment=made_with, texts=list(made.values()), pictures=drawn)
+  page.write(shown, workdir, config=config.to_dict(), environment=made_with,
+             texts=list(made.values()), pictures=drawn)
   for text in made.values():
     terminal.show(text)
   written = ["results.csv", "results.json", *made, *drawn, "report.html"]
@@ -141,55 +139,6 @@ def _commit() -> str | None:
   return done.stdout.strip() or None
 
 
-def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
-  """Returns one row per combination: the mean of each number over seeds.
-
-  Args:
-    rows: one row per combination and seed.
-
-  Returns:
-    The means, with "seeds" and the standard deviations of the test and validation
-    accuracies, "spread" and "val_spread", which are None for a single seed.
-  """
-  out = []
-  for combo in dict.fromkeys(row["combo"] for row in rows):
-    same = [row for row in rows if row["combo"] == combo]
-    mean: dict[str, Any] = {}
-    # Names, files and remarks have no mean.
-    for field, value in same[0].items():
-      if isinstance(value, int | float):
-        mean[field] = float(np.mean([row[field] for row in same]))
-    out.append({**mean, "combo": combo, "spread": _deviation(same, "test_accuracy"),
-                "val_spread": _deviation(same, "val_accuracy"), "seeds": len(same)})
-  return out
-
-
-def _deviation(rows: Sequence[Row], field: str) -> float | None:
-  if len(rows) < 2:
-    return None
-  # Of a sample (n - 1): the seeds are a few of many.
-  return float(np.std([row[field] for row in rows], ddof=1))
-
-
-def by_name(rows: Sequence[Row]) -> dict[str, Row]:
-  """Returns rows by the name of their combination.
-
-  Args:
-    rows: of `means`: one row per combination.
-
-  Returns:
-    A dictionary that raises `faults.NotThere` for a name that it lacks.
-  """
-  return _Rows((row["combo"], row) for row in rows)
-
-
-class _Rows(dict):
-  """Rows by name; asking for one that is not there says which."""
-
-  def __missing__(self, name: str) -> Row:
-    raise faults.NotThere(f"results of {name}")
-
-
 def print_sizes(rows: Sequence[Row]) -> None:
   """Prints the accuracies and sizes of all combinations as a table in the terminal.
 
@@ -198,8 +147,8 @@ def print_sizes(rows: Sequence[Row]) -> None:
   """
   heading = ["combo", "test accuracy", "validation", "parameters", "non-zero", "nonzero kB",
              "gzip kB", "artifact kB", "reduction"]
-  shown = means(rows)
-  terminal.print_table(seeds_text(shown), heading, [_size_cells(row) for row in shown])
+  shown = over_seeds.means(rows)
+  terminal.print_table(over_seeds.text(shown), heading, [_size_cells(row) for row in shown])
 
 
 def _size_cells(row: Row) -> list[str]:
@@ -209,24 +158,3 @@ def _size_cells(row: Row) -> list[str]:
           f"{row['nonzero_params']:,.0f}", f"{row['nonzero_bytes'] / 1000:,.1f}",
           f"{row['gzip_bytes'] / 1000:,.1f}", f"{row['artifact_bytes'] / 1000:,.1f}",
           f"{100 * row['reduction']:.2f} %"]
-
-
-def seeds_text(means: Sequence[Row]) -> str:
-  """Returns what a table of results says about its seeds, and which rows have fewer.
-
-  Args:
-    means: of `means`, one row or more.
-
-  Example:
-    >>> seeds_text([{"combo": "base", "seeds": 1}])
-    'a single seed'
-    >>> seeds_text([{"combo": "base", "seeds": 3}, {"combo": "q", "seeds": 2}])
-    'mean ± standard deviation over 3 seeds (q: 2)'
-  """
-  most = max(row["seeds"] for row in means)
-  if most == 1:
-    return "a single seed"
-  # A stage that failed for one seed must not pass for a mean over all of them.
-  fewer = [f"{row['combo']}: {row['seeds']}" for row in means if row["seeds"] < most]
-  text = f"mean ± standard deviation over {most} seeds"
-  return f"{text} ({', '.join(fewer)})" if fewer else text

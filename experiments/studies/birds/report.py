@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from experiments import models
 from experiments.datasets import builders
-from experiments.reporting import figures, paper_tables, results
+from experiments.reporting import figures, over_seeds, paper_tables, results
 from experiments.reporting.paper_tables import ACCURACY, VALIDATION, Column
 
 Row = Mapping[str, Any]
@@ -32,7 +32,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
     workdir: where the files go.
     config: the study's configuration.
   """
-  means, classes = results.means(rows), builders.num_classes(studies[0].builder)
+  means, classes = over_seeds.means(rows), builders.num_classes(studies[0].builder)
   results.write(studies, rows, workdir, config,
                 texts={"tables.md": functools.partial(tables, means, config, classes)}, pictures={
       "figure3.png": functools.partial(
@@ -47,12 +47,12 @@ def tables(means: Sequence[Row], config: Any, classes: int) -> str:
   """Returns the paper's tables and ours beside them, as Markdown.
 
   Args:
-    means: one row per stage, of `results.means`.
+    means: one row per stage, of `over_seeds.means`.
     config: the study's configuration.
     classes: of our data. With as many as the paper's, they count as the paper's, and there
       are differences: ours - theirs.
   """
-  ours, theirs = results.by_name(means), paper_tables.paper("birds")["classes"]
+  ours, theirs = over_seeds.by_name(means), paper_tables.paper("birds")["classes"]
   same = classes == theirs
   parts = [("Training the teacher (section III.B)", _strategies(ours, same)),
            ("Table I", _table_1(ours, same)), ("Table II", _table_2(ours, config)),
@@ -169,11 +169,11 @@ def pruning(means: Sequence[Row], config: Any, path: Path) -> None:
   """Draws validation accuracy against global sparsity (Table III).
 
   Args:
-    means: one row per stage, of `results.means`.
+    means: one row per stage, of `over_seeds.means`.
     config: the study's configuration.
     path: a PNG file.
   """
-  ours, paper = results.by_name(means), paper_tables.paper("birds")["table_3"]
+  ours, paper = over_seeds.by_name(means), paper_tables.paper("birds")["table_3"]
   with figures.figure(path) as axes:
     for kind, mark in zip(config.prune.grid, _MARKS, strict=False):
       rows = _rounds(ours, kind, config)

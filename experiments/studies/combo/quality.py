@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.reporting import results
+from experiments.reporting import over_seeds
 from experiments.reporting.paper_tables import lines
 from experiments.studies import compared
 
@@ -58,7 +58,7 @@ def text(rows: Sequence[Row]) -> str:
   """
   table = [["combination", "Q", "gone, %", "bits", "Δ accuracy, points",
             "times smaller"]]
-  others = [row for row in results.means(rows) if row["combo"] != "base"]
+  others = [row for row in over_seeds.means(rows) if row["combo"] != "base"]
   for row in sorted(others, key=lambda row: -row["quality"]):
     table.append([row["combo"], f"{row['quality']:.4f}", f"{100 * row['gone']:.1f}",
                   f"{row['bits']:.1f}", f"{row['delta_accuracy']:+.2f}",

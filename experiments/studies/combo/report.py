@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting import about, figures, paper_tables, results
+from experiments.reporting import about, figures, over_seeds, paper_tables, results
 from experiments.reporting.paper_tables import VALIDATION, Column
 from experiments.studies.combo import effects, quality
 
@@ -66,7 +66,7 @@ def tables(rows: Sequence[Row], *, same_data: bool) -> str:
     rows: of results.csv, and that of the conventional student if there is one.
     same_data: whether ours are of the paper's data; the difference to other data says nothing.
   """
-  paper, ours = paper_tables.paper("combo"), results.by_name(results.means(rows))
+  paper, ours = paper_tables.paper("combo"), over_seeds.by_name(over_seeds.means(rows))
   pairs = []
   for theirs in (*paper["section_5"], *paper["section_3_3"]):
     name = theirs["combo"]
@@ -82,7 +82,7 @@ def deltas(rows: Sequence[Row], path: Path) -> None:
     rows: of the factorized models, "lrtf-delta2" and "kd+lrtf-delta2".
     path: a PNG file.
   """
-  means = results.means(rows)
+  means = over_seeds.means(rows)
   with figures.figure(path) as axes:
     for start, label in (("lrtf-delta", "large model"), ("kd+lrtf-delta", "distilled student")):
       points = [(int(row["combo"].removeprefix(start)), 100 * row["val_accuracy"])

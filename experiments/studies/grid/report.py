@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting import figures, paper_tables, results, terminal
+from experiments.reporting import figures, over_seeds, paper_tables, results, terminal
 from experiments.reporting.paper_tables import Column
 
 Row = Mapping[str, Any]
@@ -34,7 +34,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
   """
   named = [{**row, "combo": f"{row['sparsity']:g} at {row['bits']} bits"} for row in rows]
   # Means are floats, bits among them.
-  means = [{**row, "bits": round(row["bits"])} for row in results.means(named)]
+  means = [{**row, "bits": round(row["bits"])} for row in over_seeds.means(named)]
   results.write(studies, rows, workdir, config, page_rows=named, also=["ways.csv"],
                 texts={"tables.md": functools.partial(markdown, means, config.model.name)},
                 pictures={"accuracy.png": functools.partial(picture, means, config.model.name)})
@@ -66,7 +66,7 @@ def markdown(means: Sequence[Row], model: str) -> str:
   """Returns the table, ours beside the paper's (Tables I to III).
 
   Args:
-    means: one row per cell, of `results.means`.
+    means: one row per cell, of `over_seeds.means`.
     model: "cnn" or "alexnet".
   """
   pairs = [(f"{row['sparsity']:g}, {row['bits']} bits", row, paper(model, row)) for row in means]

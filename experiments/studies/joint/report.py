@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting import figures, paper_tables, results
+from experiments.reporting import figures, over_seeds, paper_tables, results
 
 Row = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ def table(rows: Sequence[Row]) -> str:
     rows: one row per stage and seed.
   """
   cells = [["model", "epochs", "test accuracy, %", "zeros, %", "file, kB", "seconds"]]
-  for row in results.means(rows):
+  for row in over_seeds.means(rows):
     spread = "" if row["spread"] is None else f" ± {100 * row['spread']:.2f}"
     # Among all parameters, those that are never pruned too.
     zeros = 1 - row["nonzero_params"] / row["params"]

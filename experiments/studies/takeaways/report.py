@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.reporting import figures, paper_tables, results
+from experiments.reporting import figures, over_seeds, paper_tables, results
 from experiments.reporting.paper_tables import ACCURACY, Column
 from experiments.studies.takeaways.config import pruned, sparsity, stage_of_round
 
@@ -52,7 +52,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
     workdir: where the files go.
     config: the study's configuration.
   """
-  means = results.means(rows)
+  means = over_seeds.means(rows)
   results.write(studies, rows, workdir, config,
                 texts={"tables.md": functools.partial(tables, means, config)},
                 pictures={"figure6.png": functools.partial(figure6, means, config),
@@ -63,11 +63,11 @@ def tables(means: Sequence[Row], config: Any) -> str:
   """Returns the paper's tables as Markdown, ours beside the paper's numbers.
 
   Args:
-    means: one row per stage, of `results.means`.
+    means: one row per stage, of `over_seeds.means`.
     config: the study's configuration.
   """
   paper, ours = paper_tables.paper("takeaways"), _with_ratios(means)
-  seeds = results.seeds_text(means)
+  seeds = over_seeds.text(means)
   parts = [f"{seeds[0].upper()}{seeds[1:]}; {len(config.pruning.rounds)} rounds of pruning."]
   for key, title, columns in TABLES:
     rows = _found(paper[key], ours, config)
@@ -78,12 +78,12 @@ def tables(means: Sequence[Row], config: Any) -> str:
 
 def _with_ratios(means: Sequence[Row]) -> dict[str, Row]:
   """Returns rows by name, with what they are beside the base model's."""
-  base = results.by_name(means)["base"]["milliseconds"]
+  base = over_seeds.by_name(means)["base"]["milliseconds"]
   ours = []
   for row in means:
     ours.append({**row, "latency": row["milliseconds"] / base,
                  "times": 1 / (1 - row["reduction"])})
-  return results.by_name(ours)
+  return over_seeds.by_name(ours)
 
 
 def _found(theirs: Sequence[Row], ours: Mapping[str, Row], config: Any) -> list[tuple[Row, Row]]:
@@ -156,11 +156,11 @@ def figure6(means: Sequence[Row], config: Any, path: Path) -> None:
   """Draws accuracy against the compression rate of pruning, ours and the paper's.
 
   Args:
-    means: one row per stage, of `results.means`.
+    means: one row per stage, of `over_seeds.means`.
     config: the study's configuration.
     path: a PNG file.
   """
-  by_name = results.by_name(means)
+  by_name = over_seeds.by_name(means)
   numbers = [0, *config.pruning.rounds]
   ours = [by_name["base"], *(by_name[stage_of_round(n)] for n in config.pruning.rounds)]
   paper = paper_tables.paper("takeaways")["table I"]
@@ -181,10 +181,10 @@ def figure10(means: Sequence[Row], path: Path) -> None:
   """Draws the accuracies of the ensemble, its members and the baseline student as bars.
 
   Args:
-    means: one row per stage, of `results.means`.
+    means: one row per stage, of `over_seeds.means`.
     path: a PNG file.
   """
-  by_name = results.by_name(means)
+  by_name = over_seeds.by_name(means)
   paper = [row for row in paper_tables.paper("takeaways")["takeaway 11"]
            if row["stage"] in by_name]
   ours = [by_name[row["stage"]] for row in paper]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting import figures, paper_tables, results
+from experiments.reporting import figures, over_seeds, paper_tables, results
 from experiments.reporting.paper_tables import ACCURACY, Column
 
 Row = Mapping[str, Any]
@@ -28,7 +28,7 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
     workdir: where the files go.
     config: the study's configuration.
   """
-  means = results.means(rows)
+  means = over_seeds.means(rows)
   results.write(studies, rows, workdir, config,
                 texts={"tables.md": functools.partial(tables, means)},
                 pictures={"figure5.png": functools.partial(figure5, means),
@@ -39,9 +39,9 @@ def tables(means: Sequence[Row]) -> str:
   """Returns Tables 1 and 2 and section 3.2, ours beside the paper's; MB are of the files.
 
   Args:
-    means: one row per stage, of `results.means`.
+    means: one row per stage, of `over_seeds.means`.
   """
-  paper, ours = paper_tables.paper("vgg16_cifar10"), results.by_name(means)
+  paper, ours = paper_tables.paper("vgg16_cifar10"), over_seeds.by_name(means)
   parts = []
   for title, key, columns in _TABLES:
     pairs = [(theirs["model"], ours[theirs["model"]], theirs) for theirs in paper[key]]
@@ -53,12 +53,12 @@ def figure5(means: Sequence[Row], path: Path) -> None:
   """Draws accuracy and file size of the dense, the pruned and the fine-tuned model.
 
   Args:
-    means: one row per stage, of `results.means`.
+    means: one row per stage, of `over_seeds.means`.
     path: a PNG file.
   """
   names = ("base", "pruned", "finetuned")
   by_model = {row["model"]: row for row in paper_tables.paper("vgg16_cifar10")["table_2"]}
-  by_name = results.by_name(means)
+  by_name = over_seeds.by_name(means)
   ours, theirs = [by_name[name] for name in names], [by_model[name] for name in names]
   with figures.figure(path, 1, 2, size=(9, 4)) as (left, right):
     _bars(left, names, [100 * row["test_accuracy"] for row in ours],
@@ -84,7 +84,7 @@ def figure6(means: Sequence[Row], path: Path) -> None:
   """Draws accuracy and file size before fine-tuning against the pruning ratio.
 
   Args:
-    means: one row per stage, of `results.means`.
+    means: one row per stage, of `over_seeds.means`.
     path: a PNG file.
   """
   rows = [row for row in means if row["combo"].startswith("ratio")]

@@ -8,7 +8,6 @@ import numpy as np
 
 import compress_jax as cj
 from experiments.reporting import page as report_page
-from experiments.reporting import results
 from tests.inspect import browser
 
 
@@ -43,8 +42,7 @@ def finished(tmp_path, seeds=(0,)):
 
 
 def write_page(rows, workdir):
-  report_page.write(rows, results.means(rows), workdir, seeds="two seeds",
-                    config={"imp": {"fraction": 0.2}},
+  report_page.write(rows, workdir, config={"imp": {"fraction": 0.2}},
                     environment={"jax": "9.9", "devices": ["<cpu>"]})
   return (workdir / "report.html").read_text()
 
@@ -108,7 +106,7 @@ def test_the_page_says_what_it_is_about_and_has_the_tables_and_pictures(tmp_path
   config = {"study": "experiments.studies.vgg16_cifar10.study.run", "model": {"name": "vgg16"},
             "data": {"name": "cifar10"}}
   report_page.write(
-      rows, results.means(rows), tmp_path, seeds="a single seed", config=config, environment={},
+      rows, tmp_path, config=config, environment={},
       texts=["## Table 1\n\nWords.\n\n| model | accuracy, % | paper |\n|---|---|---|\n"
              "| a<b | 92.50 | 89.90 |\n"], pictures=["figure5.png", "pareto.png"])
   text = (tmp_path / "report.html").read_text()

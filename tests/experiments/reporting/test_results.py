@@ -1,16 +1,7 @@
-"""Results: means over seeds, the table in the terminal, and machines without git."""
-
-import numpy as np
+"""Results: the table in the terminal, and machines without git."""
 
 from experiments.reporting import results
 from tests.experiments.reporting.test_page import ROWS
-
-
-def test_means_and_sample_deviation_over_seeds():
-  base, q = results.means(ROWS)
-  assert base["test_accuracy"] == np.mean([0.9, 0.7]) and base["seeds"] == 2
-  assert np.isclose(base["spread"], np.std([0.9, 0.7], ddof=1)) and q["spread"] == 0
-  assert results.means(ROWS[:1])[0]["spread"] is None
 
 
 def test_no_git_is_no_error(monkeypatch):
