@@ -321,12 +321,15 @@ class Conv(Contraction):
     return self.params["feature_group_count"] != 1 or self.params["batch_group_count"] != 1
 
   def exact(self, x: Array, w: Array, dtype: Any) -> Array:
-    if not patches.takes(x, w, self.params):
-      return super().exact(x, w, dtype)
+    def padded(x: Array) -> tuple[Array, Conv]:
+      return self.pad(x, jnp.zeros((), x.dtype))
 
     def product(x: Array, w: Array) -> Array:
-      return patches.convolution(x, w, self.params, dtype)
+      x, conv = padded(x)
+      return patches.convolution(x, w, conv.params, dtype)
 
+    if not patches.takes(jax.eval_shape(lambda x: padded(x)[0], x), w, self.params):
+      return super().exact(x, w, dtype)
     # On a GPU XLA has no convolution of integers with 32-bit sums, and may compute one of floats
     # by transforms (Winograd's, Fourier's), which do not keep whole numbers whole.
     plain = functools.partial(super().exact, dtype=dtype)

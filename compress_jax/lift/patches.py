@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
+from compress_jax.kernels.windows import Window
 from compress_jax.leaves.base import Array
 
 
@@ -20,14 +20,14 @@ def takes(x: Array, w: Array, params: dict[str, Any]) -> bool:
   """Returns whether `convolution` computes this: no groups of images, and windows within them.
 
   Args:
-    x: the images; a side may be a symbol, where a program is exported for all sizes.
+    x: the images, padded; a side may be a symbol, where a program is exported for all sizes.
     w: the kernel.
-    params: of `conv_general_dilated`.
+    params: of `conv_general_dilated`, without padding.
   """
   if params["batch_group_count"] != 1:
     return False
   try:
-    return all(span >= 1 for span in _spans(_padded_sides(x, params), w, params))
+    return all(n >= 1 for n in _window(w, params).positions(_with_channels_last(x.shape, params)))
   except jax.errors.InconclusiveDimensionOperation:
     return False
 
@@ -36,9 +36,9 @@ def convolution(x: Array, w: Array, params: dict[str, Any], dtype: DTypeLike) ->
   """Returns what `conv_general_dilated` does, as a product at full precision.
 
   Args:
-    x: the images, integers or floats.
+    x: the images, padded; integers or floats.
     w: the kernel, of the same dtype.
-    params: of `conv_general_dilated`.
+    params: of `conv_general_dilated`, without padding.
     dtype: of the sums.
 
   Returns:
@@ -55,42 +55,28 @@ def convolution(x: Array, w: Array, params: dict[str, Any], dtype: DTypeLike) ->
     >>> convolution(images, kernel, params, jnp.int32).ravel().tolist()
     [8, 8, 8, 8]
   """
-  images, outputs = params["dimension_numbers"].lhs_spec, params["dimension_numbers"].out_spec
-  x = jnp.transpose(x, (images[0], *images[2:], images[1]))
+  x = jnp.transpose(x, _with_channels_last(range(x.ndim), params))
   total = _product(_patches(x, w, params), _matrices(w, params), dtype)
-  order = np.argsort((outputs[0], *outputs[2:], outputs[1]))
+  batch, channels, *spatial = params["dimension_numbers"].out_spec
+  order = np.argsort((batch, *spatial, channels))
   return jnp.transpose(total, order.tolist())
 
 
-def _padded_sides(x: Array, params: dict[str, Any]) -> list[Any]:
-  """Returns the images' sides with all padding, that between pixels (lhs_dilation) included."""
-  sides = [x.shape[axis] for axis in params["dimension_numbers"].lhs_spec[2:]]
-  return [low + (n - 1) * dilation + 1 + high for n, dilation, (low, high) in
-          zip(sides, params["lhs_dilation"], params["padding"], strict=True)]
+def _with_channels_last(axes: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+  """Returns one thing per axis of the images in the order (batch, *spatial, channels)."""
+  batch, channels, *spatial = params["dimension_numbers"].lhs_spec
+  return tuple(axes[axis] for axis in (batch, *spatial, channels))
 
 
-def _spans(sides: Sequence[Any], w: Array, params: dict[str, Any]) -> list[Any]:
-  """Returns on how many pixels a window may begin, along each side."""
-  window = [w.shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:]]
-  return [n - (k - 1) * dilation for n, k, dilation in
-          zip(sides, window, params["rhs_dilation"], strict=True)]
+def _window(w: Array, params: dict[str, Any]) -> Window:
+  sizes = tuple(w.shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:])
+  return Window(sizes, params["window_strides"], params["rhs_dilation"])
 
 
 def _patches(x: Array, w: Array, params: dict[str, Any]) -> Array:
   """Returns what the window sees: (batch, *positions, taps, groups, channels of a group)."""
-  spaces = zip(params["padding"], params["lhs_dilation"], strict=True)
-  config = [(low, high, dilation - 1) for (low, high), dilation in spaces]
-  x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
-  spans, dilations = _spans(x.shape[1:-1], w, params), params["rhs_dilation"]
-  window = [w.shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:]]
-  slices = []
-  for tap in itertools.product(*map(range, window)):
-    first = [t * d for t, d in zip(tap, dilations, strict=True)]
-    last = [f + span for f, span in zip(first, spans, strict=True)]
-    slices.append(lax.slice(x, (0, *first, 0), (x.shape[0], *last, x.shape[-1]),
-                            (1, *params["window_strides"], 1)))
-  seen = jnp.stack(slices, -2)
-  groups = params["feature_group_count"]
+  window, groups = _window(w, params), params["feature_group_count"]
+  seen = jnp.stack([window.slice(x, tap, 0, x.shape[-1]) for tap in window], -2)
   return seen.reshape(*seen.shape[:-1], groups, seen.shape[-1] // groups)
 
 

@@ -8,17 +8,14 @@ run wherever a block lies within one tap. Kernels of other backends take patches
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from compress_jax.kernels.block_sparse import api, check, reference
+from compress_jax.kernels.windows import Window
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
 
@@ -52,24 +49,24 @@ def conv(x: Array, w: BlockSparse, *, strides: Sequence[int] | None = None,
   """
   check.convolution(x, w)
   ones = (1,) * (x.ndim - 2)
-  taps = _Taps(w.shape[:-2], tuple(strides or ones), tuple(dilation or ones))
+  window = Window(w.shape[:-2], tuple(strides or ones), tuple(dilation or ones))
   in_one_tap = w.shape[-2] % w.block[0] == 0  # every block lies within a single tap
   if api.picked(backend, x, w) != "xla" or not in_one_tap:
-    slices = [taps.slice(x, tap, 0, x.shape[-1]) for tap in taps]
+    slices = [window.slice(x, tap, 0, x.shape[-1]) for tap in window]
     return api.matmul(jnp.concatenate(slices, -1), w, backend=backend)
-  return _on_slices(x, w, taps)
+  return _on_slices(x, w, window)
 
 
-def _on_slices(x: Array, w: BlockSparse, taps: _Taps) -> Array:
+def _on_slices(x: Array, w: BlockSparse, window: Window) -> Array:
   """Returns the convolution, of the slice of x that each block meets."""
   dtype, blocks = reference.operands(x, w)
-  shape, height = (x.shape[0], *taps.positions(x.shape)), w.block[0]
+  shape, height = (x.shape[0], *window.positions(x.shape)), w.block[0]
   per_tap = w.shape[-2] // height
 
   def piece(row: Array) -> Array:
     """Returns what one row of blocks meets: some channels at one tap."""
-    tap = jnp.unravel_index(row // per_tap, taps.window)
-    return taps.slice(x, tap, row % per_tap * height, height)
+    tap = jnp.unravel_index(row // per_tap, window.sizes)
+    return window.slice(x, tap, row % per_tap * height, height)
 
   def take(rows: Array) -> Array:
     """Returns the pieces of some rows of blocks beside each other: (positions, channels)."""
@@ -81,48 +78,3 @@ def _on_slices(x: Array, w: BlockSparse, taps: _Taps) -> Array:
 
   total = reference.columns(take, math.prod(shape), blocks, w, dtype)
   return api.scaled(total, x, w).reshape(*shape, -1)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Taps:
-  """Where a window's taps lie.
-
-  Attributes:
-    window: its size, along each spatial axis.
-    strides: between windows, along each.
-    dilation: between taps, along each.
-  """
-
-  window: tuple[int, ...]
-  strides: tuple[int, ...]
-  dilation: tuple[int, ...]
-
-  def __iter__(self) -> Iterator[tuple[int, ...]]:
-    return itertools.product(*map(range, self.window))
-
-  def positions(self, shape: tuple[int, ...]) -> list[int]:
-    """Returns how many windows fit on each spatial axis.
-
-    Args:
-      shape: of x, (batch, *spatial, channels).
-    """
-    sizes = zip(shape[1:-1], self.window, self.strides, self.dilation, strict=True)
-    return [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in sizes]
-
-  def slice(self, x: Array, tap: Any, channel: Any, depth: int) -> Array:
-    """Returns what one tap meets at every position, of some channels.
-
-    Args:
-      x: (batch, *spatial, channels).
-      tap: the tap's indices in the window; may be traced.
-      channel: the first channel; may be traced.
-      depth: how many channels.
-
-    Returns:
-      (batch, *positions, depth).
-    """
-    spans = [(n - 1) * s + 1 for n, s in zip(self.positions(x.shape), self.strides, strict=True)]
-    start = [t * d for t, d in zip(tap, self.dilation, strict=True)]
-    # Twice: a slice whose start is traced has no strides.
-    taken = lax.dynamic_slice(x, (0, *start, channel), (x.shape[0], *spans, depth))
-    return lax.slice(taken, (0,) * x.ndim, taken.shape, (1, *self.strides, 1))
