@@ -8,7 +8,7 @@ either, so that both are found again and replaced by what is stored.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -171,6 +171,11 @@ class _Tracer(Interpreter):
     super().__init__(densify=True)
 
   def step(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    if equation.primitive.name == "platform_index":
+      return [_platform(equation.params["platforms"])]
+    if equation.primitive is primitives.cond_p and isinstance(inputs[0], np.integer):
+      branch = equation.params["branches"][inputs[0]]
+      return self.run(*control_flow.open_jaxpr(branch), inputs[1:])
     if equation.primitive in _LOOPS:
       # No mark is found inside; what comes back is inlined as well.
       return list(RULES[equation.primitive, None](self, equation, *map(_unmarked, inputs)))
@@ -186,6 +191,12 @@ class _Tracer(Interpreter):
     if isinstance(op, Conv):
       return _convolution(op, x, w).astype(op.dtype)
     return op(_on_grid(x, w.leaf), w.dense()).astype(op.dtype)
+
+
+def _platform(platforms: Sequence[Sequence[str] | None]) -> np.integer:
+  """Returns which branch of `lax.platform_dependent` a graph has: that of a CPU, or the default."""
+  # A graph runs anywhere; the default, None, comes last.
+  return np.int32([names is None or "cpu" in names for names in platforms].index(True))
 
 
 def _unmarked(x: Any) -> Any:

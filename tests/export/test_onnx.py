@@ -194,6 +194,17 @@ def test_loops_and_branches(tmp_path):
   assert count(exported(tmp_path / "model.onnx", scanned, params, x)[0])["Loop"] == 1
 
 
+def test_of_branches_for_platforms_a_graph_has_that_of_the_cpu(tmp_path):
+  def choosing(p, x):
+    # There is no operator for what a GPU would do.
+    other = jax.lax.platform_dependent(x @ p, cuda=jax.lax.erf_inv, default=lambda y: -y)
+    return jax.lax.platform_dependent(other, cpu=lambda y: y @ p, default=jax.lax.erf_inv)
+
+  weight = cj.quantize.affine(jax.random.normal(jax.random.key(0), (8, 8)), 8)
+  graph, _, _ = exported(tmp_path / "model.onnx", choosing, weight, jnp.ones((3, 8)))
+  assert "If" not in count(graph) and count(graph)["Gemm"] == 2
+
+
 def test_several_outputs_one_batch_size_and_narrow_floats(tmp_path):
   path, x = tmp_path / "model.onnx", jnp.linspace(-1, 1, 32).reshape(2, 4, 4)
   apply = lambda p, x: x.reshape(len(x), -1) @ p["w"] + p["b"]
