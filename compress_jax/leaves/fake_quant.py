@@ -115,8 +115,8 @@ class FakeQuant(WithInputGrid, Rounded):
     """Returns the leaf on a grid that spans its present value; a learned step stays."""
     if self.learned:
       return self
-    low, high = grid.ranges(either.dense_of(self.value), self.scale.shape)
-    scale, zero_point = grid.affine(low, high, self.bits, self.zero_point is None)
+    _, _, scale, zero_point = grid.spanning(either.dense_of(self.value), self.scale.shape,
+                                            self.bits, self.zero_point is None)
     return self.replace(scale=scale, zero_point=zero_point)
 
   def taken(self, rows: Array) -> Leaf:

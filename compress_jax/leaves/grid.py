@@ -253,3 +253,22 @@ def ranges(w: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
   """
   w = w.astype(jnp.float32)
   return reduce_to(jnp.min, w, shape), reduce_to(jnp.max, w, shape)
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "symmetric"))
+def spanning(w: Array, shape: tuple[int, ...], bits: Array,
+             symmetric: bool) -> tuple[Array, Array, Array, Array | None]:
+  """Returns the grid that spans the weights of every group.
+
+  Args:
+    w: float array.
+    shape: of the scales that the groups share; see `reduce_to`.
+    bits: int32 scalar, 2 to 16.
+    symmetric: whether 0.0 is the grid's middle.
+
+  Returns:
+    The smallest and the largest weights of `ranges`, then scale and zero_point of `affine`.
+  """
+  # One program per shape: by itself each of its ten operations takes as long to compile.
+  low, high = ranges(w, shape)
+  return low, high, *affine(low, high, bits, symmetric)

@@ -243,8 +243,8 @@ class _Grid:
     checks.finite(path, x)
     value = unrounded(x)
     shape = scale_shape(path, value.shape, self.axis, self.group)
-    low, high = grid.ranges(dense_of(value), shape)
+    low, high, scale, zero_point = grid.spanning(dense_of(value), shape, self.bits,
+                                                 self.symmetric)
     self._check_range(path, low, high)
-    scale, zero_point = grid.affine(low, high, self.bits, self.symmetric)
     return FakeQuant(value, scale, zero_point, self.bits, input_grid_of(x),
                      may_exceed_8_bits=self.may_exceed_8_bits)
