@@ -45,6 +45,8 @@ p = cj.quantize.calibrate(apply, p, [jnp.ones((2, 54))])
 out = [cj.lift(apply)(t, jnp.ones((2, 54))) for t in (p, cj.freeze(p))]
 assert out[0].dtype == np.float64 and (out[0] == out[1]).all()
 assert cj.artifact.decode(cj.artifact.encode({"w": w}))[0]["w"].dtype == np.float64
+alike = jnp.asarray(1 + 1e-12 * np.arange(10)[::-1])  # one number in float32
+assert cj.prune.smallest(alike, 0.3).tolist() == 7 * [False] + 3 * [True]
 print("right")
 """
 

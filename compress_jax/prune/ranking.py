@@ -83,7 +83,10 @@ def _first(flat: Array, count: Array) -> Array:
 
 
 def _sorted(x: Array) -> Array:
-  """Sorts finite floats as integers of the same order, 7 times faster on a CPU."""
+  """Sorts numbers; floats that float32 holds as integers of the same order."""
+  if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype.itemsize > 4:
+    return jnp.sort(x)
+  # 7 times faster on a CPU.
   bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
   in_order = jnp.sort(_flipped(bits))
   return jax.lax.bitcast_convert_type(_flipped(in_order), jnp.float32)
