@@ -39,8 +39,14 @@ for make in (lambda p: cj.factorize.svd(p, rank=4, where="w"),
              lambda p: cj.factorize.spatial(p, rank=12)):
   leaf = make({"w": w})["w"]
   assert leaf.dtype == np.float64 and np.abs(leaf.dense() - w).max() < 1e-12, leaf
-p = cj.quantize.affine({"w": w.reshape(-1, 4)}, 8)
-apply = lambda p, x: x @ p["w"]
+w2, apply = {"w": w.reshape(-1, 4)}, lambda p, x: x @ p["w"]
+for make in (lambda p: cj.quantize.affine(p, 8), lambda p: cj.quantize.affine(p, 16),
+             lambda p: cj.quantize.affine(p, 4, group=6), lambda p: cj.quantize.cast(p, "float16")):
+  p = make(w2)
+  for tree in (p, cj.freeze(p)):
+    y = cj.lift(apply)(tree, jnp.ones((2, 54)))
+    assert y.dtype == np.float64 and np.allclose(y, apply(cj.dense(p), jnp.ones((2, 54))), 1e-5)
+p = cj.quantize.affine(w2, 8)
 p = cj.quantize.calibrate(apply, p, [jnp.ones((2, 54))])
 out = [cj.lift(apply)(t, jnp.ones((2, 54))) for t in (p, cj.freeze(p))]
 assert out[0].dtype == np.float64 and (out[0] == out[1]).all()

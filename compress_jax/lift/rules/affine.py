@@ -61,8 +61,8 @@ def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
   leaf, scale = w.leaf, w.leaf.step_size()
   varying = _summed_with_scales(op, leaf)
   if varying and all(scale.shape[a] == 1 for a in range(op.ndim) if a not in varying):
-    # In float32: a small scale would lose its digits in float16.
-    x = x.astype(jnp.float32) * _on_x(op, x, scale, w)
+    # A small scale would lose its digits in float16.
+    x = x.astype(_wide(x)) * _on_x(op, x, scale, w)
     return _product_of_steps(op, x, leaf, None, w.path)
   if varying:
     value = _grouped(dataclasses.replace(op, outer=None), x, w)
@@ -74,15 +74,21 @@ def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
 
 def _product_of_steps(op: Contraction, x: Array, leaf: Any, scale: Array | None,
                       path: str) -> Array:
+  wide = _wide(x)
   if leaf.may_exceed_8_bits:
-    x = x.astype(jnp.float32)  # float16 ends at 65504, and bfloat16 has 8 bits
+    x = x.astype(wide)  # float16 ends at 65504, and bfloat16 has 8 bits
   steps = leaf.steps().astype(x.dtype)
   if op.outer is None:
-    # Sums of many steps leave float16's range: accumulate in float32.
-    total = op.bind(x, steps, preferred_element_type=jnp.dtype("float32"))
+    # Sums of many steps leave float16's range.
+    total = op.bind(x, steps, preferred_element_type=wide)
   else:
-    total = op(x, steps).astype(jnp.float32)
+    total = op(x, steps).astype(wide)
   return total if scale is None else rounded(total * _per_output(op, scale, leaf, path, total))
+
+
+def _wide(x: Array) -> Any:
+  """Returns the dtype that sums are in: float32, or float64 as x is."""
+  return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def _per_output(op: Contraction, s: Array, leaf: Any, path: str, total: Array) -> Array:
