@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from compress_jax import checks, tree
 from compress_jax.factorize import ranks
-from compress_jax.factorize.ranks import at_least_float32
 from compress_jax.leaves import Spatial, Tucker2, dense_of
 from compress_jax.leaves.base import Array
+from compress_jax.leaves.dtypes import at_least_float32
 
 
 def tucker2(params: Any, *, rank: tuple[int, int] | None = None, energy: float | None = None,
@@ -113,14 +113,14 @@ def _tucker2(path: str, w: Array, rank: tuple[int | None, int | None],
   u = _basis(path, w, 2, "rank[0]", rank[0], energy)
   v = _basis(path, w, 3, "rank[1]", rank[1], energy)
   # Orthonormal bases: the core is the kernel projected on both.
-  core = jnp.einsum("hwio,ir,os->hwrs", at_least_float32(w), u, v, precision="highest")
+  core = jnp.einsum("hwio,ir,os->hwrs", w.astype(u.dtype), u, v, precision="highest")
   return Tucker2(u.astype(w.dtype), core.astype(w.dtype), v.T.astype(w.dtype))
 
 
 def _basis(path: str, w: Array, axis: int, name: str, rank: int | None,
            energy: float | None) -> Array:
   """Returns the leading left singular vectors of the kernel unfolded along an axis."""
-  unfolded = jnp.moveaxis(at_least_float32(w), axis, 0).reshape(w.shape[axis], -1)
+  unfolded = jnp.moveaxis(w.astype(at_least_float32(w.dtype)), axis, 0).reshape(w.shape[axis], -1)
   u, s, _ = jnp.linalg.svd(unfolded, full_matrices=False)
   return u[:, :_rank(path, w.shape, s, name, rank, energy)]
 
@@ -128,7 +128,7 @@ def _basis(path: str, w: Array, axis: int, name: str, rank: int | None,
 def _spatial(path: str, w: Array, rank: int | None, energy: float | None) -> Spatial:
   height, width, inputs, outputs = w.shape
   # Rows are (height, inputs), columns (width, outputs).
-  matrix = at_least_float32(w).transpose(0, 2, 1, 3).reshape(height * inputs, -1)
+  matrix = w.astype(at_least_float32(w.dtype)).transpose(0, 2, 1, 3).reshape(height * inputs, -1)
   u, s, v = jnp.linalg.svd(matrix, full_matrices=False)
   r = _rank(path, w.shape, s, "rank", rank, energy)
   # Shared evenly, the singular values give both factors one scale to train at.

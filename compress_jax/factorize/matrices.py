@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from compress_jax import checks, tree
 from compress_jax.factorize import ranks
-from compress_jax.factorize.ranks import at_least_float32
 from compress_jax.leaves import LowRank, dense_of
 from compress_jax.leaves.base import Array
+from compress_jax.leaves.dtypes import at_least_float32
 
 
 def svd(params: Any, *, rank: int | None = None, delta: int | None = None,
@@ -94,7 +94,7 @@ def _information(fisher: Any, path: str, x: Any) -> Array | None:
 def _decomposed(path: str, x: Any, information: Array | None) -> tuple[Array, Array, Array]:
   """Returns u, s, v of the matrix; `u` has the rows' importance divided out again."""
   checks.finite(path, x)
-  matrix = at_least_float32(dense_of(x)).reshape(-1, x.shape[-1])
+  matrix = dense_of(x).astype(at_least_float32(x.dtype)).reshape(-1, x.shape[-1])
   if information is None:
     u, s, v = jnp.linalg.svd(matrix, full_matrices=False)
     return u, s, v

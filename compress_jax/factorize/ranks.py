@@ -7,7 +7,6 @@ import math
 import numbers
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from compress_jax import checks
@@ -182,15 +181,3 @@ def _by_gain(candidates: Sequence[Candidate], energies: Sequence[np.ndarray]) ->
     for rank in range(1, c.full):
       gains.append((-of_ranks[rank] / total / c.cost, i))
   return [i for _, i in sorted(gains)]
-
-
-def at_least_float32(x: Array) -> Array:
-  """Returns weights in the precision that they are factorized in.
-
-  Args:
-    x: float array.
-
-  Returns:
-    float64 where it is (in JAX's 64-bit mode), else float32.
-  """
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))

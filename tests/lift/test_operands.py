@@ -57,6 +57,17 @@ def test_a_half_precision_model_keeps_its_range_and_its_small_scales(leaf):
   np.testing.assert_allclose(found, wanted, rtol=3e-3, atol=3e-6)
 
 
+def test_a_model_in_8_bit_floats_multiplies_by_the_steps_that_there_are():
+  # Steps have seven bits, those floats four.
+  narrow, x = W.astype(jnp.float8_e4m3fn), INPUTS["float16"].astype(jnp.float8_e4m3fn)
+  fn = lambda params, x: lax.dot(x, params["w"], preferred_element_type=jnp.float32)
+  params = cj.quantize.affine({"w": narrow}, 8)
+  exact = x.astype(jnp.float32) @ (params["w"].steps() * params["w"].scale)
+  for deployed in (params, cj.freeze(params)):
+    np.testing.assert_allclose(cj.lift(fn)(deployed, x), exact, rtol=1e-5, atol=1e-5)
+  assert cj.factorize.svd({"w": narrow}, rank=2)["w"].u.dtype == jnp.float8_e4m3fn
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_outputs_may_share_a_scale_in_groups(symmetric, calibrated):

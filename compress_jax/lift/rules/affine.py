@@ -12,6 +12,7 @@ from jax import lax
 from compress_jax.leaves import FakeQuant, Quantized, StaticGrid, input_grid_of
 from compress_jax.leaves.axes import pieces
 from compress_jax.leaves.base import Array
+from compress_jax.leaves.dtypes import at_least_float32
 from compress_jax.leaves.grid import codes, spread
 from compress_jax.lift.contraction import Contraction
 from compress_jax.lift.registry import NoRule, Ref
@@ -62,7 +63,7 @@ def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
   varying = _summed_with_scales(op, leaf)
   if varying and all(scale.shape[a] == 1 for a in range(op.ndim) if a not in varying):
     # A small scale would lose its digits in float16.
-    x = x.astype(_wide(x)) * _on_x(op, x, scale, w)
+    x = x.astype(at_least_float32(x.dtype)) * _on_x(op, x, scale, w)
     return _product_of_steps(op, x, leaf, None, w.path)
   if varying:
     value = _grouped(dataclasses.replace(op, outer=None), x, w)
@@ -74,9 +75,10 @@ def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
 
 def _product_of_steps(op: Contraction, x: Array, leaf: Any, scale: Array | None,
                       path: str) -> Array:
-  wide = _wide(x)
-  if leaf.may_exceed_8_bits:
-    x = x.astype(wide)  # float16 ends at 65504, and bfloat16 has 8 bits
+  wide = at_least_float32(x.dtype)
+  if leaf.may_exceed_8_bits or x.dtype.itemsize < 2:
+    # float16 ends at 65504, bfloat16 has 8 bits, and floats of 8 bits have 4 at most.
+    x = x.astype(wide)
   steps = leaf.steps().astype(x.dtype)
   if op.outer is None:
     # Sums of many steps leave float16's range.
@@ -84,11 +86,6 @@ def _product_of_steps(op: Contraction, x: Array, leaf: Any, scale: Array | None,
   else:
     total = op(x, steps).astype(wide)
   return total if scale is None else rounded(total * _per_output(op, scale, leaf, path, total))
-
-
-def _wide(x: Array) -> Any:
-  """Returns the dtype that sums are in: float32, or float64 as x is."""
-  return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def _per_output(op: Contraction, s: Array, leaf: Any, path: str, total: Array) -> Array:
