@@ -140,7 +140,7 @@ class Contraction:
     raise NotImplementedError
 
   def x_axis(self, axis: int) -> int | None:
-    """Returns the other operand's axis that a summed axis of the weight meets.
+    """Returns the other operand's axis that a summed axis of the weight, or one of batches, meets.
 
     Args:
       axis: of the weight.
@@ -244,8 +244,8 @@ class Dot(Contraction):
     return tuple(self._sides()[2])
 
   def x_axis(self, axis: int) -> int | None:
-    summed, _, x_axes, _ = self._sides()
-    return x_axes[tuple(summed).index(axis)]
+    summed, batch, x_summed, x_batch = self._sides()
+    return (*x_summed, *x_batch)[(*summed, *batch).index(axis)]
 
   def exact(self, x: Array, w: Array, dtype: Any) -> Array:
     if not self._is_single_row_of_integers(x, w):

@@ -109,6 +109,13 @@ def test_weights_joined_along_what_is_summed():
   close(cj.lift(apply)(half, x), apply(cj.dense(half), x))
 
 
+def test_weights_joined_along_a_batch_of_products():
+  a, b = (jax.random.normal(jax.random.key(i), (3 + i, 4, 2)) for i in (0, 1))
+  apply = lambda p, x: jnp.einsum("bi,bio->bo", x, jnp.concatenate([p["a"], p["b"]]))
+  p, x = cj.quantize.affine({"a": a, "b": b}, 8), jnp.ones((7, 4))
+  close(cj.lift(apply)(p, x), apply(cj.dense(p), x))
+
+
 @pytest.mark.parametrize("name", ["masked", "int8", "int8_group", "float8", "clustered"])
 def test_transposed_convolutions_reverse_their_kernel(name):
   def apply(params, x):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
+import operator
 from typing import Any
 
 import jax
@@ -62,29 +65,28 @@ def one_by_one(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   Raises:
     NoRule: one of the weights has none.
   """
-  joined, bare = w.leaf, dataclasses.replace(op, outer=None)
-  if joined.axis in op.contracted():
-    value = _summed(interpreter, bare, x, w)
+  axis, bare = w.leaf.axis, dataclasses.replace(op, outer=None)
+  parts = _parts(op, x, w)
+  outs = [_applied(interpreter, bare, part, w, i) for i, part in enumerate(parts)]
+  if axis in op.contracted():
+    value = functools.reduce(operator.add, outs)
   else:
-    outs = [_applied(interpreter, bare, x, w, i) for i in range(len(joined.weights))]
-    value = jnp.concatenate(outs, op.output_axes(outs[0].ndim)[joined.axis])
+    value = jnp.concatenate(outs, op.output_axes(outs[0].ndim)[axis])
   if op.outer is None:
     return value
   return with_gradient_of(lax.stop_gradient(value), op(x, w.dense()))
 
 
-def _summed(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
-  """Gives each weight the part of x that it meets."""
-  joined, at = w.leaf, op.x_axis(w.leaf.axis)
+def _parts(op: Contraction, x: Array, w: Ref) -> list[Array]:
+  """Returns what each of the joined weights meets of x: a part of it, or all."""
+  axis, count = w.leaf.axis, len(w.leaf.weights)
+  if axis not in (*op.contracted(), *op.batch_axes()):
+    return [x] * count
+  at = op.x_axis(axis)
   if at is None:
     raise NoRule(op.primitive.name, w.path, "weights are joined along a window or in groups")
-  total: Any = 0  # an array from the first weight on
-  start = 0
-  for i, weight in enumerate(joined.weights):
-    stop = start + weight.shape[joined.axis]
-    total = total + _applied(interpreter, op, lax.slice_in_dim(x, start, stop, axis=at), w, i)
-    start = stop
-  return total
+  ends = list(itertools.accumulate(weight.shape[axis] for weight in w.leaf.weights))
+  return jnp.split(x, ends[:-1], at)
 
 
 def _applied(interpreter: Any, op: Contraction, x: Array, w: Ref, number: int) -> Array:
