@@ -56,6 +56,18 @@ def test_factors_run_as_the_convolution(kind, strides, padding, dilation):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(b).max())
 
 
+@pytest.mark.parametrize("out", ["NHWC", "NCHW", "HWNC"])
+@pytest.mark.parametrize("make", [lambda p: cj.factorize.spatial(p, rank=7),
+                                  lambda p: cj.factorize.tucker2(p, rank=(3, 5)),
+                                  lambda p: cj.factorize.svd(p, rank=5, where="w")])
+def test_the_result_may_have_another_layout_than_the_images(make, out):
+  x = jnp.asarray(RNG.normal(size=(2, 4, 6, 7)), jnp.float32)
+  fn = lambda p, x: jax.lax.conv_general_dilated(x, p["w"], (1, 2), "SAME",
+                                                 dimension_numbers=("NCHW", "HWIO", out))
+  p = make({"w": W})
+  np.testing.assert_allclose(cj.lift(fn)(p, x), fn(cj.dense(p), x), atol=2e-4)
+
+
 def test_layouts_that_do_not_come_apart_have_no_rule():
   fn = lambda p, x: jax.lax.conv_general_dilated(x, p["w"], (1, 1), "SAME",
                                                  dimension_numbers=("NCHW", "OIHW", "NCHW"))

@@ -70,15 +70,18 @@ def _spatial(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
     raise NoRule(op.primitive.name, w.path, "the factors need a kernel of height, width, channels")
   # The vertical kernel strides and pads along the height, the horizontal along the width.
   vertical, horizontal = _parts(w)
-  h = product(_along(op, 0), x, vertical).astype(x.dtype)
+  # What comes between has x's layout, which the result need not have.
+  between = op.params["dimension_numbers"].lhs_spec
+  h = product(_along(op, 0, out_spec=between), x, vertical).astype(x.dtype)
   return product(_along(op, 1), h, horizontal)
 
 
-def _along(op: Contraction, axis: int) -> Contraction:
+def _along(op: Contraction, axis: int, **layout: Any) -> Contraction:
   """Returns the convolution with its strides, padding and dilations along one axis only."""
   only = lambda values, none: tuple(v if i == axis else none for i, v in enumerate(values))
   p = op.params
   return dataclasses.replace(op, params=p | {
+      "dimension_numbers": p["dimension_numbers"]._replace(**layout),
       "window_strides": only(p["window_strides"], 1), "padding": only(p["padding"], (0, 0)),
       "lhs_dilation": only(p["lhs_dilation"], 1), "rhs_dilation": only(p["rhs_dilation"], 1)})
 
