@@ -68,6 +68,10 @@ def test_images_in_groups_and_windows_larger_than_the_image_are_left_to_lax():
   assert patches.takes(x, w, given)
   assert not patches.takes(x, w, given | {"batch_group_count": 2})
   assert not patches.takes(x[:, :2], w, given)
+  high = given | {"padding": ((0, 1), (0, 0))}
+  conv = Conv(lax.conv_general_dilated_p, high, False, w.ndim, jnp.int32)
+  padded, conv = conv.pad(x[:, :2], jnp.int8(0))
+  assert patches.takes(padded, w, conv.params)
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8, 3), (2, 2, 2, 3), (2, 1, 5, 3)])
