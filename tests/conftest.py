@@ -1,5 +1,6 @@
 """Fixtures that tests share, and one compilation cache for all their processes."""
 
+import collections
 import os
 import shutil
 import tempfile
@@ -39,6 +40,20 @@ if not os.environ.get("ALL"):
       "test_cli.py", "experiments/test_hosts.py",
       "experiments/training/test_devices.py", "experiments/training/test_joint_training.py",
       "lift/test_language_model.py", "lift/test_sharded.py", "models/test_workflows.py"]
+
+
+def pytest_collection_modifyitems(config, items):
+  """Without ALL, keeps every n-th case of the tests that are marked `sampled(n)`."""
+  if os.environ.get("ALL"):
+    return
+  seen, kept, dropped = collections.Counter(), [], []
+  for item in items:
+    mark, name = item.get_closest_marker("sampled"), item.nodeid.partition("[")[0]
+    keeps = mark is None or seen[name] % mark.args[0] == 0
+    (kept if keeps else dropped).append(item)
+    seen[name] += 1
+  config.hook.pytest_deselected(items=dropped)
+  items[:] = kept
 
 
 def pytest_unconfigure():

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
+
 ROOT = Path(__file__).parent.parent
 JOINT = "--config=configs/joint.py:digits,smoke"
 COMBO, BIRDS = "--config=configs/combo.py", "--config=configs/birds.py:smoke"
@@ -56,7 +58,7 @@ def test_one_line_and_exit_code_2(case, tmp_path):
   flags, message = CASES[case]
   if not any(f.startswith("--workdir") for f in flags):
     flags = [*flags, f"--workdir={tmp_path}"]
-  done = launch(*flags)
+  done = forked.launch(*flags)
   assert done.returncode == 2, done.stderr
   assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
   assert re.search(message, done.stderr), done.stderr

@@ -18,6 +18,7 @@ def squares(p):
   return sum((x**2).sum() for x in jax.tree.leaves(cj.dense(p)))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", [*PRUNES, *GRIDS])
 def test_one_program_serves_a_grid_looped_and_mapped(name):
   numbers = NUMBERS["sparsity" if name in PRUNES else "bits"]

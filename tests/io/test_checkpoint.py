@@ -31,6 +31,7 @@ def test_every_kind_of_container_returns(tmp_path):
   assert isinstance(loaded["a"][1], tuple) and loaded["a"][1][0].shape == (0, 3)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_an_optimizers_state_of_compressed_leaves_returns(name, tmp_path):
   tree = TRANSFORMS[name](params())

@@ -13,6 +13,7 @@ from tests.transforms import TRANSFORMS, assert_same, chains, params
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("first", TRANSFORMS)
 def test_freezing_and_files_keep_every_bit(first):
   for name, p in chains(first).items():
@@ -25,6 +26,7 @@ def test_freezing_and_files_keep_every_bit(first):
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("first", TRANSFORMS)
 def test_size_is_the_sum_of_the_payloads_bits(first):
   for p in chains(first).values():
@@ -40,6 +42,7 @@ def test_size_is_the_sum_of_the_payloads_bits(first):
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("first", TRANSFORMS)
 def test_the_optimizer_sees_exactly_what_trains(first):
   for name, p in chains(first).items():
@@ -69,6 +72,7 @@ def _expected_to_train(p):
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("first", TRANSFORMS)
 def test_a_checkpoint_returns_types_and_static_fields(first, tmp_path):
   # One checkpoint of every pair: Orbax takes as long for a small tree as for a large one.

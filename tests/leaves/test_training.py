@@ -41,6 +41,7 @@ def program(*names):
   return jax.jit(run)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("first", LATER)
 def test_pruned_positions_stay_zero_through_any_two_transforms_and_every_optimizer(first):
@@ -78,6 +79,7 @@ def test_every_kind_of_mask_survives_training(name):
       assert all((z == zero[k]).all() for k, z in zeros(tree).items())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_a_training_state_keeps_structure_shapes_and_dtypes(name):
   p = chained(name)

@@ -71,6 +71,7 @@ APPLIED = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("name", APPLIED)
 def test_inputs_with_a_zero_point_in_every_layout_to_the_bit(name, symmetric):
@@ -115,6 +116,7 @@ def test_a_row_has_the_gradient_of_its_floats():
   np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.02)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("name", ["group", "dynamic", "group_dynamic", "group_weight_only"])
 def test_groups_and_dynamic_inputs_to_the_bit(name, symmetric):
@@ -185,6 +187,7 @@ def dense_floats(fn, p, x, shapes):
   return sum(dims in shapes for dims, op in found if op not in ("parameter", "get-tuple-element"))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", LEAVES)
 def test_nothing_is_densified_on_the_fast_path(name, linen):
   params, apply, x = linen

@@ -48,6 +48,7 @@ CASES = [(model, name) for name in TRANSFORMS for model in ("linen", "nnx", "fun
          if ALL or model == "linen" or name in FEW]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("model,name", CASES, indirect=["model"])
 def test_lifted_model_is_the_dense_model(name, model):
   params, apply, x = model
@@ -58,6 +59,7 @@ def test_lifted_model_is_the_dense_model(name, model):
     np.testing.assert_allclose(jax.jit(cj.lift(apply))(tree, x), expected, atol=3e-6 * scale)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("model,name", [c for c in CASES if "int" in c[1]], indirect=["model"])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_integers_are_the_fake_quantized_model_to_the_bit(name, symmetric, model):
@@ -159,6 +161,7 @@ LEAVES = {"quantized": lambda: matrix()["w"], "low_rank": lambda: cj.factorize.s
         cj.dense(matrix()), 0.5)["w"]}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("program,leaf", itertools.product(PROGRAMS, LEAVES))
 def test_programs_under_jit_grad_and_vmap(program, leaf):
   fn, w = PROGRAMS[program], LEAVES[leaf]()

@@ -37,6 +37,7 @@ def product(params, x):
   return x @ params["w"]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", INPUTS)
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_inputs_of_another_dtype_are_not_rounded_to_it_nor_are_weights(leaf, dtype):

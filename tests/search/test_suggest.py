@@ -71,6 +71,7 @@ def found(limits, seed=0):
                            latency_table=other, seed=seed, size=size)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("max_bytes", [1300, 1700, 2500, 4000])
 def test_within_bytes_it_finds_what_brute_force_does(max_bytes):
   best = found(Limits(max_bytes=max_bytes)).best
@@ -124,6 +125,7 @@ def diverging(params):
   return score(params)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("limits", [Limits(max_drop=2.0), Limits(max_bytes=1700),
                                     Limits(max_bytes=1700, max_drop=2.0)])
 def test_a_model_that_diverged_is_never_suggested(limits):

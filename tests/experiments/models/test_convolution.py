@@ -19,6 +19,7 @@ CASES = [(1, "SAME", 3, 2, SMALL), (1, "SAME", 3, 2, COLUMN), (1, "SAME", 3, 8, 
          (2, "SAME", 3, 7, TAPS), (1, ((0, 1), (2, 0)), 2, 4, TAPS)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("stride,padding,kernel,side,sizes", CASES)
 def test_gradients_are_xlas(stride, padding, kernel, side, sizes):
   count, channels, features = sizes

@@ -42,6 +42,7 @@ def test_every_field_has_a_rule_and_what_is_there_may_be(config):
   assert len(paths) > 20
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_number_is_refused_outside_its_limits_and_named(config):
   made, check, own = loaded(config)
