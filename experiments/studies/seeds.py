@@ -20,18 +20,19 @@ from experiments.training.progress import say
 Report = Callable[[Sequence[Any], Sequence[Mapping[str, Any]], Path, Any], None]
 
 
-def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | None,
-        report: Report, results: Path | None = None, *,
+def run(kind: Callable[..., Study], check: Callable[[Any], None], report: Report, config: Any,
+        workdir: Path, data_dir: str | None = None, results: Path | None = None, *,
         manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
   """Runs a study for every seed, or what is missing of it, and reports what there is.
 
   Args:
     kind: a subclass of `Study`.
+    check: raises a ValueError for a configuration that cannot be used.
+    report: called with the studies, one per seed, the rows of results.csv, the folder of
+      the report and the configuration.
     config: from a file in `configs/`; has seed and seeds.
     workdir: where stages go.
     data_dir: see `builders.builder`.
-    report: called with the studies, one per seed, the rows of results.csv, the folder of
-      the report and the configuration.
     results: where the report will be; None is the workdir. Settings that differ from those
       which are reported there have a folder in it (`places.folder`).
     manner: how it is run; where it only looks, no row is returned and nothing is written.
@@ -44,7 +45,10 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
       the message names it.
     StudyFailed: a stage failed; the others ran and were reported, if there is a base model.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
+  check(config)
+  root = results or workdir
+  for folder in (workdir, root):
+    folder.mkdir(parents=True, exist_ok=True)
   config = recipes.on_this_machine(config, workdir, keep=not manner.looks)
   builder = builders.builder(config.data.name, data_dir, config.data.get("side"))
 
@@ -56,7 +60,6 @@ def run(kind: Callable[..., Study], config: Any, workdir: Path, data_dir: str | 
     tree.show(studies(workdir, manner), once=manner.looks == "plan")
     return []
   with places.held(workdir):
-    root = results or workdir
     folder = places.folder(config, root)
     if folder != root:
       say(f"these settings have results of their own in {folder}")

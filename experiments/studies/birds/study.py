@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,10 @@ import compress_jax as cj
 from experiments.studies import seeds, timed
 from experiments.studies.birds import report
 from experiments.studies.birds.config import GRID, check
-from experiments.studies.manner import Manner
 from experiments.training import techniques
 from experiments.training.progress import Log
 
 STUDENTS = ("squeezenet", "squeezenet-kd", "studentnet", "studentnet-kd")
-
-
-def run(config: Any, workdir: Path, data_dir: str | None = None, *,
-        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
-  """Runs the study, or what is missing of it, and writes its report.
-
-  Args:
-    config: from `configs/birds.py`.
-    workdir: where stages and results go.
-    data_dir: see `builders.builder`.
-    manner: how it is run.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration, the data or a file cannot be used.
-    StudyFailed: a stage failed; what there is was reported.
-  """
-  check(config)
-  return seeds.run(Birds, config, workdir, data_dir, report.write, manner=manner)
 
 
 class Birds(timed.Timed):
@@ -126,3 +105,7 @@ class Birds(timed.Timed):
       trained: its model.
     """
     return super().measure(name, trained) if name in ("base", "quantized") else {}
+
+
+# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+run = functools.partial(seeds.run, Birds, check, report.write)

@@ -7,6 +7,7 @@ combinations are the base model and fifteen stages.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,37 +17,11 @@ from ml_collections import ConfigDict
 from experiments.studies import base, seeds
 from experiments.studies.combo import quality, report
 from experiments.studies.combo.config import check, check_models, selected
-from experiments.studies.manner import Manner
 from experiments.training import techniques
 from experiments.training.progress import Log
 
 # Of which part of the configuration the techniques beside the four are.
 _PART = {"fisher": "lrtf", "tune": "imp"}
-
-
-def run(config: Any, workdir: Path, data_dir: str | None = None,
-        results: Path | None = None, *,
-        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
-  """Runs the study, or what is missing of it, and writes its report.
-
-  Args:
-    config: from `configs/combo.py`, or made by `beside`.
-    workdir: where stages go.
-    data_dir: see `builders.builder`.
-    results: where results go; None is the workdir.
-    manner: how it is run.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration, the data or a file cannot be used.
-    StudyFailed: a stage failed; what there is was reported.
-  """
-  check(config)
-  folder = results or workdir
-  folder.mkdir(parents=True, exist_ok=True)
-  return seeds.run(Combinations, config, workdir, data_dir, report.write, folder, manner=manner)
 
 
 def beside(config: Any) -> Any:
@@ -145,3 +120,7 @@ class Combinations(base.Study):
       return techniques.finetune(parent, self.data, self.recipe(c.imp), work, log)
     return techniques.quantize(parent, self.data, bits=c.q.bits,
                                activation_bits=c.q.activation_bits, images=c.q.images)
+
+
+# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+run = functools.partial(seeds.run, Combinations, check, report.write)

@@ -19,7 +19,6 @@ from experiments.reporting import results
 from experiments.studies import base, compared, seeds
 from experiments.studies.grid import comparison, report, training
 from experiments.studies.grid.config import check
-from experiments.studies.manner import Manner
 from experiments.training import devices, evaluate, input_pipeline, loop, techniques
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
@@ -27,27 +26,6 @@ from experiments.training.progress import Log
 # What results.csv has of a cell from every study's rows.
 _SHOWN = ("seed", "test_accuracy", "val_accuracy", "params", "nonzero_params", "gzip_bytes",
           "artifact_bytes", "seconds")
-
-
-def run(config: Any, workdir: Path, data_dir: str | None = None, *,
-        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
-  """Runs the study, or what is missing of it, and writes its report.
-
-  Args:
-    config: from `configs/grid.py`.
-    workdir: where stages and results go.
-    data_dir: see `builders.builder`.
-    manner: how it is run.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration, the data or a file cannot be used.
-    StudyFailed: a stage failed; what there is was reported.
-  """
-  check(config)
-  return seeds.run(Grid, config, workdir, data_dir, _report, manner=manner)
 
 
 def _report(grids: Sequence[Grid], rows: Sequence[Mapping[str, Any]], folder: Path,
@@ -260,3 +238,7 @@ def _changes(plan: training.Plan, numbers: Any, first: int, last: int) -> bool:
   pruning = first < plan.prune_steps and np.any(np.asarray(numbers["sparsity"]) > 0)
   rounding = last > plan.prune_steps and np.any(np.asarray(numbers["bits"]) < 32)
   return bool(pruning or rounding)
+
+
+# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+run = functools.partial(seeds.run, Grid, check, _report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import compress_jax as cj
 from experiments.studies import base, seeds
 from experiments.studies.joint import report
 from experiments.studies.joint.config import SERIAL, check
-from experiments.studies.manner import Manner
 from experiments.training import techniques
 from experiments.training.progress import Log
 from experiments.training.recipe import Joint, Recipe
@@ -24,27 +24,6 @@ _FIELDS = {
     "kd+imp+q": ("q", "bits", "activation_bits", "images"),
     "joint": ("joint", "kd", "imp", "q", "sparsity", "bits", "activation_bits", "images")}
 _EVERY = ("student", "temperature", "alpha")
-
-
-def run(config: Any, workdir: Path, data_dir: str | None = None, *,
-        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
-  """Runs the study, or what is missing of it, and writes its report.
-
-  Args:
-    config: from `configs/joint.py`.
-    workdir: where stages and results go.
-    data_dir: see `builders.builder`.
-    manner: how it is run.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration, the data or a file cannot be used.
-    StudyFailed: a stage failed; what there is was reported.
-  """
-  check(config)
-  return seeds.run(JointStudy, config, workdir, data_dir, report.write, manner=manner)
 
 
 class JointStudy(base.Study):
@@ -100,3 +79,7 @@ class JointStudy(base.Study):
     parts = SERIAL if name == "joint" else name.split("+")
     epochs = sum(self.config[part].train.epochs for part in parts)
     return {**super().row(name), "epochs": epochs}
+
+
+# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+run = functools.partial(seeds.run, JointStudy, check, report.write)

@@ -50,10 +50,9 @@ def run(config: Any, workdir: Path, data_dir: str | None = None, *,
     ValueError: something in the configuration, the data or a file cannot be used.
     StudyFailed: a stage failed; what there is was reported.
   """
-  check(config)
+  check(config)  # before its limits name a folder
   results = workdir / "-".join(named(config))
-  results.mkdir(exist_ok=True)
-  return seeds.run(Suggest, config, workdir, data_dir, report.write, results, manner=manner)
+  return seeds.run(Suggest, check, report.write, config, workdir, data_dir, results, manner=manner)
 
 
 class Suggest(base.Study):

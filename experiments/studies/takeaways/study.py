@@ -13,32 +13,10 @@ import jax.numpy as jnp
 
 import compress_jax as cj
 from experiments.studies import seeds, timed
-from experiments.studies.manner import Manner
 from experiments.studies.takeaways import report
 from experiments.studies.takeaways.config import check, pruned, sparsity, stage_of_round
 from experiments.training import techniques
 from experiments.training.progress import Log
-
-
-def run(config: Any, workdir: Path, data_dir: str | None = None, *,
-        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
-  """Runs the study, or what is missing of it, and writes its report.
-
-  Args:
-    config: from `configs/takeaways.py`.
-    workdir: where stages and results go.
-    data_dir: see `builders.builder`.
-    manner: how it is run.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration, the data or a file cannot be used.
-    StudyFailed: a stage failed; what there is was reported.
-  """
-  check(config)
-  return seeds.run(Takeaways, config, workdir, data_dir, report.write, manner=manner)
 
 
 class Takeaways(timed.Timed):
@@ -161,3 +139,7 @@ def ensemble(members: Sequence[techniques.Trained]) -> techniques.Trained:
   arguments = {"members": designs, "dtype": members[0].arguments["dtype"]}
   return dataclasses.replace(members[0], name="ensemble", arguments=arguments,
                              variables=variables)
+
+
+# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+run = functools.partial(seeds.run, Takeaways, check, report.write)

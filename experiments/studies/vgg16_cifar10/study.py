@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
 from experiments.studies import seeds, timed
-from experiments.studies.manner import Manner
 from experiments.studies.vgg16_cifar10 import report
 from experiments.studies.vgg16_cifar10.config import check
 from experiments.training import techniques
@@ -20,27 +20,6 @@ PARENTS = {"base": None, "sparse": "base", "pruned": "sparse", "finetuned": "pru
 # Fields of the configuration that a stage depends on.
 _FIELDS = {"sparse": ("sparse",), "pruned": ("ratio",), "finetuned": ("finetune",),
            "distilled": ("distil", "temperature", "alpha", "student"), "quantized8": ("images",)}
-
-
-def run(config: Any, workdir: Path, data_dir: str | None = None, *,
-        manner: Manner = Manner()) -> list[dict[str, Any]]:  # noqa: B008, it is frozen
-  """Runs the study, or what is missing of it, and writes its report.
-
-  Args:
-    config: from `configs/vgg16_cifar10.py`.
-    workdir: where stages and results go.
-    data_dir: see `builders.builder`.
-    manner: how it is run.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: something in the configuration, the data or a file cannot be used.
-    StudyFailed: a stage failed; what there is was reported.
-  """
-  check(config)
-  return seeds.run(VGG16, config, workdir, data_dir, report.write, manner=manner)
 
 
 class VGG16(timed.Timed):
@@ -78,3 +57,7 @@ class VGG16(timed.Timed):
       return techniques.halve(parent), {}
     ratio = c.ratio if name == "pruned" else float(name.removeprefix("ratio"))
     return parent.with_params(cj.prune.magnitude(parent.params, ratio)), {}
+
+
+# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+run = functools.partial(seeds.run, VGG16, check, report.write)

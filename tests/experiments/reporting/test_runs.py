@@ -48,7 +48,7 @@ def run(workdir, fraction=0.2, names=("base", "imp"), count=1):
   config = ConfigDict({
       "study": "experiments.studies.toy.study.run", "compute_dtype": "float32", "seed": 0,
       "seeds": count, "names": names, "imp": {"fraction": fraction}, "data": {"name": "digits"}})
-  return seeds.run(Toy, config, workdir, None, report)
+  return seeds.run(Toy, lambda config: None, report, config, workdir)
 
 
 @pytest.fixture(scope="module")
