@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from compress_jax.leaves.base import UnsupportedError
 from compress_jax.leaves.checking import block, concrete, is_whole, whole
 from compress_jax.leaves.either import dense_of
 
-__all__ = ["at", "block", "concrete", "finite", "is_whole", "number", "taken",
+__all__ = ["at", "block", "concrete", "finite", "integer", "is_whole", "number", "taken",
            "whole"]
 
 
@@ -30,8 +31,29 @@ def number(name: str, value: Any, low: float, high: float) -> None:
     ValueError: it is outside.
   """
   known = concrete(value)
-  if known is not None and not np.all((known >= low) & (known <= high)):
+  if known is None:
+    return
+  if not (jnp.issubdtype(known.dtype, jnp.number) or known.dtype == bool):
+    raise ValueError(f"{name}={value!r}: must be a number from {low} to {high}")
+  if not np.all((known >= low) & (known <= high)):
     raise ValueError(f"{name}={value}: must be from {low} to {high}")
+
+
+def integer(name: str, value: Any, low: float, high: float) -> None:
+  """Refuses what is no whole number of a range; of one that is traced only the dtype tells.
+
+  Args:
+    name: of the argument.
+    value: one number.
+    low: the smallest that it may be.
+    high: the largest.
+
+  Raises:
+    ValueError: it is of another dtype, an array of several, or outside.
+  """
+  number(name, value, low, high)
+  if jnp.ndim(value) or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+    raise ValueError(f"{name}={value}: must be one whole number from {low} to {high}")
 
 
 def finite(path: str, x: Any, what: str = "weights") -> None:

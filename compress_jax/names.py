@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from typing import Any
 
 # Last parts of paths that name no weight, however many dimensions they have: attention's biases
 # are (heads, features), Equinox's convolutions' (channels, 1, 1), and a stack of layers has one
 # axis more. Haiku's norms have an offset.
 _NO_WEIGHT = re.compile(r"(.*_)?(bias|biases)(_.*)?|scale|offset|gamma|beta")
-# Collections of Linen that do not train, and what norms of other libraries count along.
-_STATISTICS = {"batch_stats", "cache", "intermediates", "perturbations", "params_axes",
-               "running_mean", "running_var", "num_batches_tracked"}
+# What norms of several libraries count along.
+_STATISTICS = {"batch_stats", "running_mean", "running_var", "num_batches_tracked"}
+# Collections of Linen that do not train. Modules may be called so too.
+_COLLECTIONS = {"cache", "intermediates", "perturbations", "params_axes"}
 
 
 def is_weight(path: str, x: Any) -> bool:
@@ -87,11 +88,21 @@ def beside_params(paths: Sequence[str], fixed: Container[str]) -> list[str]:
 def _is_statistic(path: str, known: set[str]) -> bool:
   path = _unboxed(path)
   parent, _, name = path.rpartition("/")
-  if not _STATISTICS.isdisjoint(path.split("/")):
+  parts = path.split("/")
+  if not _STATISTICS.isdisjoint(parts) or _in_collection(parts, known):
     return True
   # NNX's norms keep both beside their scale; a parameter called so stands alone.
   pair = {f"{parent}/mean".lstrip("/"), f"{parent}/var".lstrip("/")}
   return name in ("mean", "var") and pair <= known
+
+
+def _in_collection(parts: Sequence[str], known: Collection[str]) -> bool:
+  """Returns whether a path goes through a collection that lies beside Linen's "params"."""
+  for i, part in enumerate(parts):
+    if part in _COLLECTIONS:
+      before = "/".join([*parts[:i], "params", ""])
+      return "params" not in parts[:i] and any(path.startswith(before) for path in known)
+  return False
 
 
 def of_optimizer(path: str) -> bool:

@@ -22,12 +22,15 @@ def optimize(optimizer: Any, trainable: tree.Where = None) -> Any:
   Args:
     optimizer: an `optax.GradientTransformation`, or anything with `init` and `update` that is
       made of these two.
-    trainable: which leaves train; see `partition`.
+    trainable: which leaves train; see `partition`. A Python number among the parameters never
+      does, but `jax.jit` makes an array of it, which would: keep it out of what is traced, as
+      Equinox's `filter_jit` does.
 
   Returns:
     One of the same type. Its state is of what trains; `update` needs the parameters, and returns
-    zeros for arrays that do not train. For what nothing can be added to (PRNG keys, functions) it
-    returns None, which `cj.apply_updates` understands and `optax.apply_updates` does not.
+    zeros for arrays that do not train. For what nothing can be added to (PRNG keys, functions,
+    Python numbers) it returns None, which `cj.apply_updates` understands and
+    `optax.apply_updates` does not.
 
   Raises:
     ValueError: `trainable` matches nothing that could train, or `update` gets no parameters.
@@ -90,6 +93,6 @@ def _of_what_trains(trains: Any, updates: Any) -> Any:
 
 def _nothing(x: Any) -> Any:
   """Returns what changes nothing when it is added: zeros, or None beside what is no array."""
-  if containers.is_key(x) or containers.plain(x) is None:
+  if not hasattr(x, "dtype") or containers.is_key(x) or containers.plain(x) is None:
     return None
   return jnp.zeros_like(x)

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from compress_jax import checks, distill, quantize, source
+from compress_jax import checks, distill, quantize, source, tree
 from compress_jax import prune as pruning
 from compress_jax.leaves import input_grid_of, is_leaf
 from compress_jax.lift.tracing import lift
@@ -315,20 +315,23 @@ def _trained(params: Any, setting: Setting, epochs: int, objective: Any) -> Any:
   data, tx = _needed(setting.data, "data"), optimize(_needed(setting.optimizer, "optimizer"))
   state = tx.init(params)
 
+  # Functions cannot be traced, and a Python number that is would train.
+  arrays, rebuild = tree.arrays_of(params)
+
   @jax.jit
-  def step(params: Any, state: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    grads = jax.grad(objective, allow_int=True)(params, x, y)
-    updates, state = tx.update(grads, state, params)
-    return apply_updates(params, updates), state
+  def step(arrays: Any, state: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    grads = jax.grad(lambda arrays: objective(rebuild(arrays), x, y), allow_int=True)(arrays)
+    updates, state = tx.update(rebuild(grads), state, rebuild(arrays))
+    return tree.arrays_of(apply_updates(rebuild(arrays), updates))[0], state
 
   batches = 0
   for _ in range(epochs):
     for x, y in data:
-      params, state = step(params, state, x, y)
+      arrays, state = step(arrays, state, x, y)
       batches += 1
   if not batches:
     raise ValueError("data: gave no batch; must give some in every pass")
-  return params
+  return rebuild(arrays)
 
 
 def _forward(apply: Apply, aware: bool) -> Apply:

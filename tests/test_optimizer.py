@@ -138,3 +138,10 @@ def test_a_model_with_dropout_trains_its_weights_and_keeps_its_keys():
     params, state, value = jax.jit(step)(params, state)
     losses.append(float(value))
   assert losses[-1] < losses[0]
+
+
+def test_python_numbers_get_no_update():
+  params = {"w": jnp.eye(2), "rate": 0.5}
+  tx = cj.optimize(optax.sgd(0.1))
+  updates, _ = tx.update({"w": jnp.ones((2, 2)), "rate": 1.0}, tx.init(params), params)
+  assert updates["rate"] is None and cj.apply_updates(params, updates)["rate"] == 0.5

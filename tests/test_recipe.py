@@ -112,3 +112,13 @@ def test_data_that_runs_out_is_refused(data, message):
 def test_numbers_and_names_are_checked_when_a_step_is_made(make, message):
   with pytest.raises(ValueError, match=message):
     make()
+
+
+def test_numbers_and_functions_of_a_model_do_not_train():
+  params = {"w": jnp.eye(8, 3), "rate": 0.5, "act": jnp.tanh}
+  apply = lambda p, x: p["act"](x @ p["w"]) * p["rate"]
+  for optimizer in (optax.sgd(0.1), optax.adam(0.1)):
+    trained = cj.compress(apply, params, [cj.recipe.train(1)], data=DATA, optimizer=optimizer,
+                          loss=cj.distill.cross_entropy)
+    assert trained["rate"] == 0.5 and trained["act"] is jnp.tanh
+    assert (trained["w"] != params["w"]).any()

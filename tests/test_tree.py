@@ -196,3 +196,12 @@ def test_what_no_product_uses_is_refused_with_the_where_that_leaves_it_out():
 def test_a_tree_without_weights_says_what_a_weight_is():
   with pytest.raises(ValueError, match="two or more dimensions.*where='.'.*of: bias"):
     cj.prune.magnitude({"bias": jnp.ones(3)}, 0.5)
+
+
+def test_modules_may_have_the_names_of_collections():
+  w = jnp.ones((2, 2))
+  for params in ({"params": {"cache": {"kernel": w}, "d": w}}, {"cache": {"kernel": w}, "d": w}):
+    assert len(jax.tree.leaves(cj.partition(params)[0])) == 2
+    assert cj.count(cj.prune.magnitude(params, 0.5)) == (8, 4)
+  variables = {"params": {"d": w}, "cache": {"k": w}, "intermediates": {"d": (w,)}}
+  assert len(jax.tree.leaves(cj.partition(variables)[0])) == 1

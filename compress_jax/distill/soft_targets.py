@@ -25,11 +25,19 @@ def cross_entropy(logits: Logits, labels: Labels) -> Scalar:
   Returns:
     float32 scalar, the mean over the batch, in nats.
 
+  Raises:
+    ValueError: shapes that do not belong together, or labels that are no integers.
+
   Example:
     >>> import jax.numpy as jnp
     >>> round(float(cross_entropy(jnp.zeros((1, 2)), jnp.array([0]))), 4)
     0.6931
   """
+  if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+    raise ValueError(f"logits {logits.shape}, labels {labels.shape}: must be (batch, classes) and "
+                     "(batch,); more axes of examples go into the batch by `reshape`")
+  if not jnp.issubdtype(labels.dtype, jnp.integer):
+    raise ValueError(f"labels: {labels.dtype}; must be integers")
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
   found = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
   # Indices below 0 count from the end: padding would be the last class.
@@ -181,7 +189,9 @@ def _softened(student_logits: Array, teacher_logits: Array,
   if student_logits.shape != teacher_logits.shape or student_logits.ndim != 2:
     raise ValueError(f"student_logits {student_logits.shape}, teacher_logits "
                      f"{teacher_logits.shape}: must be (batch, classes) twice")
-  checks.number("temperature", temperature, 1e-6, float("inf"))
+  if jnp.ndim(temperature):
+    raise ValueError(f"temperature={temperature}: must be one number")
+  checks.number("temperature", temperature, 1e-6, 1e30)
   teacher = jax.lax.stop_gradient(teacher_logits).astype(jnp.float32)
   student = student_logits.astype(jnp.float32)
   return jax.nn.log_softmax(teacher / temperature), jax.nn.log_softmax(student / temperature)

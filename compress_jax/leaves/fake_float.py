@@ -7,7 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from compress_jax.leaves import base, checking, either
+from compress_jax.leaves import base, checking, either, grid
 from compress_jax.leaves.base import Array, Leaf
 from compress_jax.leaves.float import Float
 from compress_jax.leaves.stepped import Rounded
@@ -43,6 +43,23 @@ def _narrowed_jvp(to, primals, tangents):
   return narrowed(primals[0], to), jnp.where(inside, tangents[0], 0)
 
 
+def spanning(value: Array | Leaf, shape: tuple[int, ...], to: str) -> Array:
+  """Returns the scales by which a format's range is that of some weights.
+
+  Args:
+    value: float array or leaf.
+    shape: of the scales.
+    to: name of the format.
+
+  Returns:
+    float32.
+  """
+  magnitude = jnp.abs(either.dense_of(value).astype(jnp.float32))
+  scale = grid.reduce_to(jnp.max, magnitude, shape) / float(jnp.finfo(to).max)
+  # A scale too small for a normal float32 serves weights that are zero.
+  return jnp.where(scale > jnp.finfo(jnp.float32).tiny, scale, 1.0)
+
+
 @base.node
 class FakeFloat(Rounded):
   """Stands for `value` rounded to a narrower float format.
@@ -73,6 +90,12 @@ class FakeFloat(Rounded):
   def freeze(self) -> Float:
     return Float(self.steps().astype(self.to), self.scale, dense_dtype=self.dtype.name,
                  pruned=either.is_pruned(self.value))
+
+  def refitted(self) -> FakeFloat:
+    """Returns the leaf on scales that span its present value."""
+    if self.scale is None:
+      return self
+    return self.replace(scale=spanning(self.value, self.scale.shape, self.to))
 
   def weight_bits(self) -> int:
     return base.bits_of(self.to)

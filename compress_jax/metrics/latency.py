@@ -64,24 +64,26 @@ def latency(fn: Callable[..., Any], params: Any, inputs: Any, *,
   checks.whole("warmup", warmup, 1)
   if any(not 1 <= size <= most for size in sizes):
     raise ValueError(f"batches={batches}: must be from 1 to {most}, what inputs hold")
-  compiled, found = jax.jit(fn), {}
-  # On the device beforehand, so that no copy is timed.
+  found = {}
+  # A model's module may hold functions, which a compiled program cannot take.
   arrays, rebuild = tree.arrays_of(params)
-  params = rebuild(jax.device_put(arrays))
+  compiled = jax.jit(lambda arrays, x: fn(rebuild(arrays), x))
+  # On the device beforehand, so that no copy is timed.
+  arrays = jax.device_put(arrays)
   for size in sizes:
     batch = jax.device_put(inputs[:size])
-    found[size] = _timed(compiled, params, batch, calls, warmup)
+    found[size] = _timed(compiled, arrays, batch, calls, warmup)
   return found
 
 
-def _timed(fn: Callable[..., Any], params: Any, inputs: Any, calls: int, warmup: int) -> Latency:
+def _timed(fn: Callable[..., Any], arrays: Any, inputs: Any, calls: int, warmup: int) -> Latency:
   """Returns the times of one size."""
   for _ in range(warmup):
-    jax.block_until_ready(fn(params, inputs))
+    jax.block_until_ready(fn(arrays, inputs))
   times = np.empty(calls)
   for i in range(calls):
     start = time.perf_counter()
-    jax.block_until_ready(fn(params, inputs))  # a call returns before it has computed
+    jax.block_until_ready(fn(arrays, inputs))  # a call returns before it has computed
     times[i] = time.perf_counter() - start
   return Latency(median=float(np.median(times)), p95=float(np.percentile(times, 95)),
                  fastest=float(times.min()), calls=calls)

@@ -50,8 +50,7 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
   if not 0 < fraction < 1:
     raise ValueError(f"fraction={fraction}: must be above 0, below 1")
   checks.whole("rounds", rounds, 1)
-  # What this pruning ranks, it puts masks over: also where none is yet.
-  left = 1 - _pruned(prune(params, 0.0), prune(params, 1.0))
+  left = 1 - _pruned(params, prune)
   for number in range(1, rounds + 1):
     # Each round leaves (1 - fraction) of what the one before left.
     sparsity = 1 - left * (1 - fraction) ** number
@@ -62,8 +61,29 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
     yield sparsity, params
 
 
-def _pruned(params: Any, emptied: Any) -> float:
-  """Returns the fraction that masks have pruned, of the weights that a pruning ranks.
+def _pruned(params: Any, prune: Prune) -> float:
+  """Returns the fraction that is pruned already, of what a pruning counts: weights, or blocks."""
+  emptied = prune(params, 1.0)
+  # What this pruning ranks, it puts masks over: also where none is yet.
+  kept, total = _counted(prune(params, 0.0), emptied)
+  gone = total - kept
+  if not gone:
+    return 0.0
+  if _counted(prune(params, (gone + 1) / total), emptied)[0] == kept - 1:
+    return gone / total  # weight by weight
+  # Filters and blocks differ in size: the largest sparsity that prunes none of them.
+  low, high = 0.0, 1.0
+  for _ in range(20):
+    middle = (low + high) / 2
+    if _counted(prune(params, middle), emptied)[0] < kept:
+      high = middle
+    else:
+      low = middle
+  return low
+
+
+def _counted(params: Any, emptied: Any) -> tuple[int, int]:
+  """Returns how many weights masks keep, and of how many, of those that a pruning ranks.
 
   Args:
     params: the tree, with masks over all that the pruning ranks.
@@ -77,11 +97,11 @@ def _pruned(params: Any, emptied: Any) -> float:
     mask, rest = mask_of(x), mask_of(empty)
     if mask is not None and rest is not None and not rest.any():
       kept, total = kept + int(mask.sum()), total + mask.size
-  return 1 - kept / total if total else 0.0
+  return kept, total
 
 
 def rewind(params: Any, values: Any) -> Any:
-  """Puts weights back to other values; masks and grids stay.
+  """Puts weights back to other values; masks and grids stay, and what holds no floats.
 
   Args:
     params: a parameter tree.
@@ -92,7 +112,7 @@ def rewind(params: Any, values: Any) -> Any:
 
   Raises:
     ValueError: a path is missing or there twice, a shape differs, or a leaf has no values
-      to put back (a codebook, factors, integers).
+      to put back (a codebook, factors, quantized integers).
 
   Example:
     >>> import jax.numpy as jnp
@@ -107,8 +127,10 @@ def rewind(params: Any, values: Any) -> Any:
 
 def _put_back(path: str, x: Any, old: dict[str, Any]) -> Any:
   if path not in old or getattr(old[path], "shape", None) != getattr(x, "shape", None):
-    given = f"a shape of {old[path].shape}" if path in old else "nothing"
-    raise ValueError(f"{path}: values has {given} there; must have {x.shape}")
+    given = f"a shape of {getattr(old[path], 'shape', None)}" if path in old else "nothing"
+    raise ValueError(f"{path}: values has {given} there; must have {getattr(x, 'shape', x)}")
+  if not tree.is_float(x):
+    return x  # a counter, a key, a function: nothing that was trained
   with checks.at(path):
     return with_value(x, dense_of(old[path]).astype(x.dtype))
 
@@ -127,7 +149,8 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     schedule: step -> sparsity (`cj.schedules.cubic`, say).
     every: steps from one pruning to the next, from 1; ranking takes a sort.
     stop: where the schedule ends: at the first step from there on the tree is pruned
-      in any case, so that the last sparsity is reached whatever `every` is.
+      in any case, so that the last sparsity is reached whatever `every` is. That step
+      must be one that is taken.
     prune: (tree, sparsity) -> tree with masks; the default is global magnitude.
 
   Returns:
@@ -147,19 +170,28 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     >>> [cj.count(at(params, step))[1] for step in (0, 5, 10)]
     [8, 4, 4]
   """
-  checks.number("every", every, 1, math.inf)
+  checks.integer("every", every, 1, math.inf)
 
-  def pruned(p: Any) -> Any:
-    return prune(p, schedule(step))
+  # Functions among the parameters cannot be traced.
+  arrays, rebuild = tree.arrays_of(params)
 
-  before, after = tree.entries(params)[0], tree.entries(jax.eval_shape(pruned, params))[0]
-  # A branch that adds a mask would return another structure than the one that does nothing.
-  changed = [path for (path, x), (_, y) in zip(before, after, strict=True)
+  def pruned(arrays: Any) -> Any:
+    return tree.arrays_of(prune(rebuild(arrays), schedule(step)))[0]
+
+  _check_masks(params, arrays, lambda arrays: prune(rebuild(arrays), schedule(step)))
+  due = step % every == 0
+  if stop is not None:
+    due |= step == jnp.ceil(stop)
+  return rebuild(jax.lax.cond(due, pruned, lambda p: p, arrays))
+
+
+def _check_masks(params: Any, arrays: Any, pruned: Callable[[Any], Any]) -> None:
+  """Raises a ValueError where a pruning would add a mask, and so change the tree's structure."""
+  after: list[Any] = []
+  # Traced for its structure: nothing is computed.
+  jax.eval_shape(lambda arrays: after.extend(tree.entries(pruned(arrays))[0]), arrays)
+  changed = [path for (path, x), (_, y) in zip(tree.entries(params)[0], after, strict=True)
              if jax.tree.structure(x) != jax.tree.structure(y)]
   if changed:
     raise ValueError(f"{', '.join(changed[:4])}: no such mask yet; call this same prune(params, "
                      "0.0) before training")
-  due = step % every == 0
-  if stop is not None:
-    due |= step == jnp.ceil(stop)
-  return jax.lax.cond(due, pruned, lambda p: p, params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import jax
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress_jax import checks, tree
-from compress_jax.leaves import Leaf, apply_mask, dense_of, mask_of
+from compress_jax.leaves import Leaf, UnsupportedError, apply_mask, dense_of, mask_of
 from compress_jax.leaves.base import Array
+from compress_jax.leaves.either import unrounded_of
 
 
 def keep_largest(scores: Sequence[Array], sparsity: Array | float, scope: str) -> list[Array]:
@@ -35,6 +37,8 @@ def keep_largest(scores: Sequence[Array], sparsity: Array | float, scope: str) -
     [[False, False], [True, True]]
   """
   checks.number("sparsity", sparsity, 0, 1)
+  if jnp.ndim(sparsity):
+    raise ValueError(f"sparsity={sparsity}: must be one number from 0 to 1")
   if scope not in ("global", "layer"):
     raise ValueError(f"scope={scope!r}: must be 'global' or 'layer'")
   for known in map(checks.concrete, scores):
@@ -97,6 +101,24 @@ def _flipped(bits: Array) -> Array:
   return jnp.where(bits < 0, bits ^ jnp.int32(0x7fffffff), bits)
 
 
+def weights(x: Array | Leaf) -> Array:
+  """Returns the weights that pruning ranks: as they train, before any rounding.
+
+  Of rounded weights many are equal, and which of them went would depend on their place, or on
+  the step of their column.
+
+  Args:
+    x: an array or leaf.
+
+  Returns:
+    float32, of its shape; 0 where a mask has pruned before.
+  """
+  # Of a codebook, say, what is stored is all there is.
+  with contextlib.suppress(UnsupportedError):
+    x = unrounded_of(x)
+  return dense_of(x).astype(jnp.float32)
+
+
 def magnitudes(x: Array | Leaf) -> Array:
   """Returns magnitudes, with -1 where a mask has pruned before: that goes first again.
 
@@ -106,7 +128,7 @@ def magnitudes(x: Array | Leaf) -> Array:
   Returns:
     float32, of its shape.
   """
-  return pruned_first(jnp.abs(dense_of(x)).astype(jnp.float32), x)
+  return pruned_first(jnp.abs(weights(x)), x)
 
 
 def pruned_first(scores: Array, x: Array | Leaf) -> Array:

@@ -8,10 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from compress_jax import checks, tree
-from compress_jax.leaves import dense_of, mask_of
+from compress_jax.leaves import mask_of
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.tiles import spread, tiled
-from compress_jax.prune.ranking import keep_largest, with_masks
+from compress_jax.prune.ranking import keep_largest, magnitudes, weights, with_masks
 from compress_jax.prune.unstructured import selected
 
 # From weights and the axes to reduce to one number each; none is negative.
@@ -70,7 +70,7 @@ def block(params: Any, sparsity: Array | float, *, block: tuple[int, int] = (64,
 
 def _block_scores(x: Any, block: tuple[int, int], score: str) -> Array:
   """Returns (block rows, block columns) scores, `_PRUNED` where a block is all pruned."""
-  scores = SCORES[score](tiled(dense_of(x).astype(jnp.float32), block), (2, 3))
+  scores = SCORES[score](tiled(weights(x), block), (2, 3))
   mask = mask_of(x)
   if mask is None:
     return scores
@@ -105,7 +105,7 @@ def n_m(params: Any, n: Array | int, m: int, *, axis: int = -2, where: tree.Wher
     [0.0, -4.0, 3.0, 0.0]
   """
   checks.whole("m", m, 1)
-  checks.number("n", n, 0, m)
+  checks.integer("n", n, 0, m)
   chosen, rebuild = selected(params, where)
   with checks.taken([path for path, _ in chosen], where is None):
     masks = [_n_m_mask(path, x, n, m, axis) for path, x in chosen]
@@ -116,7 +116,7 @@ def _n_m_mask(path: str, x: Any, n: Array | int, m: int, axis: int) -> Array:
   """Returns a leaf's mask: the n largest of every m along the axis."""
   if not -x.ndim <= axis < x.ndim or x.shape[axis] % m:
     raise ValueError(f"{path}: m={m}, axis={axis}: m must divide an axis of shape {x.shape}")
-  groups = jnp.moveaxis(jnp.abs(dense_of(x)), axis, -1)
+  groups = jnp.moveaxis(magnitudes(x), axis, -1)
   ranked = groups.reshape(*groups.shape[:-1], groups.shape[-1] // m, m)
   # The rank in its group, the largest first; equal ones in order, so that n are kept.
   rank = jnp.argsort(jnp.argsort(-ranked, -1, stable=True), -1, stable=True)
@@ -165,7 +165,7 @@ def _filter_scores(path: str, x: Any, axis: int, score: str) -> Array:
   if not -x.ndim <= axis < x.ndim:
     raise ValueError(f"{path}: axis={axis}: must be from {-x.ndim} to {x.ndim - 1}")
   others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
-  scores = SCORES[score](dense_of(x).astype(jnp.float32), others)
+  scores = SCORES[score](weights(x), others)
   mask = mask_of(x)
   return scores if mask is None else jnp.where(mask.any(others), scores, _PRUNED)
 

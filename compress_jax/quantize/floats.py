@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from compress_jax import checks, tree
-from compress_jax.leaves import FakeFloat, dense_of, grid
+from compress_jax.leaves import FakeFloat, fake_float
 from compress_jax.quantize.weights import Axis, scale_shape, unrounded
 
 FORMATS = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
@@ -51,8 +51,5 @@ def _rounded(path: str, x: Any, to: str, axis: Axis) -> FakeFloat:
   value = unrounded(x)
   if jnp.finfo(to).bits > 8:  # wide enough for weights as they are
     return FakeFloat(value, None, to=to)
-  magnitude = jnp.abs(dense_of(value).astype(jnp.float32))
-  largest = grid.reduce_to(jnp.max, magnitude, scale_shape(path, value.shape, axis))
-  scale = largest / float(jnp.finfo(to).max)
-  # A scale too small for a normal float32 serves weights that are zero.
-  return FakeFloat(value, jnp.where(scale > jnp.finfo(jnp.float32).tiny, scale, 1.0), to=to)
+  return FakeFloat(value, fake_float.spanning(value, scale_shape(path, value.shape, axis), to),
+                   to=to)

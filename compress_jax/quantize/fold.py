@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,21 +20,21 @@ def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: st
   bias'   = beta + (bias - mean) * gamma / sqrt(var + epsilon)
 
   Args:
-    params: nested dict. Wherever a dict has both keys `layer` and `norm`, the
-      first (kernel, maybe bias) is what the second (scale, bias) normalises.
-      A norm may have no scale.
-    stats: nested dict with the same paths: `norm` holds mean and var.
+    params: nested dicts, lists and tuples. Wherever a dict has both keys `layer` and `norm`,
+      the first (kernel, maybe bias) is what the second (scale, bias) normalises.
+      A norm may have no scale, or no bias.
+    stats: the same nested: `norm` holds mean and var.
     layer: the layer's key.
     norm: the batch norm's key.
     epsilon: the batch norm's.
 
   Returns:
     The nested dict without the `norm` entries; folded layers have a bias. Masks
-    and factors stay what they are.
+    and factors stay what they are, and so do the kernels' dtypes.
 
   Raises:
-    ValueError: a kernel is already quantized (fold first), stats are missing, or
-      there is nothing to fold.
+    ValueError: a kernel is already quantized (fold first), statistics are missing or of another
+      number of channels, or there is nothing to fold.
 
   Source: Jacob et al. 2018, section 3.2.
 
@@ -45,36 +46,68 @@ def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: st
     >>> folded["conv"]["kernel"].tolist(), folded["conv"]["bias"].tolist()
     ([[2.0]], [-1.0])
   """
-  folded = _fold(params, stats, layer, norm, epsilon, "")
-  if jax.tree.structure(folded) == jax.tree.structure(params):
+  folding = _Folding(layer, norm, epsilon)
+  folded = folding.fold(params, stats, "")
+  if not folding.folded:
     raise ValueError(f"layer={layer!r}, norm={norm!r}: no dict of the tree has both keys")
   return folded
 
 
-def _fold(params: Any, stats: Any, layer: str, norm: str, epsilon: float, path: str) -> Any:
-  """Returns a nested dict with its layers folded; `stats` is the dict of the same place."""
-  if not isinstance(params, Mapping):
-    return params
-  folds = layer in params and norm in params
-  out = {}
-  for key, value in params.items():
-    if folds and key == norm:
-      continue  # it goes into the layer
-    if folds and key == layer:
-      out[key] = _folded(value, params[norm], stats, norm, epsilon, f"{path}{key}/")
-    else:
-      inner = stats.get(key, {}) if isinstance(stats, Mapping) else {}
-      out[key] = _fold(value, inner, layer, norm, epsilon, f"{path}{key}/")
-  return out
+class _Folding:
+  """Folds the layers of a tree, and notes where it did.
+
+  Attributes:
+    folded: paths of the layers.
+  """
+
+  def __init__(self, layer: str, norm: str, epsilon: float):
+    self.layer, self.norm, self.epsilon = layer, norm, epsilon
+    self.folded: list[str] = []
+
+  def fold(self, params: Any, stats: Any, path: str) -> Any:
+    """Returns a part of the tree with its layers folded; `stats` is that of the same place."""
+    if isinstance(params, list | tuple):
+      inside = [self.fold(value, _at(stats, i), f"{path}{i}/") for i, value in enumerate(params)]
+      # A named tuple takes its fields one by one.
+      return type(params)(*inside) if hasattr(params, "_fields") else type(params)(inside)
+    if not isinstance(params, Mapping):
+      return params
+    folds = self.layer in params and self.norm in params
+    out = {}
+    for key, value in params.items():
+      if folds and key == self.norm:
+        continue  # it goes into the layer
+      if folds and key == self.layer:
+        self.folded.append(f"{path}{key}")
+        out[key] = self._layer(value, params[self.norm], _at(stats, self.norm), f"{path}{key}")
+      else:
+        out[key] = self.fold(value, _at(stats, key), f"{path}{key}/")
+    return out
+
+  def _layer(self, layer: Any, norm: Any, stats: Any, path: str) -> dict[str, Any]:
+    """Returns a layer with its norm multiplied in."""
+    mean, var = _at(stats, "mean"), _at(stats, "var")
+    if mean is None or var is None:
+      raise ValueError(f"{path}: stats must have the mean and var of {self.norm!r}")
+    if not isinstance(layer, Mapping) or "kernel" not in layer:
+      raise ValueError(f"{path}: has no 'kernel'; must be a dict that has one")
+    kernel, outputs = layer["kernel"], layer["kernel"].shape[-1:]
+    if mean.shape != outputs or var.shape != outputs:
+      raise ValueError(f"{path}: mean {mean.shape} and var {var.shape} of {self.norm!r}; must be "
+                       f"{outputs}, as the kernel's outputs")
+    checks.number(f"{path}: var of {self.norm!r}", var, 0, math.inf)
+    factor = norm.get("scale", 1.0) * jax.lax.rsqrt(var + self.epsilon)
+    bias = norm.get("bias", 0.0) + (layer.get("bias", 0.0) - mean) * factor
+    with checks.at(f"{path}/kernel"):
+      return {**layer, "kernel": scaled(kernel, factor.astype(kernel.dtype)),
+              "bias": bias.astype(kernel.dtype)}
 
 
-def _folded(layer: Any, norm: Any, stats: Any, norm_key: str, epsilon: float,
-            path: str) -> dict[str, Any]:
-  if norm_key not in stats:
-    raise ValueError(f"{path}: stats must have the mean and var of {norm_key!r}")
-  mean, var = stats[norm_key]["mean"], stats[norm_key]["var"]
-  factor = norm.get("scale", 1.0) * jax.lax.rsqrt(var + epsilon)
-  bias = layer.get("bias", 0.0)
-  with checks.at(f"{path}kernel"):
-    kernel = scaled(layer["kernel"], factor)
-  return {**layer, "kernel": kernel, "bias": norm["bias"] + (bias - mean) * factor}
+def _at(part: Any, key: str | int) -> Any:
+  """Returns what a nested dict or list has at a key, or None."""
+  if isinstance(part, Mapping):
+    # Flax's dicts number what others have in lists.
+    return part.get(key, part.get(str(key)))
+  if isinstance(part, list | tuple) and isinstance(key, int) and key < len(part):
+    return part[key]
+  return None

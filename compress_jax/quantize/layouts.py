@@ -55,6 +55,8 @@ def channel_axes(fn: Callable[..., Any], params: Any, *args: Any) -> Callable[[s
     """Notes the outputs' axes of every weight, as the weight is kept."""
 
     def product(self, op: Contraction, x: Any, w: Ref) -> Array:
+      if not isinstance(w.leaf, _Followed):
+        return super().product(op, x, w)  # factors, which come back one by one
       free = {w.leaf.kept_axis(axis) for axis in op.free()}
       found[w.path] = found.get(w.path, free) & free
       return op(x, w.dense())

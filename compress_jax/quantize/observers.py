@@ -12,6 +12,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from compress_jax import checks
 from compress_jax.leaves import grid
 from compress_jax.leaves.base import Array
 
@@ -122,7 +123,7 @@ class Percentile:
     bins: of each batch's histogram; a bin is the most that the range is off.
 
   Raises:
-    ValueError: percent out of range.
+    ValueError: percent out of range, or no bins.
   """
 
   percent: float = 99.99
@@ -131,6 +132,7 @@ class Percentile:
   def __post_init__(self):
     if not 50 < self.percent <= 100:
       raise ValueError(f"percent={self.percent}: must be above 50, up to 100")
+    checks.whole("bins", self.bins, 1)
 
   def __call__(self, seen: Seen, bits: Array | int, symmetric: bool) -> tuple[Array, Array]:
     # A histogram knows its ends only to within half a bin.
@@ -154,10 +156,17 @@ class MeanSquaredError:
   Attributes:
     fractions: how many are tried.
     bins: of each batch's histogram, on which the error is measured.
+
+  Raises:
+    ValueError: there are none of them.
   """
 
   fractions: int = 100
   bins: int = 2048
+
+  def __post_init__(self):
+    checks.whole("fractions", self.fractions, 1)
+    checks.whole("bins", self.bins, 1)
 
   def __call__(self, seen: Seen, bits: Array | int, symmetric: bool) -> tuple[Array, Array]:
     values, counts = seen.samples()

@@ -123,9 +123,7 @@ def checked_bits(bits: Array | int) -> tuple[Array, bool]:
   Raises:
     ValueError: what is known of it is not one whole number from 2 to 16.
   """
-  if jnp.ndim(bits) or not jnp.issubdtype(jnp.result_type(bits), jnp.integer):
-    raise ValueError(f"bits={bits}: must be one whole number from 2 to 16")
-  checks.number("bits", bits, 2, 16)
+  checks.integer("bits", bits, 2, 16)
   known = checks.concrete(bits)
   return jnp.asarray(bits, jnp.int32), known is None or bool(known > 8)
 
@@ -160,7 +158,8 @@ def refit(params: Any) -> Any:
     params: a parameter tree.
 
   Returns:
-    The tree with new `scale` and `zero_point` in every `FakeQuant` leaf.
+    The tree with new `scale` and `zero_point` in every `FakeQuant` leaf, and new scales in
+    every `FakeFloat` that has some.
 
   Example:
     >>> import jax.numpy as jnp

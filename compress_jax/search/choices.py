@@ -18,7 +18,8 @@ class Choice:
   Attributes:
     sparsity: fraction of the layer's weights (of both factors together, where it
       is factorized) that is pruned by magnitude, 0 to below 1; 0 makes no mask.
-    bits: of the weights, 2 to 16, symmetric, one scale per output; None leaves floats.
+    bits: of the weights, 2 to 16, symmetric, one scale for each index of the last axis (the
+      outputs of Flax's kernels); None leaves floats.
     rank: of a truncated SVD, from 1; None leaves one tensor.
 
   Raises:

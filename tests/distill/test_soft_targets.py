@@ -110,3 +110,20 @@ def test_a_label_that_is_no_class_shows(label):
   logits = jnp.array([[1.0, 2.0, 9.0]])
   found = cj.distill.hinton(logits, logits, jnp.array([label]), temperature=1.0, alpha=0.5)
   assert jnp.isnan(found)
+
+
+@pytest.mark.parametrize("logits,labels,message", [
+    ((2, 3, 5), jnp.zeros((2, 3), int), r"logits \(2, 3, 5\), labels \(2, 3\): must be \(batch, c"),
+    ((4, 3), jnp.zeros(1, int), r"logits \(4, 3\), labels \(1,\): must be"),
+    ((4, 3), jnp.zeros((4, 3)), r"labels \(4, 3\): must be"),
+    ((4, 3), jnp.zeros(4), "labels: float32; must be integers")])
+def test_labels_that_do_not_belong_to_the_logits_are_refused(logits, labels, message):
+  with pytest.raises(ValueError, match=message):
+    cj.distill.cross_entropy(jnp.zeros(logits), labels)
+
+
+def test_a_temperature_is_one_finite_number():
+  logits = jnp.ones((2, 3))
+  for temperature in (jnp.inf, jnp.ones(3)):
+    with pytest.raises(ValueError, match="temperature=.*must be"):
+      cj.distill.kl(logits, logits, temperature=temperature)

@@ -133,3 +133,37 @@ def test_masks_that_this_pruning_does_not_rank_do_not_count():
 def test_rewinding_keeps_the_dtype():
   half = cj.prune.magnitude({"w": jnp.ones((2, 2), jnp.bfloat16)}, 0.5)
   assert cj.prune.rewind(half, {"w": jnp.full((2, 2), 3.0)})["w"].dtype == jnp.bfloat16
+
+
+def test_filters_that_are_gone_already_count_as_filters():
+  # They differ in size: of the weights 4 % are in the smaller layer's.
+  rng = np.random.default_rng(0)
+  params = {"a": jnp.asarray(rng.normal(size=(100, 4)) + 9), "b": jnp.asarray(
+      rng.normal(size=(2, 12)))}
+  prune = functools.partial(cj.prune.filters, scope="global", score="max")
+  half = prune(params, 0.5)
+  def kept(p):
+    return sum(int(cj.leaves.mask_of(x).any(0).sum()) for x in p.values())
+  assert kept(half) == 8
+  rounds = cj.prune.iterative(half, lambda p, i: p, fraction=0.5, rounds=2, prune=prune)
+  assert [kept(p) for _, p in rounds] == [4, 2]
+
+
+def test_functions_keys_and_numbers_stay_beside_what_is_pruned():
+  beside = {"act": jax.nn.relu, "rate": 0.5, "key": jax.random.key(0), "step": jnp.int32(3)}
+  params = {"w": jnp.arange(1.0, 17).reshape(4, 4), **beside}
+  masked = cj.prune.magnitude(params, 0.0, where="w")
+  prune = functools.partial(cj.prune.magnitude, where="w")
+  later = cj.prune.gradual(masked, 4, lambda step: 0.5, prune=prune)
+  back = cj.prune.rewind(later, {**params, "w": 2 * params["w"]})
+  assert cj.count(back["w"]) == (16, 8)
+  assert back["act"] is jax.nn.relu and (back["rate"], back["step"]) == (0.5, 3)
+  assert jax.random.key_data(back["key"]).tolist() == jax.random.key_data(beside["key"]).tolist()
+  with pytest.raises(ValueError, match="act: values has nothing there"):
+    cj.prune.rewind(later, {"w": params["w"]})
+
+
+def test_a_schedule_prunes_at_whole_steps():
+  masked = cj.prune.magnitude(INITIAL, 0.0)
+  with pytest.raises(ValueError, match="every=2.5: must be one whole number from 1"):
+    cj.prune.gradual(masked, 0, lambda step: 0.5, every=2.5)

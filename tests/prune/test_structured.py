@@ -88,3 +88,8 @@ def test_empty_weights_pass_through_whole():
   empty = {"w": jnp.zeros((4, 0))}
   assert cj.prune.n_m(empty, 2, 4)["w"].shape == (4, 0)
   assert cj.prune.filters({"w": jnp.zeros((0, 4))}, 0.5, score="max")["w"].shape == (0, 4)
+
+
+def test_a_part_of_a_weight_cannot_be_kept():
+  with pytest.raises(ValueError, match="n=1.5: must be one whole number from 0 to 4"):
+    cj.prune.n_m({"w": jnp.ones((4, 4))}, 1.5, 4)

@@ -108,3 +108,22 @@ def test_scores_that_are_no_numbers_are_refused():
 def test_the_count_is_that_of_the_fraction_in_full_precision(size):
   w = jnp.arange(1.0, size + 1)[None]
   assert cj.count(cj.prune.magnitude({"w": w}, 0.7))[1] == size - round(0.7 * size)
+
+
+@pytest.mark.parametrize("rounded", [
+    lambda p: cj.quantize.affine(p, 2, axis=None), lambda p: cj.quantize.learned(p, 2),
+    lambda p: cj.quantize.cast(p, "float8_e5m2")])
+@pytest.mark.parametrize("prune", [
+    lambda p: cj.prune.magnitude(p, 0.9), lambda p: cj.prune.n_m(p, 1, 4),
+    lambda p: cj.prune.filters(p, 0.5), lambda p: cj.prune.block(p, 0.5, block=(4, 4))])
+def test_rounded_weights_are_ranked_as_before_rounding(prune, rounded):
+  params = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(64, 16)), jnp.float32)}
+  plain = cj.leaves.mask_of(prune(params)["w"])
+  np.testing.assert_array_equal(cj.leaves.mask_of(prune(rounded(params))["w"]), plain)
+
+
+def test_a_sparsity_is_one_number():
+  with pytest.raises(ValueError, match=r"sparsity=\[.*: must be one number from 0 to 1"):
+    cj.prune.magnitude({"w": jnp.eye(2)}, jnp.array([0.1, 0.2]))
+  with pytest.raises(ValueError, match="sparsity='0.5': must be a number from 0 to 1"):
+    cj.prune.magnitude({"w": jnp.eye(2)}, "0.5")

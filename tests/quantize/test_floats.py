@@ -72,3 +72,11 @@ def test_a_dynamic_grid_takes_a_batch_of_no_rows():
   apply = lambda params, x: x @ params["w"]
   params = cj.quantize.dynamic(cj.quantize.affine({"w": jnp.eye(4)}, 8))
   assert cj.lift(apply)(params, jnp.zeros((0, 4))).shape == (0, 4)
+
+
+def test_scales_follow_weights_that_have_grown():
+  w = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(8, 4)), jnp.float32)}
+  p = cj.quantize.cast(cj.prune.magnitude(w, 0.5), "float8_e4m3fn")
+  grown = cj.prune.rewind(p, {"w": 10 * w["w"]})
+  fresh = cj.quantize.cast(cj.prune.magnitude({"w": 10 * w["w"]}, 0.5), "float8_e4m3fn")
+  np.testing.assert_array_equal(cj.quantize.refit(grown)["w"].dense(), fresh["w"].dense())

@@ -1,5 +1,7 @@
 """A folded model computes what the normalised one does."""
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +44,7 @@ def test_predictions_stay(name, arguments):
 def test_what_cannot_be_folded_is_named():
   one = jnp.ones((1, 1))
   params = {"l": {"conv": {"kernel": one}, "norm": {"scale": one[0], "bias": one[0]}}}
-  with pytest.raises(ValueError, match="l/conv/.*must have"):
+  with pytest.raises(ValueError, match="l/conv: .*must have"):
     cj.fold.batch_norm(params, {})
   stats = {"l": {"norm": {"mean": one[0], "var": one[0]}}}
   with pytest.raises(ValueError, match="l/conv/kernel: a FakeQuant cannot be folded"):
@@ -67,3 +69,33 @@ def test_factors_and_blocks_fold_as_the_array_they_stand_for(factorize):
   assert type(folded["conv"]["kernel"]) is type(p["conv"]["kernel"])
   np.testing.assert_allclose(folded["conv"]["kernel"].dense(), plain["conv"]["kernel"], rtol=1e-4,
                              atol=1e-5)
+
+
+def test_layers_fold_in_every_container_and_keep_their_dtype():
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.uniform(0.5, 2, shape), jnp.bfloat16)
+  def layer():
+    return {"conv": {"kernel": draw(4, 3)}, "norm": {"scale": draw(3)}}  # without a bias
+  def numbers():
+    return {"norm": {"mean": draw(3), "var": draw(3)}}
+  params = collections.OrderedDict(blocks=[layer(), (layer(),)], **layer())
+  stats = {"blocks": [numbers(), (numbers(),)], **numbers()}
+  folded = cj.fold.batch_norm(params, stats)
+  pairs = [(folded, params, stats), (folded["blocks"][0], params["blocks"][0], stats["blocks"][0]),
+           (folded["blocks"][1][0], params["blocks"][1][0], stats["blocks"][1][0])]
+  for new, old, seen in pairs:
+    assert "norm" not in new and new["conv"]["kernel"].dtype == jnp.bfloat16
+    x = np.ones((1, 4), np.float32)
+    mean, var = (np.asarray(seen["norm"][name], np.float32) for name in ("mean", "var"))
+    normed = (x @ old["conv"]["kernel"] - mean) / np.sqrt(var + 1e-5) * old["norm"]["scale"]
+    found = x @ new["conv"]["kernel"] + new["conv"]["bias"]
+    np.testing.assert_allclose(np.asarray(found, np.float32), normed, atol=0.1)
+
+
+def test_statistics_of_other_channels_are_refused():
+  params = {"conv": {"kernel": jnp.ones((1, 1))}, "norm": {"scale": jnp.ones(4)}}
+  with pytest.raises(ValueError, match=r"conv: mean \(4,\) and var \(4,\) .* must be \(1,\)"):
+    cj.fold.batch_norm(params, {"norm": {"mean": jnp.ones(4), "var": jnp.ones(4)}})
+  params = {"conv": {"kernel": jnp.ones((1, 1))}, "norm": {"scale": jnp.ones(1)}}
+  with pytest.raises(ValueError, match="conv: var of 'norm'=.*must be from 0"):
+    cj.fold.batch_norm(params, {"norm": {"mean": jnp.ones(1), "var": -jnp.ones(1)}})

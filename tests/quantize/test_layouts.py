@@ -70,3 +70,11 @@ def test_a_weight_with_several_uses_has_the_axes_that_all_allow():
 
   axes = cj.quantize.channel_axes(apply, params, jnp.arange(3))
   assert (axes("once"), axes("tied"), axes("table")) == (1, None, -1)
+
+
+def test_factors_are_found_one_by_one():
+  params = cj.factorize.svd({"w": jnp.ones((5, 7))}, rank=2)
+  axes = cj.quantize.channel_axes(lambda p, x: x @ p["w"].T, params, jnp.ones((3, 7)))
+  assert axes("w/u") == 0 and axes("w/v") == 0
+  axes = cj.quantize.channel_axes(lambda p, x: x @ p["w"], params, jnp.ones((3, 5)))
+  assert axes("w/u") == 1 and axes("w/v") == 1

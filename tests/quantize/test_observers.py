@@ -86,3 +86,11 @@ def test_percentiles_of_more_values_than_an_int32_counts():
                         jnp.tile(few.counts * 2**14, (4, 1)))
   percentile = observers.Percentile(99.9)
   np.testing.assert_allclose(percentile(many, 8, False), percentile(few, 8, False), rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda: observers.MeanSquaredError(bins=0),
+                                  lambda: observers.MeanSquaredError(fractions=0),
+                                  lambda: observers.Percentile(bins=0)])
+def test_nothing_to_search_is_refused(make):
+  with pytest.raises(ValueError, match="(bins|fractions)=0: must be a whole number from 1"):
+    make()
