@@ -67,6 +67,10 @@ def score(file: Path, data_dir: str | None) -> dict[str, Any]:
                     num_classes=known["num_classes"], variables=variables)
   # Whatever is held out for validation: of the test images nothing is.
   builder = builders.builder(known["data"], data_dir, known.get("side"))
+  classes = builders.num_classes(builder)
+  if classes != trained.num_classes:
+    raise ValueError(f"{file}: was made for {trained.num_classes} classes; data_dir={data_dir!r} "
+                     f"has {classes}, and must be the same data")
   test = builders.load(builder, validation=0.1, seed=0).test
   params, nonzero = cj.count(trained.params)
   return {"file": str(file), "model": trained.name, "data": known["data"], "images": len(test),

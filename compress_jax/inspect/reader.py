@@ -76,10 +76,12 @@ class Inspection:
   def totals(self) -> dict[str, float | None]:
     """Sums over the leaves; gzip and artifact are of the whole model where known.
 
-    An optimizer's state, counters and keys are no parameters, but take their bytes.
+    Batch norms' statistics, an optimizer's state, counters and keys are no parameters, but take
+    their bytes.
     """
-    learned = [leaf for leaf in self.leaves
-               if leaf.learns and not names.of_optimizer(leaf.path)]
+    fixed = names.statistics([leaf.path for leaf in self.leaves])
+    learned = [leaf for leaf in self.leaves if leaf.learns and leaf.path not in fixed
+               and not names.of_optimizer(leaf.path)]
     params = sum(leaf.params for leaf in learned)
     nonzero = leaf_summary.total([leaf.nonzero for leaf in learned])
     found: dict[str, float | None] = {"params": params, "nonzero": nonzero, "sparsity": None}

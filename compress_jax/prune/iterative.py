@@ -174,15 +174,18 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
 
   # Functions among the parameters cannot be traced.
   arrays, rebuild = tree.arrays_of(params)
+  # Here, where a number is known unless the step is traced: pruning refuses what is no fraction.
+  sparsity = schedule(step)
 
   def pruned(arrays: Any) -> Any:
-    return tree.arrays_of(prune(rebuild(arrays), schedule(step)))[0]
+    return prune(rebuild(arrays), sparsity)
 
-  _check_masks(params, arrays, lambda arrays: prune(rebuild(arrays), schedule(step)))
+  _check_masks(params, arrays, pruned)
   due = step % every == 0
   if stop is not None:
     due |= step == jnp.ceil(stop)
-  return rebuild(jax.lax.cond(due, pruned, lambda p: p, arrays))
+  return rebuild(jax.lax.cond(
+      due, lambda arrays: tree.arrays_of(pruned(arrays))[0], lambda arrays: arrays, arrays))
 
 
 def _check_masks(params: Any, arrays: Any, pruned: Callable[[Any], Any]) -> None:

@@ -6,6 +6,7 @@ python -m experiments.datasets.as_folder --name=cifar10 --folder=FOLDER [--side=
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
+from compress_jax import checks
 from experiments.datasets import builders
 
 _QUALITY = 95  # of the JPEGs: what it loses is less than what resizing blurs
@@ -47,11 +49,26 @@ def write(name: str, folder: Path, *, side: int, data_dir: str | None = None,
     How many images were written.
 
   Raises:
-    ValueError: the folder holds something.
+    ValueError: the folder holds something, or a number is out of range.
   """
+  checks.whole("side", side, 1)
+  if limit is not None:
+    checks.whole("limit", limit, 1)
   if folder.exists() and any(folder.iterdir()):
     raise ValueError(f"folder={str(folder)!r}: holds something; it must be empty or not there")
   builder = builders.builder(name, data_dir)
+  # In a folder of its own until it is complete: a part of a data set would pass for one.
+  partial = folder.with_name(f"{folder.name}.partial")
+  shutil.rmtree(partial, ignore_errors=True)
+  count = _write(builder, partial, side, limit)
+  if folder.exists():
+    folder.rmdir()
+  partial.rename(folder)
+  return count
+
+
+def _write(builder: Any, folder: Path, side: int, limit: int | None) -> int:
+  """Writes a prepared data set, and returns how many images that were."""
   # A data set without names for its classes numbers them.
   numbers = [str(label) for label in range(builders.num_classes(builder))]
   names = getattr(builder.info.features["label"], "names", None) or numbers

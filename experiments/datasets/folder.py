@@ -43,7 +43,7 @@ class Folder(tfds.ImageFolder):
       side: pixels, height and width, that images are resized to.
 
     Raises:
-      ValueError: the folder or a split is not there, or has no classes or images.
+      ValueError: the folder or a split is not there, or has no images, or fewer than two classes.
     """
     # The attributes that ImageFolder's methods read; its constructor would need TensorFlow.
     self._image_shape, self._image_dtype, self._data_dir = (side, side, 3), None, root
@@ -72,6 +72,18 @@ class Folder(tfds.ImageFolder):
     paths, labels = zip(*self.files[name], strict=True)
     return Files(paths=np.array(paths), side=self.side,
                  labels=np.array([number[label] for label in labels], np.int32))
+
+
+  def check(self) -> None:
+    """Decodes the test images, which would be read only after hours of training.
+
+    Raises:
+      ValueError: some are no images, or broken; names them.
+    """
+    broken = self.split("test").broken()
+    if broken:
+      more = f"; and {len(broken) - 3} more files" if len(broken) > 3 else ""
+      raise ValueError("; ".join(broken[:3]) + more)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,6 +131,18 @@ class Files:
     with ThreadPoolExecutor(THREADS) as threads:
       list(threads.map(some, range(THREADS)))
     return images
+
+  def broken(self) -> list[str]:
+    """Returns what is wrong with the files that cannot be read; all are tried."""
+    def wrong(path: str) -> str:
+      try:
+        decoded(path, self.side)
+      except ValueError as error:
+        return str(error)
+      return ""
+
+    with ThreadPoolExecutor(THREADS) as threads:
+      return [text for text in threads.map(wrong, self.paths) if text]
 
   def take(self, index: np.ndarray) -> Files:
     """Returns the split that has only some examples, none of them read.
@@ -204,11 +228,24 @@ def _listed(root: Path) -> dict[str, list[tuple[str, str]]]:
     if not files.get(name):
       raise ValueError(f"data_dir={str(root)!r}: no images in {name}/<class>; they must end in "
                        f"{', '.join(ENDINGS)}")
+  _check_training(root, files["train"])
   for name in there:
     _check_classes(root, name, files)
     # TFDS shuffles so, with the split's name as the seed.
     random.Random(name).shuffle(files[name])
   return files
+
+
+def _check_training(root: Path, files: list[tuple[str, str]]) -> None:
+  """Raises a ValueError for classes without training images, or fewer than two classes."""
+  known = {label for _, label in files}
+  empty = [folder.name for folder in _folders(root / "train") if folder.name not in known]
+  if empty:
+    raise ValueError(f"data_dir={str(root)!r}: no images in train/{empty[0]}; they must end in "
+                     f"{', '.join(ENDINGS)}")
+  if len(known) < 2:
+    raise ValueError(f"data_dir={str(root)!r}: train/{known.pop()} is the only class; must be two "
+                     "or more")
 
 
 def _check_classes(root: Path, name: str, files: dict[str, list[tuple[str, str]]]) -> None:
@@ -223,8 +260,18 @@ def _check_classes(root: Path, name: str, files: dict[str, list[tuple[str, str]]
 def _images(split: Path) -> list[tuple[str, str]]:
   """Returns (path, class) of a split's images, sorted."""
   found = []
-  for folder in sorted(path for path in split.iterdir() if path.is_dir()):
+  for folder in _folders(split):
     for path in sorted(folder.iterdir()):
-      if path.suffix.lower() in ENDINGS:
+      if path.suffix.lower() in ENDINGS and not _hidden(path) and path.is_file():
         found.append((str(path), folder.name))
   return found
+
+
+def _folders(split: Path) -> list[Path]:
+  """Returns the folders of a split's classes, sorted."""
+  return sorted(path for path in split.iterdir() if path.is_dir() and not _hidden(path))
+
+
+def _hidden(path: Path) -> bool:
+  # What file managers and notebooks leave behind: ._image.jpg, .ipynb_checkpoints.
+  return path.name.startswith(".")

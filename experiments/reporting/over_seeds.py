@@ -29,7 +29,9 @@ def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
     # Names, files and remarks have no mean.
     for field, value in same[0].items():
       if isinstance(value, int | float):
-        mean[field] = float(np.mean([row[field] for row in same]))
+        values = [row[field] for row in same]
+        # What is the same for all seeds stays so to the last bit: a sparsity is looked up by it.
+        mean[field] = float(value if values.count(value) == len(values) else np.mean(values))
     out.append({**mean, "combo": combo, "spread": _deviation(same, "test_accuracy"),
                 "val_spread": _deviation(same, "val_accuracy"), "seeds": len(same)})
   return out

@@ -28,11 +28,13 @@ MISSING = "missing.txt"  # beside results that lack the stages which failed
 
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
+_DATA = "data_fingerprint"  # beside the fields that are compared
+
 # Fields that change no row of results.csv.
 _NO_MATTER = ("combo", "compare_steps", "mesh", "of_study")
 
 
-def folder(config: Any, root: Path) -> Path:
+def folder(config: Any, root: Path, data: str) -> Path:
   """Returns where a study's results go, and makes that folder.
 
   The first settings that are reported in full in a workdir have its top; others have a folder under
@@ -42,9 +44,10 @@ def folder(config: Any, root: Path) -> Path:
   Args:
     config: the study's configuration.
     root: of the results, usually the workdir.
+    data: fingerprint of the data, which `--data_dir` can change.
   """
-  ours = _comparable(config.to_dict())
-  theirs = _reported(root / "results.json")
+  ours = _comparable(config.to_dict(), data)
+  theirs = _reported(root / "results.json", data)
   if theirs == ours:
     return root
   made = _folder_of(ours, root)
@@ -58,14 +61,14 @@ def folder(config: Any, root: Path) -> Path:
 def _folder_of(ours: Mapping[str, Any], root: Path) -> Path | None:
   """Returns the folder under `results/` that has these settings, or None."""
   for file in sorted((root / "results").glob("*/results.json")):
-    if _reported(file) == ours:
+    if _reported(file, ours[_DATA]) == ours:
       return file.parent
   return None
 
 
 def _free(made: Path, ours: Mapping[str, Any]) -> Path:
   """Returns a folder, or one beside it where others were named like this by what differed."""
-  if _reported(made / "results.json") is None:
+  if _reported(made / "results.json", ours[_DATA]) is None:
     return made
   return made.with_name(f"{made.name}-{_digest(json.dumps(ours, sort_keys=True))}")
 
@@ -124,16 +127,18 @@ def _digest(text: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+def _comparable(config: Mapping[str, Any], data: str) -> dict[str, Any]:
   """Returns a configuration as results.json has it, without what changes no result."""
   kept = {name: value for name, value in config.items() if name not in _NO_MATTER}
-  return json.loads(json.dumps(defaults.without(kept), sort_keys=True))
+  return {**json.loads(json.dumps(defaults.without(kept), sort_keys=True)), _DATA: data}
 
 
-def _reported(file: Path) -> dict[str, Any] | None:
+def _reported(file: Path, data: str) -> dict[str, Any] | None:
   """Returns the configuration whose results a file has; None where it has none to lose."""
   try:
-    return _comparable(json.loads(file.read_text())["config"])
+    known = json.loads(file.read_text())
+    # Earlier releases did not say: theirs pass for results of these data.
+    return _comparable(known["config"], known.get("data", data))
   except (OSError, ValueError, TypeError, KeyError, AttributeError):
     return None
 

@@ -44,7 +44,8 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
   made_with = environment()
   seeds = sorted({row["seed"] for row in rows})
   files.write_json(workdir / "results.json", {
-      "results": list(rows), "config": config.to_dict(), "environment": made_with,
+      "results": list(rows), "config": config.to_dict(), "data": studies[0].fingerprint,
+      "environment": made_with,
       # What may be removed with these results: see `removal`.
       "seeds": seeds, "stages": _stages(studies), "files": [*texts, *pictures, *also]})
   made = _texts(texts, rows, workdir)

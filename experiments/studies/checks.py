@@ -53,7 +53,7 @@ FIELDS: dict[str, Rule] = {
     "fraction": Number(0.001, 0.999), "tolerance": Number(0, 1),
     # Of the sixteen combinations, which any study can have under `combine`.
     "combos": Elsewhere("names and commas, all is the sixteen: all,lrtf+tune"),
-    "imp.rounds": count(0, 1000), "q.bits": count(2, 16), "q.activation_bits": count(2, 16),
+    "imp.rounds": count(1, 1000), "q.bits": count(2, 16), "q.activation_bits": count(2, 16),
     "lrtf.rank": count(0, 10**6, zero="r_max - delta"), "lrtf.delta": count(0, 10**6),
     "conventional": Switch(), "deltas": Each(count(0, 10**6)),
 }
@@ -80,6 +80,17 @@ def config(given: Any, own: Mapping[str, Rule]) -> None:
     problem = found.problem(_named(given, path), value) if found else None
     if problem:
       raise ValueError(problem)
+  for path, value in fields(given):
+    if path.endswith("augment.alternating") and value:
+      _check_flips(given, path)
+
+
+def _check_flips(given: Any, path: str) -> None:
+  """Raises a ValueError for flips that are to alternate where there are none."""
+  beside = path.removesuffix("alternating") + "flip"
+  if not dict(fields(given)).get(beside, True):
+    raise ValueError(f"config.{_named(given, path)}=True: does nothing without "
+                     f"--config.{_named(given, beside)}=true")
 
 
 def fields(part: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -188,4 +199,20 @@ def _shapes(model: Any, builder: Any) -> Any:
   made = models.create(model.name, num_classes=builders.num_classes(builder),
                        **model.arguments.to_dict())
   init = functools.partial(made.init, train=False)
-  return jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, *image)))["params"]
+  traced, shapes = jax.make_jaxpr(init, return_shape=True)(
+      jax.random.key(0), jnp.zeros((1, *image)))
+  if any(0 in shape for shape in _shapes_in(traced.jaxpr)):
+    # It would train all the same: on nothing, or on the mean of nothing, which is NaN.
+    raise ValueError(f"images of {image[0]} x {image[1]} pixels shrink to nothing in {model.name}; "
+                     "must be larger, or the model have fewer layers that shrink them")
+  return shapes["params"]
+
+
+def _shapes_in(jaxpr: Any) -> Iterator[tuple[int, ...]]:
+  """Yields the shapes of all that a program computes, in its parts too."""
+  for equation in jaxpr.eqns:
+    yield from (out.aval.shape for out in equation.outvars)
+    for value in equation.params.values():
+      inner = getattr(value, "jaxpr", value)
+      if hasattr(inner, "eqns"):
+        yield from _shapes_in(inner)

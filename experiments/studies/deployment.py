@@ -12,13 +12,16 @@ from experiments.datasets.splits import Data
 from experiments.training.techniques import Trained
 
 
-def _size_of_images(part: Any) -> dict[str, int]:
-  """Returns what the metadata of an artifact says of the images' size, where there is a choice.
+def _about(data: Data, part: Any) -> dict[str, Any]:
+  """Returns what the metadata of an artifact says of the data: of a folder also the images' size.
 
   Args:
-    part: of the configuration, says which data.
+    data: the data.
+    part: of the configuration, says which they are.
   """
-  return {"side": part.side} if part.get("side") else {}
+  if part.name != "folder":
+    return {"data": part.name}
+  return {"data": part.name, "side": data.train.shape[0]}
 
 
 def deploy(trained: Trained, directory: Path, data: Data, part: Any,
@@ -29,7 +32,7 @@ def deploy(trained: Trained, directory: Path, data: Data, part: Any,
     trained: the stage's model.
     directory: of the stage; the file is `model.cjx` there.
     data: the data.
-    part: of the configuration, says which data, and of which size where there is a choice.
+    part: of the configuration, says which data.
     **metadata: of the artifact, beside what says how to make the model.
 
   Returns:
@@ -41,10 +44,9 @@ def deploy(trained: Trained, directory: Path, data: Data, part: Any,
            "lifted": trained.lifted}
   file = directory / "model.cjx"
   if hosts.first():
-    about_data = {"data": part.name, **_size_of_images(part)}
     cj.artifact.save(file, trained.variables, model=trained.name, arguments=arguments,
-                     lifted=trained.lifted, num_classes=trained.num_classes, **about_data,
-                     **metadata)
+                     lifted=trained.lifted, num_classes=trained.num_classes,
+                     **_about(data, part), **metadata)
   hosts.wait("artifact")
   size = file.stat().st_size
   params, nonzero = cj.count(trained.params)

@@ -126,7 +126,7 @@ class OneOf(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class Each(Rule):
-  """Several values, for each of which a rule holds.
+  """Several different values, for each of which a rule holds.
 
   Attributes:
     rule: of each.
@@ -134,7 +134,7 @@ class Each(Rule):
 
   Example:
     >>> Each(BelowOne(), least=1).text
-    'values in parentheses, at least 1, each a number from 0 to below 1'
+    'different values in parentheses, at least 1, each a number from 0 to below 1'
   """
 
   rule: Rule
@@ -143,7 +143,7 @@ class Each(Rule):
   @property
   def text(self) -> str:
     least = f", at least {self.least}" if self.least else ""
-    return f"values in parentheses{least}, each {self.rule.text}"
+    return f"different values in parentheses{least}, each {self.rule.text}"
 
   def fits(self, value: Any) -> bool:
     return self._are_values(value) and all(map(self.rule.fits, value))
@@ -156,7 +156,9 @@ class Each(Rule):
     return next(filter(None, problems), None)
 
   def _are_values(self, value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) >= self.least
+    # The same twice would pass for two seeds of it.
+    return (isinstance(value, tuple | list) and len(value) >= self.least
+            and all(one not in value[:i] for i, one in enumerate(value)))
 
 
 class Switch(Rule):

@@ -60,7 +60,7 @@ def run(kind: Callable[..., Study], check: Callable[[Any], None], report: Report
     tree.show(studies(workdir, manner), once=manner.looks == "plan")
     return []
   with places.held(workdir):
-    folder = places.folder(config, root)
+    folder = places.folder(config, root, builders.fingerprint(builder))
     if folder != root:
       say(f"these settings have results of their own in {folder}")
     made = studies(folder, manner)
@@ -76,6 +76,7 @@ def _run(studies: Sequence[Study], config: Any, workdir: Path, data_dir: str | N
          report: Report, root: Path, manner: Manner) -> list[dict[str, Any]]:
   """Runs and reports; the caller holds the workdir."""
   studies[0].check()  # seeds differ in nothing that is checked
+  builders.check(studies[0].builder)
   if hosts.several() and (manner.worker or manner.executor != "local"):
     raise ValueError("--distributed: one training over several processes; --worker and "
                      "--executor=ray must not be given with it")
@@ -117,7 +118,7 @@ def _write(studies: Sequence[Study], config: Any, root: Path, report: Report,
   # Workers end together: each waits for the one that writes.
   with faults.stoppable(lambda: "the report"), leases.waited(root / places.REPORT_LEASE):
     # Settings that were started later may have been reported first.
-    folder = places.folder(config, root)
+    folder = places.folder(config, root, studies[0].fingerprint)
     for study in studies:
       study.results = folder
     rows = _rows(studies)  # their paths start at that folder; all stages have run

@@ -18,25 +18,34 @@ from experiments.training.augment import normalize
 BATCH = 256  # images per call
 
 
-# Cached, because `jax.jit` compiles again for every new function.
-@functools.lru_cache(maxsize=64)
-def logits_program(model: nn.Module, lifted: bool = False) -> Callable[[Any, Any], jax.Array]:
+def logits_program(model: nn.Module, lifted: bool = False,
+                   exact: bool = True) -> Callable[[Any, Any], jax.Array]:
   """Returns the compiled function (variables, uint8 images) -> logits.
 
   Args:
     model: a zoo model.
     lifted: whether compressed leaves run by `cj.lift`'s rules (integers, thin
       products); if not, variables are dense arrays.
+    exact: whether fake-quantized sums are the integers' to the bit; see `cj.lift`.
 
   Returns:
     A function; float32 logits, (batch, classes).
   """
+  # However the arguments are given: a cache takes `f(x)` and `f(x=x)` for two.
+  return _logits_program(model, lifted, exact)
+
+
+# Cached, because `jax.jit` compiles again for every new function.
+@functools.lru_cache(maxsize=64)
+def _logits_program(model: nn.Module, lifted: bool, exact: bool) -> Any:
+  """Does what `logits_program` says."""
   def apply(variables: Any, images: jax.Array) -> jax.Array:
     return model.apply(variables, normalize(images), train=False)
-  return jax.jit(cj.lift(apply) if lifted else apply)
+  return jax.jit(cj.lift(apply, exact=exact) if lifted else apply)
 
 
-def logits(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -> np.ndarray:
+def logits(model: nn.Module, variables: Any, split: Any, lifted: bool = False,
+           exact: bool = True) -> np.ndarray:
   """Returns the logits of a split's images, computed on all local devices.
 
   Args:
@@ -45,11 +54,12 @@ def logits(model: nn.Module, variables: Any, split: Any, lifted: bool = False) -
     split: the images; see `splits.Split`.
     lifted: see `logits_program`; if not, leaves are made dense first, so that one
       program serves them all.
+    exact: see `logits_program`.
 
   Returns:
     float32, (count, classes).
   """
-  program = logits_program(model, lifted)
+  program = logits_program(model, lifted, exact)
   if not lifted:
     variables = _dense(variables)
   # Each process for itself, where several train together: its own devices see all images.
@@ -78,8 +88,8 @@ def accuracy(model: nn.Module, variables: Any, split: Any, lifted: bool = False)
   return loss_and_accuracy(model, variables, split, lifted)[1]
 
 
-def loss_and_accuracy(model: nn.Module, variables: Any, split: Any,
-                      lifted: bool = False) -> tuple[float, float]:
+def loss_and_accuracy(model: nn.Module, variables: Any, split: Any, lifted: bool = False,
+                      exact: bool = True) -> tuple[float, float]:
   """Returns the mean cross-entropy on a split's labels, in nats, and the accuracy, 0 to 1.
 
   Args:
@@ -87,7 +97,8 @@ def loss_and_accuracy(model: nn.Module, variables: Any, split: Any,
     variables: {"params", maybe "batch_stats"}, with or without leaves.
     split: the images; see `splits.Split`.
     lifted: see `logits_program`.
+    exact: see `logits_program`.
   """
-  out = logits(model, variables, split, lifted)
+  out = logits(model, variables, split, lifted, exact)
   loss = cj.distill.cross_entropy(jnp.asarray(out), jnp.asarray(split.labels))
   return float(loss), float((out.argmax(-1) == split.labels).mean())

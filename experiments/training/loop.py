@@ -150,7 +150,9 @@ class _Trainer:
     """
     variables = hosts.own(self.variables(state))
     # What is best, and when to stop, must be the same in all processes.
-    return hosts.of_first(evaluate.loss_and_accuracy(self.model, variables, self.validation))
+    # Inputs are rounded where training rounds them: by the model that it makes it is judged.
+    return hosts.of_first(evaluate.loss_and_accuracy(
+        self.model, variables, self.validation, lifted=self.recipe.refits, exact=False))
 
   def epoch(self, state: Any, epoch: int, label: str) -> tuple[Any, dict[str, float]]:
     """Returns the state after an epoch, and the epoch's means.

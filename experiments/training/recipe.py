@@ -71,7 +71,7 @@ class Recipe:
     batch_size: images per step.
     steps_per_epoch: None is one pass over the training set.
     learning_rate: the optimizer's at the first step, or the highest of "one_cycle".
-    final_learning_rate: at the last step.
+    final_learning_rate: what it comes down to; the step after the last would have it.
     schedule: from one to the other, one of `schedules.KINDS`.
     warmup: fraction of all steps in which "one_cycle" rises, 0 to below 1.
     optimizer: what makes steps of gradients.

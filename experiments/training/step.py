@@ -99,7 +99,9 @@ def _loss(forward: Any, smooths: bool) -> Any:
       loss = losses.on_teacher(logits, soft, labels, numbers, smoothing, seen.share)
     # A weight of 0 costs too little to be worth a second program.
     loss += numbers["l1"] * cj.penalties.l1(params) + numbers["l2"] * cj.penalties.l2(params)
-    return loss, (stats, (logits.argmax(-1) == labels).sum())
+    # Of a mixed image the label of its larger part counts.
+    answers = labels if seen.share is None else jnp.where(seen.share < 0.5, labels[::-1], labels)
+    return loss, (stats, (logits.argmax(-1) == answers).sum())
 
   return loss_fn
 

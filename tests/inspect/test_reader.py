@@ -182,3 +182,12 @@ def test_a_diff_across_folding_says_so(tmp_path):
   cj.checkpoint.save(tmp_path / "lost", lost)
   rows = compare(found[0], inspect.read(tmp_path / "lost"), before, lost).rows
   assert not any("folded" in (row["kind"], row["kind_before"]) for row in rows)
+
+
+def test_statistics_of_norms_are_no_parameters(tmp_path):
+  variables = {"params": {"w": jnp.eye(4), "norm": {"scale": jnp.ones(4)}},
+               "batch_stats": {"norm": {"mean": jnp.ones(4), "var": jnp.ones(4)}}}
+  cj.checkpoint.save(tmp_path / "step", variables)
+  found = inspect.read(tmp_path / "step")
+  assert found.totals["params"] == 20 and len(found.leaves) == 4
+  assert found.totals["dense_bytes"] == 4 * 28

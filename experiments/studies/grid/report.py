@@ -12,8 +12,8 @@ from experiments.reporting.paper_tables import Column
 
 Row = Mapping[str, Any]
 
-# A model's table of sizes in the paper, and its column of Table III.
-_MODELS = {"cnn": ("table_1", "cnn"), "alexnet": ("table_2", "alexnet")}
+# A model's data in the paper, its table of sizes, and its column of Table III.
+_MODELS = {"cnn": ("mnist", "table_1", "cnn"), "alexnet": ("cifar10", "table_2", "alexnet")}
 _COLUMNS = (
     Column("accuracy, %", "test_accuracy", "accuracy", scale=100, spread="spread"),
     Column("Δ, points", "delta_accuracy", "delta_accuracy", "+.2f", difference=False),
@@ -36,7 +36,8 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
   # Means are floats, bits among them.
   means = [{**row, "bits": round(row["bits"])} for row in over_seeds.means(named)]
   results.write(studies, rows, workdir, config, page_rows=named, also=["ways.csv"],
-                texts={"tables.md": functools.partial(markdown, means, config.model.name)},
+                texts={"tables.md": functools.partial(
+                    markdown, means, config.model.name, same_data=same_data(config))},
                 pictures={"accuracy.png": functools.partial(picture, means, config.model.name)})
 
 
@@ -50,9 +51,18 @@ def paper(model: str, cell: Row) -> dict[str, Any]:
   if model not in _MODELS:
     return {}  # the user's choice
   tables = paper_tables.paper("grid")
-  sizes, qualities = _MODELS[model]
+  _, sizes, qualities = _MODELS[model]
   quality = _same_cell(tables["table_3"], cell).get(qualities)
   return {**_same_cell(tables[sizes], cell), "quality": quality}
+
+
+def same_data(config: Any) -> bool:
+  """Returns whether a study's data are those on which the paper has its model.
+
+  Args:
+    config: the study's configuration.
+  """
+  return _MODELS.get(config.model.name, [""])[0] == config.data.name
 
 
 def _same_cell(table: Sequence[Row], cell: Row) -> Row:
@@ -62,15 +72,17 @@ def _same_cell(table: Sequence[Row], cell: Row) -> Row:
   return {}
 
 
-def markdown(means: Sequence[Row], model: str) -> str:
+def markdown(means: Sequence[Row], model: str, *, same_data: bool) -> str:
   """Returns the table, ours beside the paper's (Tables I to III).
 
   Args:
     means: one row per cell, of `over_seeds.means`.
     model: "cnn" or "alexnet".
+    same_data: see `paper_tables.markdown`.
   """
   pairs = [(f"{row['sparsity']:g}, {row['bits']} bits", row, paper(model, row)) for row in means]
-  return paper_tables.markdown(pairs, _COLUMNS, first="sparsity, precision")
+  return paper_tables.markdown(pairs, _COLUMNS, first="sparsity, precision",
+                               same_data=same_data)
 
 
 def picture(rows: Sequence[Row], model: str, path: Path) -> None:

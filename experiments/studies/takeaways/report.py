@@ -72,7 +72,10 @@ def tables(means: Sequence[Row], config: Any) -> str:
   for key, title, columns in TABLES:
     rows = _found(paper[key], ours, config)
     parts.append(f"### {title}")
-    parts.append(table_2(rows, ours, config) if key == "table II" else _table(rows, columns))
+    if key == "table II":
+      parts.append(table_2(rows, ours, config))
+    else:
+      parts.append(_table(rows, columns, same_data=config.data.name == "cifar10"))
   return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
@@ -106,8 +109,9 @@ def stage(name: str, config: Any) -> str:
   return re.sub(r"pruned@([\d.]+)", lambda at: pruned(config, float(at[1])), name)
 
 
-def _table(rows: Sequence[tuple[Row, Row]], columns: Sequence[Column]) -> str:
-  return paper_tables.markdown([(theirs["model"], ours, theirs) for theirs, ours in rows], columns)
+def _table(rows: Sequence[tuple[Row, Row]], columns: Sequence[Column], same_data: bool) -> str:
+  return paper_tables.markdown([(theirs["model"], ours, theirs) for theirs, ours in rows], columns,
+                               same_data=same_data)
 
 
 def table_2(rows: Sequence[tuple[Row, Row]], ours: Mapping[str, Row], config: Any) -> str:

@@ -30,22 +30,24 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
   """
   means = over_seeds.means(rows)
   results.write(studies, rows, workdir, config,
-                texts={"tables.md": functools.partial(tables, means)},
+                texts={"tables.md": functools.partial(
+                    tables, means, same_data=config.data.name == "cifar10")},
                 pictures={"figure5.png": functools.partial(figure5, means),
                           "figure6.png": functools.partial(figure6, means)})
 
 
-def tables(means: Sequence[Row]) -> str:
+def tables(means: Sequence[Row], *, same_data: bool) -> str:
   """Returns Tables 1 and 2 and section 3.2, ours beside the paper's; MB are of the files.
 
   Args:
     means: one row per stage, of `over_seeds.means`.
+    same_data: see `paper_tables.markdown`.
   """
   paper, ours = paper_tables.paper("vgg16_cifar10"), over_seeds.by_name(means)
   parts = []
   for title, key, columns in _TABLES:
     pairs = [(theirs["model"], ours[theirs["model"]], theirs) for theirs in paper[key]]
-    parts.append(f"### {title}\n\n{paper_tables.markdown(pairs, columns)}")
+    parts.append(f"### {title}\n\n{paper_tables.markdown(pairs, columns, same_data=same_data)}")
   return "\n".join(parts)
 
 

@@ -41,7 +41,8 @@ def prune_iteratively(parent: Trained, data: Data, recipe: Recipe, directory: Pa
     The sparsest model that recovered, and {"sparsity", "rounds"}.
   """
   # Validation images only: how far to prune is a choice of the model.
-  target = parent.accuracy(data.validation) - tolerance
+  # Less what rounding makes of the difference of two fractions.
+  target = parent.accuracy(data.validation) - tolerance - 1e-9
   fits: list[Fit] = []
 
   def recover(variables: Any, number: int) -> Any:

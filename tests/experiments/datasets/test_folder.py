@@ -160,7 +160,12 @@ BROKEN = {
     "no classes": (lambda at: (shutil.rmtree(at / "train"), (at / "train").mkdir()),
                    r"no images in train/<class>; they must end in .jpg, .jpeg, .png"),
     "strange class": (lambda at: (at / "test/class000").rename(at / "test/dodo"),
-                      r"test/dodo is a class that train/ has no images of")}
+                      r"test/dodo is a class that train/ has no images of"),
+    "empty class": (lambda at: [path.rename(path.with_suffix(".webp"))
+                                for path in (at / "train/class001").iterdir()],
+                    r"no images in train/class001; they must end in"),
+    "one class": (lambda at: [shutil.rmtree(path) for path in at.glob("*/class00[12]")],
+                  r"train/class000 is the only class; must be two or more")}
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -170,6 +175,28 @@ def test_bad_folders_are_named(case, copy):
   at = changed if case.startswith("no folder") else copy
   with pytest.raises(ValueError, match=message):
     builders.builder("folder", None if case == "no data_dir" else str(at), SIDE)
+
+
+def test_what_file_managers_leave_behind_is_no_image(root, copy):
+  left = copy / "train/.ipynb_checkpoints"
+  left.mkdir()
+  for path in (left / "a.png", copy / "train/class000/._a.png", copy / "test/class000/.DS_Store"):
+    path.write_bytes(b"no image")
+  (copy / "train/class000/folder.png").mkdir()
+  made = builders.builder("folder", str(copy), SIDE)
+  assert builders.num_classes(made) == CLASSES
+  assert builders.fingerprint(made) == builders.fingerprint(
+      builders.builder("folder", str(root), SIDE))
+
+
+def test_broken_test_images_are_named_before_anything_is_trained(copy):
+  made = builders.builder("folder", str(copy), SIDE)
+  builders.check(made)
+  paths = made.split("test").paths
+  for path in paths[:5]:
+    Path(path).write_bytes(b"no image")
+  with pytest.raises(ValueError, match=f"{Path(paths[0]).name}: cannot be read.*and 2 more files"):
+    builders.check(made)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None])

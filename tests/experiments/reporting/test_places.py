@@ -12,9 +12,9 @@ def config(**changes):
                      "compare_steps": 0, **changes})
 
 
-def report(made, root):
-  folder = places.folder(made, root)
-  (folder / "results.json").write_text(json.dumps({"config": made.to_dict()}))
+def report(made, root, data="abc"):
+  folder = places.folder(made, root, data)
+  (folder / "results.json").write_text(json.dumps({"config": made.to_dict(), "data": data}))
   return folder.relative_to(root).as_posix()
 
 
@@ -68,3 +68,12 @@ def test_results_are_not_overwritten_by_others_that_differ_from_a_new_top_in_the
   assert new.startswith("results/seeds=2-")
   assert report(config(imp={"fraction": 0.5}, seeds=2), tmp_path) == new
   assert report(config(seeds=2), tmp_path) == "results/seeds=2"
+
+
+def test_other_data_have_a_folder_of_their_own(tmp_path):
+  assert report(config(), tmp_path) == "."
+  assert report(config(), tmp_path, "def") == "results/data_fingerprint=def"
+  assert report(config(), tmp_path) == "."
+  # What an earlier release wrote does not say of which data it is.
+  (tmp_path / "results.json").write_text(json.dumps({"config": config().to_dict()}))
+  assert report(config(), tmp_path) == "."

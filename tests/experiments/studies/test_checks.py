@@ -5,7 +5,9 @@ import math
 import runpy
 
 import pytest
+from ml_collections import ConfigDict
 
+from configs import common
 from experiments.datasets import builders
 from experiments.studies import checks, combo, rules
 
@@ -89,3 +91,26 @@ def test_models_that_cannot_be_made_are_named_before_anything_runs():
   made.student.arguments.groups = (("wide",),)
   with pytest.raises(ValueError, match="config.student: "):
     checks.model_shapes(made, builders.builder("digits"))
+
+
+@pytest.mark.parametrize("model", [
+    common.model("vgg"), common.model("studentnet"),
+    common.model("convnet", widths=(4, 4, 4, 4), hidden=(8,))], ids=lambda model: model.name)
+def test_models_in_which_images_shrink_to_nothing_are_refused(model):
+  # Eight pixels: halved four times, nothing is left.
+  with pytest.raises(ValueError, match=r"config.model: images of 8 x 8 pixels shrink to nothing"):
+    checks.model_shapes(ConfigDict({"model": model}), builders.builder("digits"))
+
+
+def test_flips_that_alternate_need_flips():
+  made, check, _ = loaded("configs/airnet.py:digits,smoke")
+  made.data.augment.update({"flip": False, "alternating": True})
+  with pytest.raises(ValueError, match="alternating=True: does nothing without --config.*flip"):
+    check(made)
+
+
+def test_the_same_value_twice_is_refused():
+  made, check, _ = loaded("configs/vgg16_cifar10.py:smoke")
+  made.ratios = (0.5, 0.50)
+  with pytest.raises(ValueError, match="config.ratios=.*: must be different values"):
+    check(made)

@@ -6,6 +6,7 @@ import runpy
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 import compress_jax as cj
 from configs import common
@@ -110,7 +111,15 @@ def test_a_model_with_batch_norms_is_refused_and_others_need_no_column_in_the_pa
   assert not list(tmp_path.glob("stages/*"))
   cell = {"sparsity": 0.5, "bits": 8, "test_accuracy": 0.9, "spread": None, "delta_accuracy": 0.1,
           "gzip_bytes": 100, "gzip_reduction": 2.0, "artifact_bytes": 90, "quality": 1.0}
-  assert "90.00" in report.markdown([cell], "squeezenet")
+  assert "90.00" in report.markdown([cell], "squeezenet", same_data=False)
+
+
+@pytest.mark.parametrize("model,data,same", [
+    ("cnn", "mnist", True), ("alexnet", "cifar10", True), ("cnn", "cifar10", False),
+    ("squeezenet", "mnist", False)])
+def test_differences_are_to_the_papers_data_alone(model, data, same):
+  made = ConfigDict({"model": {"name": model}, "data": {"name": data}})
+  assert report.same_data(made) == same
 
 
 @pytest.mark.parametrize("changes,message", [

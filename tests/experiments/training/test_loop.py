@@ -11,7 +11,7 @@ import pytest
 import compress_jax as cj
 from experiments import models
 from experiments.datasets.splits import Data, Split
-from experiments.training import kept, loop
+from experiments.training import evaluate, kept, loop
 from experiments.training import step as step_lib
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
@@ -68,6 +68,16 @@ def test_going_on_after_any_epoch_ends_the_same(tmp_path, monkeypatch):
     with interrupted(stop, monkeypatch), pytest.raises(KeyboardInterrupt):
       fit(path)
     same(fit(path).variables, whole.variables)
+
+
+def test_the_best_epoch_is_that_of_the_model_with_rounded_inputs(tmp_path):
+  params = cj.quantize.dynamic(cj.quantize.affine(start()["params"], 8), bits=2)
+  result = fit(tmp_path, dataclasses.replace(RECIPE, epochs=2, aware=True),
+               variables={**start(), "params": params})
+  of = lambda lifted: evaluate.loss_and_accuracy(MODEL, result.variables, toy().validation, lifted)
+  best = max(result.history, key=lambda epoch: epoch["val_accuracy"])
+  np.testing.assert_allclose([best["val_loss"], best["val_accuracy"]], of(True), rtol=1e-4)
+  assert abs(of(False)[0] - best["val_loss"]) > 1e-3
 
 
 def test_a_damaged_state_is_named_with_its_remedy(tmp_path):
