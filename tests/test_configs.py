@@ -48,3 +48,13 @@ def test_what_is_changed_in_one_configuration_is_not_in_the_next(name):
     part.changed = True
   again = importlib.import_module(f"configs.{name}").get_config(argument)
   assert "changed" not in dict(parts(again))[path]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_budget_passes_its_studys_check(name):
+  for config in made(name).values():
+    if "max_bytes" in config:
+      with config.unlocked():
+        config.max_bytes = 1000  # a limit must be given
+    study = config.study.rpartition(".study.")[0]
+    importlib.import_module(f"{study}.config").check(config)
