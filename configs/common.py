@@ -19,7 +19,8 @@ def common(function: str, data: Mapping[str, Any]) -> ConfigDict:
 
   Args:
     function: what runs the study, "module.function".
-    data: name, validation, limit; augmentation is off where nothing is said.
+    data: name, validation, limit, side (of a folder's images, in pixels); augmentation is
+      off where nothing is said.
 
   Returns:
     study, data, seed, seeds, mesh, compute_dtype, combo.
@@ -31,7 +32,7 @@ def common(function: str, data: Mapping[str, Any]) -> ConfigDict:
   augment = {**_NO_AUGMENTATION, **data.get("augment", {})}
   return ConfigDict({
       "study": function,
-      "data": {"validation": 0.1, "limit": 0, **data, "augment": augment},
+      "data": {"validation": 0.1, "limit": 0, **defaults.DATA, **data, "augment": augment},
       "seed": 0,
       "seeds": 1,
       "mesh": {"fsdp": 1},  # devices that share the parameters; 0 is all

@@ -16,6 +16,8 @@ TRAIN: dict[str, Any] = {
     "label_smoothing": 0.0, "ema": 0.0, "views": 0}
 AUGMENT: dict[str, Any] = {"alternating": False, "pad": "zero", "cutout": 0, "mixup": 0.0}
 
+DATA: dict[str, Any] = {"side": 0}
+
 
 def without(part: Any) -> Any:
   """Returns a configuration without the later fields that have their default value.
@@ -39,5 +41,7 @@ def without(part: Any) -> Any:
     later = TRAIN
   elif "crop" in part:  # how images are augmented
     later = AUGMENT
+  elif "validation" in part:  # which images
+    later = DATA
   return {name: without(value) for name, value in part.items()
           if name not in later or value != later[name]}

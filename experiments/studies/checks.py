@@ -27,8 +27,7 @@ FIELDS: dict[str, Rule] = {
     "compute_dtype": OneOf(("auto", "float32", "bfloat16")),
     "data.name": Elsewhere(f"one of {', '.join(builders.DATASETS)}"),
     "data.validation": Number(0.001, 0.9), "data.limit": count(0, zero="all images"),
-    # Smaller images vanish in the networks that read folders.
-    "data.side": count(32, 4096),
+    "data.side": count(0, 4096, zero="224, where the data are a folder"),
     "augment.crop": count(0, 64), "augment.flip": Switch(), "augment.rotate": Number(0, 180),
     "augment.jitter": Number(0, 1), "augment.pad": OneOf(("zero", "reflect")),
     "augment.alternating": Switch(), "augment.cutout": count(0, 4096),

@@ -62,7 +62,8 @@ class Optimizer:
     rest_momentum: of that SGD.
     newton_schulz_steps: by which Muon makes a step orthogonal.
     normalize_filters: whether a filter bank's norm is set to the root of its number of
-      outputs in front of every step of Muon; for layers that a norm follows.
+      outputs in front of every step of Muon; for networks in which a norm follows every
+      layer but the head.
 
   Source: Muon: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon);
   weight decay: Loshchilov and Hutter 2019, algorithm 2.

@@ -82,7 +82,8 @@ class Recipe:
     l2: weight of half the sum of squared weights.
     seed: of the order of the images and of the augmentation.
     views: epochs after which the same images come again in the same order, augmented alike: a
-      teacher answers only once for each; 0 is never.
+      teacher answers only once for each; 0 is never. Where flips alternate, an odd number lets
+      images be mirrored alike in the last of them and the first that comes again.
     augment: what is done to training images.
     only: name of the one layer that is trained, at the top of the parameters; "" is
       all. Statistics of batch norms follow the data all the same.

@@ -11,6 +11,8 @@ from experiments.studies import checks, rules
 GRID = ("layer-l1", "layer-l2", "global-l1", "global-l2")
 
 FIELDS = {
+    # Smaller images vanish in its networks.
+    "data.side": rules.count(32, 4096),
     "prune.rounds": rules.count(1, 1000), "prune.l1": rules.Number(0, 1),
     "prune.l2": rules.Number(0, 1), "prune.grid": rules.Each(rules.OneOf(GRID))}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from experiments.reporting import results
 from experiments.studies import base, compared, seeds
 from experiments.studies.grid import comparison, report, training
 from experiments.studies.grid.config import check
-from experiments.training import devices, evaluate, input_pipeline, loop, techniques
+from experiments.training import devices, evaluate, input_pipeline, kept, loop, techniques
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
 
@@ -126,20 +127,22 @@ class Grid(base.Study):
         raise faults.NotFinite(self._broken[place])
       state = jax.tree.map(lambda x: x[place], state)
     else:
-      state, history = self._cell(sparsity, bits, log)
+      state, history = self._cell(sparsity, bits, work, log)
     return self._rounded(state["params"], bits), {"history": history}
 
-  def _cell(self, sparsity: float, bits: int, log: Log) -> tuple[Any, list[dict[str, float]]]:
+  def _cell(self, sparsity: float, bits: int, work: Path,
+            log: Log) -> tuple[Any, list[dict[str, float]]]:
     """Returns the state and the history of one cell; cells of one sparsity are pruned once."""
     numbers = {"sparsity": jnp.float32(sparsity), "bits": jnp.int32(bits)}
     run, plan = training.looped(self.model, self.plan), self.plan
     if self._kept is None or self._kept[0] != sparsity:
       start = training.start(self.base_params)
-      self._kept = (sparsity, *self._trained(start, numbers, log, run, 0, plan.prune_steps))
+      self._kept = (sparsity, *self._trained(start, numbers, log, run, 0, plan.prune_steps,
+                                             work / "pruning"))
     _, pruned, before = self._kept
     # A copy, because the compiled steps take their state's memory over.
     state, after = self._trained(jax.tree.map(jnp.copy, pruned), numbers, log, run,
-                                 plan.prune_steps, plan.steps)
+                                 plan.prune_steps, plan.steps, work / "rounding")
     return state, before + after
 
   @functools.cached_property
@@ -153,6 +156,7 @@ class Grid(base.Study):
     log, start = Log("all cells", self.workdir / "log.txt"), training.start(self.base_params)
     # All cells start from the same model.
     start = jax.tree.map(lambda x: jnp.stack([x] * len(self.cells)), start)
+    # All of them are far more than one cell's folder should hold: nothing is kept.
     return self._trained(start, self._numbers(), log, training.together(self.model, self.plan),
                          0, self.plan.steps)
 
@@ -160,28 +164,46 @@ class Grid(base.Study):
     sparsities, bits = zip(*self.cells.values(), strict=True)
     return {"sparsity": jnp.asarray(sparsities, jnp.float32), "bits": jnp.asarray(bits, jnp.int32)}
 
-  def _trained(self, state: Any, numbers: Any, log: Log, run: Any, start: int,
-               stop: int) -> tuple[Any, list[dict[str, float]]]:
-    """Returns the state after the plan's steps from `start` to `stop`, and the history."""
-    history: list[dict[str, float]] = []
+  def _trained(self, state: Any, numbers: Any, log: Log, run: Any, start: int, stop: int,
+               directory: Path | None = None) -> tuple[Any, list[dict[str, float]]]:
+    """Returns the state after the plan's steps from `start` to `stop`, and the history.
+
+    With a directory it goes on after the last epoch that is kept there.
+    """
     plan, on = self.plan, devices.mesh(self.config.batch_size)
-    state = devices.everywhere(state, on)
+    state, history = kept.resume(directory, state) if directory else (state, [])
+    state, epochs = devices.everywhere(state, on), self._epochs(numbers, start, stop)
     images = input_pipeline.InMemory(self.data.train, on).data
-    for first in range(start, stop, self._steps):
-      epoch, last = first // self._steps, min(first + self._steps, stop)
-      if not _changes(plan, numbers, first, last):
-        continue
-      data = {**images, **self._views(epoch),
-              "order": devices.spread(self._order(epoch), on, 1)}
-      state, sums = run(state, numbers, data, first, last)
-      count = (last - first) * self.config.batch_size
-      # Means over cells too, where they train side by side.
-      history.append({"loss": float(np.mean(sums["loss"])) / (last - first),
-                      "accuracy": float(np.mean(sums["correct"])) / count})
-      log.say(f"step {last}/{plan.steps}  loss {history[-1]['loss']:.4f}  "
-              f"accuracy {history[-1]['accuracy']:.4f}")
-      self._check_losses(sums["loss"], f"epoch {epoch + 1} (step {last}/{plan.steps})")
+
+    def position() -> str:
+      done = kept.count(directory) if directory else 0
+      return f"stage {log.label}, step {epochs[done][0] if done < len(epochs) else stop}"
+
+    keeping = kept.Keeper(directory) if directory else contextlib.nullcontext()
+    with faults.stoppable(position), keeping as keeper:
+      for first, last in epochs[len(history):]:
+        epoch = first // self._steps
+        order = devices.spread(self._order(epoch), on, 1)
+        data = {**images, **self._views(epoch), "order": order}
+        state, sums = run(state, numbers, data, first, last)
+        history.append(self._means(sums, last - first))
+        log.say(f"step {last}/{plan.steps}  loss {history[-1]['loss']:.4f}  "
+                f"accuracy {history[-1]['accuracy']:.4f}")
+        self._check_losses(sums["loss"], f"epoch {epoch + 1} (step {last}/{plan.steps})")
+        if keeper:
+          keeper.keep(state, history)
     return state, history
+
+  def _epochs(self, numbers: Any, start: int, stop: int) -> list[tuple[int, int]]:
+    """Returns the first and last steps of the epochs in which any cell changes."""
+    firsts = range(start, stop, self._steps)
+    all_of_them = [(first, min(first + self._steps, stop)) for first in firsts]
+    return [steps for steps in all_of_them if _changes(self.plan, numbers, *steps)]
+
+  def _means(self, sums: Mapping[str, Any], steps: int) -> dict[str, float]:
+    """Returns an epoch's means; over cells too, where they train side by side."""
+    return {"loss": float(np.mean(sums["loss"])) / steps,
+            "accuracy": float(np.mean(sums["correct"])) / (steps * self.config.batch_size)}
 
   def _check_losses(self, losses: Any, at: str) -> None:
     """Raises an error for a loss that is not finite; of cells side by side, notes which."""

@@ -13,6 +13,7 @@ from configs import common
 from experiments.reporting import paper_tables
 from experiments.studies import grid
 from experiments.studies.grid import report
+from experiments.training import kept
 
 pytestmark = pytest.mark.slow
 
@@ -129,3 +130,23 @@ def test_differences_are_to_the_papers_data_alone(model, data, same):
 def test_bad_configurations_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
     grid.config.check(config(**changes))
+
+
+def test_a_cell_that_was_stopped_goes_on_after_its_last_epoch(tmp_path, monkeypatch):
+  made = config(sparsities=(0.9,), bits=(8,), prune_epochs=2, round_epochs=2)
+  whole = grid.run(made, tmp_path / "whole")
+  real, seen = kept.Keeper.keep, []
+  def stopping(keeper, state, history):
+    real(keeper, state, history)
+    if keeper._directory.name in ("pruning", "rounding"):
+      seen.append(keeper._directory.name)
+      if len(seen) in (1, 3):
+        raise KeyboardInterrupt
+  monkeypatch.setattr(kept.Keeper, "keep", stopping)
+  for step in (6, 18):  # of the first and the third epoch none is lost
+    with pytest.raises(KeyboardInterrupt, match=f"stage sparsity0.9-bits8, step {step}"):
+      grid.run(made, tmp_path / "stopped")
+  again = grid.run(made, tmp_path / "stopped")
+  assert seen == ["pruning", "pruning", "rounding", "rounding"]
+  drop = lambda rows: [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+  assert drop(again) == drop(whole)
