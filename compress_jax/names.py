@@ -9,7 +9,7 @@ from typing import Any
 # Last parts of paths that name no weight, however many dimensions they have: attention's biases
 # are (heads, features), Equinox's convolutions' (channels, 1, 1), and a stack of layers has one
 # axis more. Haiku's norms have an offset.
-_NO_WEIGHT = re.compile(r"(.*_)?(bias|biases)(_.*)?|scale|offset|gamma|beta")
+_NO_WEIGHT = re.compile(r"(.*_)?(bias|biases)(_.*)?|scale|offset|gamma|beta", re.IGNORECASE)
 # What norms of several libraries count along.
 _STATISTICS = {"batch_stats", "running_mean", "running_var", "num_batches_tracked"}
 # Collections of Linen that do not train. Modules may be called so too.

@@ -83,7 +83,7 @@ def compress(apply: Apply, params: Any, recipe: Recipe, *, data: Iterable[tuple[
 
   Raises:
     ValueError: a step needs data, loss or optimizer, and there is none; nothing is left to
-      train; or data can be passed over only once.
+      train; a function returns nothing; or data can be passed over only once.
 
   Example:
     >>> import functools, jax.numpy as jnp, optax
@@ -116,6 +116,8 @@ def _through(recipe: Recipe, params: Any, setting: Setting) -> Any:
       raise ValueError(f"recipe: {source.name(step)} makes a step and is none; must be called: "
                        f"{source.name(step)}(…)")
     params = step.run(params, setting) if isinstance(step, Step) else step(params)
+    if params is None:
+      raise ValueError(f"recipe: {step} returned None; must return the parameters")
   return params
 
 

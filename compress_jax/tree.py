@@ -205,7 +205,8 @@ def _nothing_chosen(where: Where, flat: list[Entry]) -> str:
   if where is None:
     return ("where=None matches no floating-point leaf: none of two or more dimensions has the "
             f"name of a weight; where='.' takes all; a pattern must match one of: {some}")
-  return f"where={where!r} matches no floating-point leaf; must match one of: {some}"
+  asked = "where" if where is everything else f"where={where!r}"
+  return f"{asked} matches no floating-point leaf; must match one of: {some}"
 
 
 def select_parts(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:

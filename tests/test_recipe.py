@@ -122,3 +122,8 @@ def test_numbers_and_functions_of_a_model_do_not_train():
                           loss=cj.distill.cross_entropy)
     assert trained["rate"] == 0.5 and trained["act"] is jnp.tanh
     assert (trained["w"] != params["w"]).any()
+
+
+def test_a_step_that_returns_nothing_is_named():
+  with pytest.raises(ValueError, match="recipe: .*lambda.* returned None; must return the param"):
+    cj.compress(lambda p, x: x, {"w": jnp.eye(2)}, [lambda p: None])

@@ -28,8 +28,8 @@ def average(logits: Float[Array, "models batch classes"], *,
     float32, (batch, classes), differentiable.
 
   Raises:
-    ValueError: shapes that do not belong together, temperature not positive, a negative
-      weight.
+    ValueError: shapes that do not belong together, no models, temperature not positive, a
+      negative weight, or weights that are all 0.
 
   Source: averaged soft targets: Hinton, Vinyals and Dean 2015, section 3; students
   averaged by probability: "An analysis of compression methods", takeaway 11.
@@ -40,15 +40,18 @@ def average(logits: Float[Array, "models batch classes"], *,
     >>> [round(p, 4) for p in jax.nn.softmax(average(two)).tolist()[0]]
     [0.7, 0.3]
   """
-  if logits.ndim != 3:
-    raise ValueError(f"logits {logits.shape}: must be (models, batch, classes)")
-  if weights is not None and weights.shape != logits.shape[:1]:
-    raise ValueError(f"logits {logits.shape}, weights {weights.shape}: must be "
+  if logits.ndim != 3 or not len(logits):
+    raise ValueError(f"logits {logits.shape}: must be (models, batch, classes), of one model or "
+                     "more")
+  if weights is not None and jnp.shape(weights) != logits.shape[:1]:
+    raise ValueError(f"logits {logits.shape}, weights {jnp.shape(weights)}: must be "
                      "(models, batch, classes), (models,)")
-  checks.number("temperature", temperature, 1e-6, float("inf"))
-  if weights is None:
-    weights = jnp.ones(logits.shape[0])
+  checks.number("temperature", temperature, 1e-6, 1e30)
+  weights = jnp.ones(len(logits)) if weights is None else jnp.asarray(weights, jnp.float32)
   checks.number("weights", weights, 0, float("inf"))
+  total = checks.concrete(weights.sum())
+  if total is not None and not total > 0:
+    raise ValueError(f"weights={weights}: must have one above 0")
   # In logarithms throughout: a probability of next to nothing would round to 0.
   log_w = jnp.log(weights / weights.sum())[:, None, None]
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)

@@ -59,12 +59,14 @@ def max_rank(shape: tuple[int, ...]) -> int:
     shape: of the weight; all axes but the last count as inputs.
 
   Returns:
-    r_max; 0 where even rank 1 takes more parameters than the weight.
+    r_max; 0 where even rank 1 takes more parameters than the weight, or there are none.
 
   Example:
     >>> max_rank((448, 10))
     9
   """
+  if not shape or 0 in shape:
+    return 0
   outputs = shape[-1]
   inputs = math.prod(shape[:-1])
   return inputs * outputs // (inputs + outputs)

@@ -42,7 +42,7 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     with integers on both sides.
 
   Raises:
-    ValueError: bits out of range, no batch, no quantized leaf, or one that the
+    ValueError: bits out of range, no batch or an empty one, no quantized leaf, or one that the
       model never multiplies by (as far as `capture` sees: not inside a `while`, nor in
       one branch of a `cond` only), or whose inputs are not finite.
 
@@ -62,6 +62,9 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
   # Refused now, and not after all batches: a leaf that takes no such grid.
   dynamic(params, bits=bits, symmetric=symmetric)
   observer = observer or MinMax()
+  if isinstance(observer, type):
+    raise ValueError(f"observer={observer.__name__}: a class; must be one of its objects: "
+                     f"{observer.__name__}()")
   seen = _seen(fn, params, batches, getattr(observer, "bins", 0), densify)
   def grid_at(path: str) -> StaticGrid:
     if path not in seen:
@@ -119,7 +122,11 @@ def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
     captured = capture(fn, where=lambda path: False, densify=densify)(rebuild(arrays), x)[1]
     return {path: see(_joined(uses), bins) for path, uses in captured.items()}
 
-  each = [look(arrays, batch) for batch in batches]
+  each = []
+  for batch in batches:
+    if any(0 in jnp.shape(x) for x in jax.tree.leaves(batch)):
+      raise ValueError("batches: one is empty; must each have an example or more")
+    each.append(look(arrays, batch))
   if not each:
     raise ValueError("batches: calibration needs at least one")
   return jax.tree.map(lambda *xs: jnp.concatenate(xs), *each)

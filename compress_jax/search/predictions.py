@@ -82,7 +82,8 @@ def _layer(path: str, table: Table, nbytes: Mapping[Choice, int],
     ms = np.array(list(latency_table.scores[path].values())) - latency_table.base
   stored = np.array([nbytes[choice] for choice in choices], np.float64)
   effects = np.column_stack([loss, stored, ms])
-  usable: np.ndarray = np.all(np.isfinite(effects), axis=1)
+  # A score of infinity would pass for no loss at all.
+  usable: np.ndarray = np.all(np.isfinite(effects), axis=1) & np.isfinite(np.array(scores))
   if not usable[choices.index(Choice())]:
     raise ValueError(f"table: the uncompressed model has {table.base}; must be a finite number")
   # A choice that makes the model diverge by itself is no choice.

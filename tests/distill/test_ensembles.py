@@ -40,3 +40,12 @@ def test_bad_shapes_are_named():
 def test_a_negative_weight_is_refused():
   with pytest.raises(ValueError, match="weights=.*must be from 0 to inf"):
     cj.distill.average(jnp.zeros((2, 1, 3)), weights=jnp.array([2.0, -1.0]))
+
+
+@pytest.mark.parametrize("models,weights,message", [
+    (0, None, r"logits \(0, 1, 2\): must be"), (2, [0.0, 0.0], "weights=.*must have one above 0"),
+    (2, [1.0], r"weights \(1,\): must be")])
+def test_an_ensemble_has_a_model_that_counts(models, weights, message):
+  with pytest.raises(ValueError, match=message):
+    cj.distill.average(jnp.zeros((models, 1, 2)), weights=weights)
+  assert cj.distill.average(jnp.zeros((2, 1, 2)), weights=[1, 3]).shape == (1, 2)

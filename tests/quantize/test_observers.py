@@ -94,3 +94,12 @@ def test_percentiles_of_more_values_than_an_int32_counts():
 def test_nothing_to_search_is_refused(make):
   with pytest.raises(ValueError, match="(bins|fractions)=0: must be a whole number from 1"):
     make()
+
+
+def test_what_cannot_calibrate_is_named():
+  params = cj.quantize.affine({"w": jnp.eye(2)}, 8)
+  apply = lambda p, x: x @ p["w"]
+  with pytest.raises(ValueError, match="batches: one is empty"):
+    cj.quantize.calibrate(apply, params, [jnp.ones((1, 2)), jnp.ones((0, 2))])
+  with pytest.raises(ValueError, match=r"observer=MovingAverage: a class; must be .*Average\(\)"):
+    cj.quantize.calibrate(apply, params, [jnp.ones((1, 2))], observer=observers.MovingAverage)
