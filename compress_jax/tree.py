@@ -163,7 +163,14 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
       leaves[i] = x
     return jax.tree_util.tree_unflatten(structure, leaves)
 
-  return [flat[i] for i in chosen], rebuild
+  return [(flat[i][0], _canonical(flat[i][1])) for i in chosen], rebuild
+
+
+def _canonical(x: Any) -> Any:
+  """Returns an array of the dtype that JAX computes with: NumPy's float64 is float32 to it."""
+  if is_leaf(x) or jax.dtypes.canonicalize_dtype(x.dtype) == x.dtype:
+    return x
+  return jnp.asarray(x)
 
 
 def named_as_weights(params: Any, *, leave_out: str | Callable[[str], bool]

@@ -205,3 +205,14 @@ def test_modules_may_have_the_names_of_collections():
     assert cj.count(cj.prune.magnitude(params, 0.5)) == (8, 4)
   variables = {"params": {"d": w}, "cache": {"k": w}, "intermediates": {"d": (w,)}}
   assert len(jax.tree.leaves(cj.partition(variables)[0])) == 1
+
+
+@pytest.mark.parametrize("transform", [
+    lambda p: cj.prune.magnitude(p, 0.5), lambda p: cj.quantize.affine(p, 8),
+    lambda p: cj.factorize.svd(p, rank=2), lambda p: cj.quantize.cast(p, "float16"),
+    lambda p: cj.freeze(cj.quantize.affine(p, 8))])
+def test_numpys_floats_become_those_that_jax_computes_with(transform):
+  w = np.random.default_rng(0).normal(size=(8, 8))
+  leaf, same = transform({"w": w})["w"], transform({"w": jnp.asarray(w)})["w"]
+  assert leaf.dtype == leaf.dense().dtype == np.float32
+  assert cj.size(leaf) == cj.size(same)
