@@ -14,7 +14,7 @@ from compress_jax.leaves.base import UnsupportedError
 from compress_jax.leaves.checking import block, concrete, is_whole, whole
 from compress_jax.leaves.either import dense_of
 
-__all__ = ["at", "block", "concrete", "finite", "integer", "is_whole", "number", "taken",
+__all__ = ["at", "block", "concrete", "finite", "integer", "is_whole", "number", "one", "taken",
            "whole"]
 
 
@@ -33,10 +33,28 @@ def number(name: str, value: Any, low: float, high: float) -> None:
   known = concrete(value)
   if known is None:
     return
-  if not (jnp.issubdtype(known.dtype, jnp.number) or known.dtype == bool):
+  if known.dtype.kind in "US":
     raise ValueError(f"{name}={value!r}: must be a number from {low} to {high}")
+  known = known.astype(np.float64)  # the limits may be beyond a narrower float
   if not np.all((known >= low) & (known <= high)):
     raise ValueError(f"{name}={value}: must be from {low} to {high}")
+
+
+def one(name: str, value: Any, low: float, high: float) -> None:
+  """Refuses what is no single number of a range; one that is traced passes.
+
+  Args:
+    name: of the argument.
+    value: a number.
+    low: the smallest that it may be.
+    high: the largest.
+
+  Raises:
+    ValueError: it is an array of several, or outside.
+  """
+  number(name, value, low, high)
+  if (value.ndim if hasattr(value, "ndim") else np.ndim(value)):
+    raise ValueError(f"{name}={value}: must be one number from {low} to {high}")
 
 
 def integer(name: str, value: Any, low: float, high: float) -> None:
@@ -51,8 +69,8 @@ def integer(name: str, value: Any, low: float, high: float) -> None:
   Raises:
     ValueError: it is of another dtype, an array of several, or outside.
   """
-  number(name, value, low, high)
-  if jnp.ndim(value) or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+  one(name, value, low, high)
+  if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
     raise ValueError(f"{name}={value}: must be one whole number from {low} to {high}")
 
 

@@ -101,7 +101,8 @@ def _in_collection(parts: Sequence[str], known: Collection[str]) -> bool:
   for i, part in enumerate(parts):
     if part in _COLLECTIONS:
       before = "/".join([*parts[:i], "params", ""])
-      return "params" not in parts[:i] and any(path.startswith(before) for path in known)
+      if any(path.startswith(before) for path in known):
+        return True
   return False
 
 

@@ -204,7 +204,8 @@ def test_modules_may_have_the_names_of_collections():
     assert len(jax.tree.leaves(cj.partition(params)[0])) == 2
     assert cj.count(cj.prune.magnitude(params, 0.5)) == (8, 4)
   variables = {"params": {"d": w}, "cache": {"k": w}, "intermediates": {"d": (w,)}}
-  assert len(jax.tree.leaves(cj.partition(variables)[0])) == 1
+  for tree in (variables, {"params": variables, "step": jnp.int32(0)}):
+    assert len(jax.tree.leaves(cj.partition(tree)[0])) == 1
 
 
 @pytest.mark.parametrize("transform", [

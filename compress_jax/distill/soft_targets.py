@@ -189,9 +189,7 @@ def _softened(student_logits: Array, teacher_logits: Array,
   if student_logits.shape != teacher_logits.shape or student_logits.ndim != 2:
     raise ValueError(f"student_logits {student_logits.shape}, teacher_logits "
                      f"{teacher_logits.shape}: must be (batch, classes) twice")
-  if jnp.ndim(temperature):
-    raise ValueError(f"temperature={temperature}: must be one number")
-  checks.number("temperature", temperature, 1e-6, 1e30)
+  checks.one("temperature", temperature, 1e-6, 1e30)
   teacher = jax.lax.stop_gradient(teacher_logits).astype(jnp.float32)
   student = student_logits.astype(jnp.float32)
   return jax.nn.log_softmax(teacher / temperature), jax.nn.log_softmax(student / temperature)

@@ -16,6 +16,7 @@ from compress_jax.leaves.either import is_pruned, with_value
 from compress_jax.prune.unstructured import magnitude
 
 Prune = Callable[[Any, Array | float], Any]
+_EXACT = 1e-6  # of a fraction of filters or blocks, of which there are far fewer
 
 
 def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float, rounds: int,
@@ -69,13 +70,23 @@ def _pruned(params: Any, prune: Prune) -> float:
   gone = total - kept
   if not gone:
     return 0.0
-  if _counted(prune(params, (gone + 1) / total), emptied)[0] == kept - 1:
-    return gone / total  # weight by weight
-  # Filters and blocks differ in size: the largest sparsity that prunes none of them.
+  at = lambda sparsity: _counted(prune(params, sparsity), emptied)[0]
+  middle = (1 + gone / total) / 2
+  if abs(at(middle) - total * (1 - middle)) <= len(jax.tree.leaves(emptied)):
+    return gone / total  # it counts weights, over all or in each layer
+  # Filters and blocks differ in size. The next of them goes half a step after what is gone.
+  first = _largest(at, kept)
+  after = at(min(1.0, first + 2 * _EXACT))
+  second = _largest(at, after) if after else 2.0 - first
+  return first - (second - first) / 2
+
+
+def _largest(at: Callable[[float], int], kept: int) -> float:
+  """Returns the largest sparsity, to within `_EXACT`, at which so many weights are kept."""
   low, high = 0.0, 1.0
-  for _ in range(20):
+  while high - low > _EXACT:
     middle = (low + high) / 2
-    if _counted(prune(params, middle), emptied)[0] < kept:
+    if at(middle) < kept:
       high = middle
     else:
       low = middle
@@ -191,10 +202,14 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
 def _check_masks(params: Any, arrays: Any, pruned: Callable[[Any], Any]) -> None:
   """Raises a ValueError where a pruning would add a mask, and so change the tree's structure."""
   after: list[Any] = []
-  # Traced for its structure: nothing is computed.
-  jax.eval_shape(lambda arrays: after.extend(tree.entries(pruned(arrays))[0]), arrays)
-  changed = [path for (path, x), (_, y) in zip(tree.entries(params)[0], after, strict=True)
-             if jax.tree.structure(x) != jax.tree.structure(y)]
+
+  def note(arrays: Any) -> None:
+    after.extend(jax.tree.structure(x) for _, x in tree.entries(pruned(arrays))[0])
+
+  jax.eval_shape(note, arrays)  # traced for its structure: nothing is computed
+  before = tree.entries(params)[0]
+  changed = [path for (path, x), structure in zip(before, after, strict=True)
+             if jax.tree.structure(x) != structure]
   if changed:
     raise ValueError(f"{', '.join(changed[:4])}: no such mask yet; call this same prune(params, "
                      "0.0) before training")

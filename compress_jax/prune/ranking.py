@@ -36,9 +36,7 @@ def keep_largest(scores: Sequence[Array], sparsity: Array | float, scope: str) -
     >>> [m.tolist() for m in masks]
     [[False, False], [True, True]]
   """
-  checks.number("sparsity", sparsity, 0, 1)
-  if jnp.ndim(sparsity):
-    raise ValueError(f"sparsity={sparsity}: must be one number from 0 to 1")
+  checks.one("sparsity", sparsity, 0, 1)
   if scope not in ("global", "layer"):
     raise ValueError(f"scope={scope!r}: must be 'global' or 'layer'")
   for known in map(checks.concrete, scores):

@@ -124,7 +124,7 @@ def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
 
   each = []
   for batch in batches:
-    if any(0 in jnp.shape(x) for x in jax.tree.leaves(batch)):
+    if any(jnp.shape(x)[:1] == (0,) for x in jax.tree.leaves(batch)):
       raise ValueError("batches: one is empty; must each have an example or more")
     each.append(look(arrays, batch))
   if not each:

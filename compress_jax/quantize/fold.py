@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from compress_jax import checks
+from compress_jax.leaves import is_leaf
 from compress_jax.leaves.either import scaled
 
 
@@ -30,7 +32,7 @@ def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: st
 
   Returns:
     The nested dict without the `norm` entries; folded layers have a bias. Masks
-    and factors stay what they are, and so do the kernels' dtypes.
+    and factors stay what they are; arrays of kernels keep their dtype.
 
   Raises:
     ValueError: a kernel is already quantized (fold first), statistics are missing or of another
@@ -92,15 +94,19 @@ class _Folding:
     if not isinstance(layer, Mapping) or "kernel" not in layer:
       raise ValueError(f"{path}: has no 'kernel'; must be a dict that has one")
     kernel, outputs = layer["kernel"], layer["kernel"].shape[-1:]
-    if mean.shape != outputs or var.shape != outputs:
-      raise ValueError(f"{path}: mean {mean.shape} and var {var.shape} of {self.norm!r}; must be "
+    shapes = jnp.shape(mean), jnp.shape(var)
+    if shapes != (outputs, outputs):
+      raise ValueError(f"{path}: mean {shapes[0]} and var {shapes[1]} of {self.norm!r}; must be "
                        f"{outputs}, as the kernel's outputs")
     checks.number(f"{path}: var of {self.norm!r}", var, 0, math.inf)
     factor = norm.get("scale", 1.0) * jax.lax.rsqrt(var + self.epsilon)
     bias = norm.get("bias", 0.0) + (layer.get("bias", 0.0) - mean) * factor
     with checks.at(f"{path}/kernel"):
-      return {**layer, "kernel": scaled(kernel, factor.astype(kernel.dtype)),
-              "bias": bias.astype(kernel.dtype)}
+      folded = scaled(kernel, factor)
+    # Rounded once, after the product; a leaf sees to its own dtype.
+    if not is_leaf(folded):
+      folded = folded.astype(kernel.dtype)
+    return {**layer, "kernel": folded, "bias": bias}
 
 
 def _at(part: Any, key: str | int) -> Any:

@@ -41,8 +41,7 @@ def cluster(params: Any, clusters: int, *, iterations: int = 25, where: tree.Whe
     >>> cj.quantize.cluster({"w": w}, 2)["w"].dense().round(2).tolist()[0]
     [1.100000023841858, 1.100000023841858, 5.099999904632568, 5.099999904632568]
   """
-  if not (checks.is_whole(clusters) and 2 <= clusters <= 256):
-    raise ValueError(f"clusters={clusters}: must be a whole number from 2 to 256")
+  checks.integer("clusters", clusters, 2, 256)
   checks.whole("iterations", iterations, 0)
   return tree.transform(params, where,
                         lambda path, x: _clustered(path, x, clusters, iterations))

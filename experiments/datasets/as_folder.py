@@ -54,16 +54,16 @@ def write(name: str, folder: Path, *, side: int, data_dir: str | None = None,
   checks.whole("side", side, 1)
   if limit is not None:
     checks.whole("limit", limit, 1)
-  if folder.exists() and any(folder.iterdir()):
-    raise ValueError(f"folder={str(folder)!r}: holds something; it must be empty or not there")
-  builder = builders.builder(name, data_dir)
   # In a folder of its own until it is complete: a part of a data set would pass for one.
-  partial = folder.with_name(f"{folder.name}.partial")
-  shutil.rmtree(partial, ignore_errors=True)
+  partial = folder / ".partial"
+  if folder.exists() and any(path != partial for path in folder.iterdir()):
+    raise ValueError(f"folder={str(folder)!r}: holds something; it must be empty or not there")
+  shutil.rmtree(partial, ignore_errors=True)  # of a run that was stopped
+  builder = builders.builder(name, data_dir)
   count = _write(builder, partial, side, limit)
-  if folder.exists():
-    folder.rmdir()
-  partial.rename(folder)
+  for split in list(partial.iterdir()):
+    split.rename(folder / split.name)
+  partial.rmdir()
   return count
 
 

@@ -94,18 +94,19 @@ def fingerprint(made: Any) -> str:
   return hashlib.sha256(json.dumps([made.info.full_name, splits]).encode()).hexdigest()[:12]
 
 
-def check(made: Any) -> None:
+def check(made: Any, limit: int | None = None) -> None:
   """Refuses data that would be found to be broken only late in a study.
 
   Args:
     made: a prepared builder.
+    limit: as given to `load`.
 
   Raises:
     ValueError: a folder has test images that cannot be read; names them.
   """
   # TFDS has checked what it prepared itself.
   if made.name == "folder":
-    made.check()
+    made.check(limit)
 
 
 def num_classes(made: Any) -> int:

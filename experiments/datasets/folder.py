@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -57,6 +58,10 @@ class Folder(tfds.ImageFolder):
 
   def fingerprint(self) -> str:
     """Returns a short text that identifies the files by their names and sizes."""
+    return self._fingerprint
+
+  @functools.cached_property
+  def _fingerprint(self) -> str:
     root = self._data_dir
     listed = [[os.path.relpath(path, root), os.path.getsize(path)]
               for files in self.files.values() for path, _ in files]
@@ -73,14 +78,18 @@ class Folder(tfds.ImageFolder):
     return Files(paths=np.array(paths), side=self.side,
                  labels=np.array([number[label] for label in labels], np.int32))
 
-
-  def check(self) -> None:
+  def check(self, limit: int | None = None) -> None:
     """Decodes the test images, which would be read only after hours of training.
+
+    It takes as long as evaluating a model does, which every stage does at its end.
+
+    Args:
+      limit: how many are used; None is all.
 
     Raises:
       ValueError: some are no images, or broken; names them.
     """
-    broken = self.split("test").broken()
+    broken = _first(self.split("test"), limit).broken()
     if broken:
       more = f"; and {len(broken) - 3} more files" if len(broken) > 3 else ""
       raise ValueError("; ".join(broken[:3]) + more)

@@ -82,6 +82,11 @@ def config(given: Any, own: Mapping[str, Rule]) -> None:
   for path, value in fields(given):
     if path.endswith("augment.alternating") and value:
       _check_flips(given, path)
+  data = given.get("data") or {}
+  # A study of folders has a rule of its own.
+  if data.get("side") and data["name"] != "folder" and "data.side" not in own:
+    raise ValueError(f"config.data.side={data['side']}: does nothing without "
+                     "--config.data.name=folder")
 
 
 def _check_flips(given: Any, path: str) -> None:
@@ -198,20 +203,30 @@ def _shapes(model: Any, builder: Any) -> Any:
   made = models.create(model.name, num_classes=builders.num_classes(builder),
                        **model.arguments.to_dict())
   init = functools.partial(made.init, train=False)
-  traced, shapes = jax.make_jaxpr(init, return_shape=True)(
-      jax.random.key(0), jnp.zeros((1, *image)))
-  if any(0 in shape for shape in _shapes_in(traced.jaxpr)):
+  try:
+    traced, shapes = jax.make_jaxpr(init, return_shape=True)(
+        jax.random.key(0), jnp.zeros((1, *image)))
+    empty = any(0 in shape for shape in _layers(traced.jaxpr))
+  except ZeroDivisionError:  # JAX 0.10's initializers, of a layer without inputs
+    empty = True
+  if empty:
     # It would train all the same: on nothing, or on the mean of nothing, which is NaN.
     raise ValueError(f"images of {image[0]} x {image[1]} pixels shrink to nothing in {model.name}; "
                      "must be larger, or the model have fewer layers that shrink them")
   return shapes["params"]
 
 
-def _shapes_in(jaxpr: Any) -> Iterator[tuple[int, ...]]:
-  """Yields the shapes of all that a program computes, in its parts too."""
+# What layers compute; other operations may well be of something empty.
+_OF_LAYERS = ("conv_general_dilated", "dot_general", "reduce_window")
+
+
+def _layers(jaxpr: Any) -> Iterator[tuple[int, ...]]:
+  """Yields the shapes of all that a program's layers take and give, in its parts too."""
   for equation in jaxpr.eqns:
-    yield from (out.aval.shape for out in equation.outvars)
+    if equation.primitive.name.startswith(_OF_LAYERS):
+      yield from (value.aval.shape for value in (*equation.invars, *equation.outvars))
     for value in equation.params.values():
-      inner = getattr(value, "jaxpr", value)
-      if hasattr(inner, "eqns"):
-        yield from _shapes_in(inner)
+      for part in value if isinstance(value, tuple | list) else (value,):
+        inner = getattr(part, "jaxpr", part)
+        if hasattr(inner, "eqns"):
+          yield from _layers(inner)

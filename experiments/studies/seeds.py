@@ -69,6 +69,8 @@ def run(kind: Callable[..., Study], check: Callable[[Any], None], report: Report
     progress.begins()
     for study in made:
       study.after_stage = progress.goes_on
+    if progress.unfinished:
+      builders.check(builder, config.data.get("limit") or None)
     return _run(made, config, workdir, data_dir, report, root, manner)
 
 
@@ -76,7 +78,6 @@ def _run(studies: Sequence[Study], config: Any, workdir: Path, data_dir: str | N
          report: Report, root: Path, manner: Manner) -> list[dict[str, Any]]:
   """Runs and reports; the caller holds the workdir."""
   studies[0].check()  # seeds differ in nothing that is checked
-  builders.check(studies[0].builder)
   if hosts.several() and (manner.worker or manner.executor != "local"):
     raise ValueError("--distributed: one training over several processes; --worker and "
                      "--executor=ray must not be given with it")

@@ -23,9 +23,14 @@ class Whole:
     self._started = time.monotonic()
     self._at_start, self._known = self._count()
 
+  @property
+  def unfinished(self) -> bool:
+    """Whether some stage was not complete at the start."""
+    return self._at_start < self._known
+
   def begins(self) -> None:
     """Says how many stages there are, where some are still to run."""
-    if self._at_start < self._known:
+    if self.unfinished:
       say(f"{self._known} stages, {self._at_start} complete")
 
   def goes_on(self) -> None:

@@ -195,7 +195,7 @@ def best_expert(p, x):
   return jnp.einsum("bf,bfd->bd", hidden, p["down"][best])
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("apply", [all_experts, best_expert])
 @pytest.mark.parametrize("name", ["masked", "int8", "clustered"])
 def test_mixtures_of_experts(apply, name):

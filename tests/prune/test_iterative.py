@@ -149,6 +149,23 @@ def test_filters_that_are_gone_already_count_as_filters():
   assert [kept(p) for _, p in rounds] == [4, 2]
 
 
+@pytest.mark.parametrize("prune,shapes", [
+    (functools.partial(cj.prune.magnitude, scope="layer"), [(4, 4), (4, 4)]),
+    (functools.partial(cj.prune.magnitude, scope="layer"), [(6, 5), (6, 5)]),
+    (cj.prune.magnitude, [(6, 5), (3, 4)]), (cj.prune.filters, [(6, 8)]),
+    (cj.prune.filters, [(6, 10)]), (functools.partial(cj.prune.block, block=(4, 4)), [(10, 10)])])
+@pytest.mark.parametrize("fraction", [0.1, 0.2])
+def test_half_a_tree_that_is_pruned_counts_as_half(prune, shapes, fraction):
+  params = {str(i): jnp.asarray(np.random.default_rng(i).normal(size=shape))
+            for i, shape in enumerate(shapes)}
+  # Of nine blocks four and a half are four.
+  gone = 4 / 9 if shapes == [(10, 10)] else 0.5
+  rounds = cj.prune.iterative(prune(params, gone), lambda p, i: p, fraction=fraction, rounds=2,
+                              prune=prune)
+  expected = [1 - (1 - gone) * (1 - fraction)**i for i in (1, 2)]
+  np.testing.assert_allclose([sparsity for sparsity, _ in rounds], expected, atol=1e-5)
+
+
 def test_functions_keys_and_numbers_stay_beside_what_is_pruned():
   beside = {"act": jax.nn.relu, "rate": 0.5, "key": jax.random.key(0), "step": jnp.int32(3)}
   params = {"w": jnp.arange(1.0, 17).reshape(4, 4), **beside}

@@ -80,7 +80,7 @@ def test_lsq_decides_what_is_clipped_before_rounding():
 
 @pytest.mark.parametrize("clusters", [1, 257])
 def test_bad_input_names_the_argument(clusters):
-  with pytest.raises(ValueError, match=f"clusters={clusters}: must be a whole number from 2 to"):
+  with pytest.raises(ValueError, match=f"clusters={clusters}: must be from 2 to"):
     cj.quantize.cluster({"w": jnp.eye(2)}, clusters)
 
 
@@ -136,5 +136,5 @@ def test_a_learned_steps_gradient_is_that_of_the_whole_weight_in_every_program()
 def test_numbers_of_k_means_are_whole():
   with pytest.raises(ValueError, match="iterations=-3: must be a whole number from 0"):
     cj.quantize.cluster({"w": jnp.eye(2)}, 2, iterations=-3)
-  with pytest.raises(ValueError, match="clusters=2.5: must be a whole number"):
+  with pytest.raises(ValueError, match="clusters=2.5: must be one whole number"):
     cj.quantize.cluster({"w": jnp.eye(2)}, 2.5)

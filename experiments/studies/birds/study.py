@@ -107,5 +107,5 @@ class Birds(timed.Timed):
     return super().measure(name, trained) if name in ("base", "quantized") else {}
 
 
-# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+# Called as `run(config, workdir, data_dir, manner=)`: what is left of `seeds.run`, which says more.
 run = functools.partial(seeds.run, Birds, check, report.write)

@@ -122,5 +122,5 @@ class Combinations(base.Study):
                                activation_bits=c.q.activation_bits, images=c.q.images)
 
 
-# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+# Called as `run(config, workdir, data_dir, manner=)`: what is left of `seeds.run`, which says more.
 run = functools.partial(seeds.run, Combinations, check, report.write)

@@ -262,5 +262,5 @@ def _changes(plan: training.Plan, numbers: Any, first: int, last: int) -> bool:
   return bool(pruning or rounding)
 
 
-# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+# Called as `run(config, workdir, data_dir, manner=)`: what is left of `seeds.run`, which says more.
 run = functools.partial(seeds.run, Grid, check, _report)

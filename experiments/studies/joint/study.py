@@ -81,5 +81,5 @@ class JointStudy(base.Study):
     return {**super().row(name), "epochs": epochs}
 
 
-# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+# Called as `run(config, workdir, data_dir, manner=)`: what is left of `seeds.run`, which says more.
 run = functools.partial(seeds.run, JointStudy, check, report.write)

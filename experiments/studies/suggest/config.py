@@ -39,7 +39,7 @@ def given(config: Any) -> dict[str, float]:
 
 def named(config: Any) -> list[str]:
   """Returns the limits that a configuration asks for in words: ["max_bytes=20000"]."""
-  return [f"{field}={value}" for field, value in given(config).items()]
+  return [f"{field}={value:.15g}" for field, value in given(config).items()]
 
 
 def limits_of(config: Any) -> Limits:

@@ -89,7 +89,7 @@ def plan_text(rows: Sequence[Row], layers: Sequence[Row], found: Row, config: An
   """
   chosen = next(row for row in rows if row["chosen"])
   base = next(row for row in rows if row["combo"] == "base")
-  asked = ", ".join(f"{field} = {value}" for field, value in given(config).items())
+  asked = ", ".join(f"{field} = {value:.15g}" for field, value in given(config).items())
   verdict = "Within all limits."
   if chosen["misses"]:
     verdict = f"NOTHING FOUND IS WITHIN THE LIMITS. The nearest misses {chosen['misses']}."

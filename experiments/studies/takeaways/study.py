@@ -141,5 +141,5 @@ def ensemble(members: Sequence[techniques.Trained]) -> techniques.Trained:
                              variables=variables)
 
 
-# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+# Called as `run(config, workdir, data_dir, manner=)`: what is left of `seeds.run`, which says more.
 run = functools.partial(seeds.run, Takeaways, check, report.write)

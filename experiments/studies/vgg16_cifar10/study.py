@@ -59,5 +59,5 @@ class VGG16(timed.Timed):
     return parent.with_params(cj.prune.magnitude(parent.params, ratio)), {}
 
 
-# Called with (config, workdir, data_dir); its docstring is that of `seeds.run`.
+# Called as `run(config, workdir, data_dir, manner=)`: what is left of `seeds.run`, which says more.
 run = functools.partial(seeds.run, VGG16, check, report.write)

@@ -36,9 +36,11 @@ def test_nothing_is_left_of_a_folder_that_could_not_be_written(tmp_path, monkeyp
                                   limit=20)
   with pytest.raises(OSError, match="no space left"):
     write()
-  assert not (tmp_path / "at").exists()
+  with pytest.raises(ValueError, match="no images in train/<class>"):
+    builders.builder("folder", str(tmp_path / "at"))
   monkeypatch.setattr(as_folder, "_save", real)
-  assert write() == 40 and not (tmp_path / "at.partial").exists()
+  assert write() == 40
+  assert sorted(path.name for path in (tmp_path / "at").iterdir()) == ["test", "train"]
 
 
 @pytest.mark.parametrize("arguments", [{"side": 0}, {"side": 8, "limit": -5}])

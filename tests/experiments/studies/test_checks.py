@@ -114,3 +114,10 @@ def test_the_same_value_twice_is_refused():
   made.ratios = (0.5, 0.50)
   with pytest.raises(ValueError, match="config.ratios=.*: must be different values"):
     check(made)
+
+
+def test_a_size_of_images_needs_a_folder():
+  made, check, _ = loaded("configs/combo.py:digits,smoke")
+  made.data.side = 32
+  with pytest.raises(ValueError, match="config.data.side=32: does nothing without --config.data"):
+    check(made)
