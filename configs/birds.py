@@ -19,6 +19,10 @@ layer and globally, each followed by training with an L1 or L2 penalty.
 Expected (paper): teacher 98.63 %, int8 98.43 %, SqueezeNet 70 % and distilled 84 %,
 99.04 % on the validation images at a sparsity of 57.78 %. The paper gives no learning
 rate, batch size, temperature, alpha, penalty or epochs of a round.
+
+Reached with `:overnight` (CIFAR-10, test, one seed): teacher 90.21 %, int8 90.15 %, SqueezeNet
+70.92 % and distilled 71.81 %, StudentNet 79.12 % and 79.75 %, 89.13 % at a sparsity of 58.91 %, in
+under six hours of 2 cores that are fast at bfloat16 and had other work, too.
 """
 
 from ml_collections import ConfigDict
@@ -66,7 +70,7 @@ def _train(epochs: int, **changes: float) -> ConfigDict:
 
 
 def _overnight(config: ConfigDict) -> None:
-  """CIFAR-10 as a folder at 64 pixels: ten classes, five rounds of pruning, some four hours."""
+  """CIFAR-10 as a folder at 64 pixels: ten classes, five rounds of pruning, four to six hours."""
   config.data.update({"side": 64, "augment": ConfigDict({
       **config.data.augment, "crop": 4, "pad": "reflect", "alternating": True})})
   config.base.train = common.muon(8)
