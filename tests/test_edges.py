@@ -44,8 +44,9 @@ for make in (lambda p: cj.quantize.affine(p, 8), lambda p: cj.quantize.affine(p,
              lambda p: cj.quantize.affine(p, 4, group=6), lambda p: cj.quantize.cast(p, "float16")):
   p = make(w2)
   for tree in (p, cj.freeze(p)):
-    y = cj.lift(apply)(tree, jnp.ones((2, 54)))
-    assert y.dtype == np.float64 and np.allclose(y, apply(cj.dense(p), jnp.ones((2, 54))), 1e-5)
+    for x in (jnp.ones((2, 54)), 1e60 * jnp.ones((2, 54))):
+      y = cj.lift(apply)(tree, x)
+      assert y.dtype == np.float64 and np.allclose(y, apply(cj.dense(p), x), 1e-11), (p, y)
 p = cj.quantize.affine(w2, 8)
 p = cj.quantize.calibrate(apply, p, [jnp.ones((2, 54))])
 out = [cj.lift(apply)(t, jnp.ones((2, 54))) for t in (p, cj.freeze(p))]

@@ -47,7 +47,9 @@ def safetensors(path: str | os.PathLike[str], params: Any, *, dense: bool = Fals
     [[127, 0], [0, 127]]
   """
   library = need("safetensors.numpy", "safetensors")
-  failures = (TypeError, ValueError, KeyError, need("safetensors", "safetensors").SafetensorError)
+  # Its numpy part has no 8-bit floats, and says so by an AttributeError.
+  failures = (AttributeError, TypeError, ValueError, KeyError,
+              need("safetensors", "safetensors").SafetensorError)
   params = containers.frozen(params)
   if dense:
     params = containers.change(params, lambda path, x: dense_of(x))

@@ -47,8 +47,8 @@ def tucker2(params: Any, *, rank: tuple[int, int] | None = None, energy: float |
     (2, 3)
   """
   ranks.check_one(rank=rank, energy=energy)
-  pair = (None, None) if rank is None else tuple(rank)
-  if len(pair) != 2:
+  pair = (None, None) if rank is None else rank
+  if not isinstance(pair, tuple | list) or len(pair) != 2:
     raise ValueError(f"rank={rank}: must be two whole numbers (in, out)")
   return _over_kernels(params, where, lambda path, w: _tucker2(path, w, pair, energy))
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from compress_jax import checks, tree
 from compress_jax.factorize import ranks
@@ -88,6 +89,10 @@ def _information(fisher: Any, path: str, x: Any) -> Array | None:
   if shape != x.shape:
     raise ValueError(f"{path}: fisher has {shape} there; it must be an array of {x.shape}, from "
                      "factorize.fisher")
+  known = checks.concrete(found)
+  if known is not None and not (np.isfinite(known) & (known >= 0)).all():
+    raise ValueError(f"{path}: fisher holds NaN, infinity or a negative number; must be means of "
+                     "squares, from factorize.fisher")
   return found
 
 

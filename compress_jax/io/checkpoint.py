@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import os
 import shutil
+import uuid
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -84,7 +86,9 @@ def save_async(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> Futu
     >>> load(path)[1]
     {'epoch': 3}
   """
-  begun = _begin(path, jax.tree.map(_copied, tree), metadata)
+  # By containers, so that dicts keep their order.
+  copied = containers.change(tree, lambda _, x: jax.tree.map(_copied, x))
+  begun = _begin(path, copied, metadata)
   thread = ThreadPoolExecutor(1, "checkpoint")
   saving = thread.submit(_finish, begun)
   thread.shutdown(wait=False)  # it ends after its only task
@@ -110,7 +114,9 @@ class _Begun:
 
 def _begin(path: str | os.PathLike[str], tree: Any, metadata: dict[str, Any]) -> _Begun:
   """Checks a tree, describes it, and lets Orbax start."""
-  path, whole = Path(path).absolute(), processes.whole(tree)
+  # What a link points to is replaced, and not the link.
+  path, whole = Path(path).resolve(), processes.whole(tree)
+  _check_replaceable(path)
   validation.leaves(whole, halves=True)
   structure, arrays = describe(whole)
   # Zeros and bytes of each leaf, so that inspecting a study reads no arrays.
@@ -194,8 +200,8 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[s
     [1.0, 1.0]
   """
   path = Path(path).absolute()
-  if not path.exists() and _old(path).exists():
-    path = _old(path)  # a save was interrupted between its two renames
+  if not path.exists():
+    path = max(_aside(path), key=lambda old: old.stat().st_mtime, default=path)
   known = read_manifest(path)
   # Before Orbax: its error for a damaged file is long, and differs by release.
   for problem in damaged_files(path, known):
@@ -355,17 +361,27 @@ def _file_sizes(directory: Path) -> dict[str, int]:
 
 def _replace(new: Path, path: Path) -> None:
   """Puts a complete directory in place; `load` finds the old or the new one at any moment."""
-  old = _old(path)
   if path.exists():
-    shutil.rmtree(old, ignore_errors=True)
-    os.rename(path, old)
+    # A name that nobody else gives: a copy that the user keeps beside it stays.
+    os.rename(path, path.with_name(f"{path.name}.replaced-{uuid.uuid4().hex[:8]}"))
   os.rename(new, path)
-  shutil.rmtree(old, ignore_errors=True)
+  for old in _aside(path):
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _old(path: Path) -> Path:
-  """Returns where a checkpoint is while it is being replaced."""
-  return path.with_name(f"{path.name}.old")
+def _aside(path: Path) -> list[Path]:
+  """Returns where checkpoints are whose replacing was interrupted between two renames."""
+  return [old for old in path.parent.glob(f"{glob.escape(path.name)}.replaced-*")
+          if (old / "manifest.json").is_file()]
+
+
+def _check_replaceable(path: Path) -> None:
+  """Raises a ValueError where something lies at a path that no checkpoint would replace."""
+  if not path.exists() or (path / "manifest.json").is_file():
+    return
+  if not path.is_dir() or any(path.iterdir()):
+    raise ValueError(f"{path}: holds something that is no checkpoint; must be new, empty, or a "
+                     "checkpoint that is replaced")
 
 
 def _checksum_of_json(value: Any) -> int:

@@ -278,7 +278,10 @@ def plain(x: Any) -> Any:
   if not isinstance(x, np.ndarray | np.generic | bool | int | float | complex):
     return None
   x = np.asarray(x)
-  return None if x.dtype.kind in _NO_NUMBERS or x.dtype.names else x
+  if x.dtype.kind in _NO_NUMBERS or x.dtype.names:
+    return None
+  # Files are written as this machine has its numbers; other bytes would be read as other numbers.
+  return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
 def is_key(x: Any) -> bool:

@@ -23,7 +23,7 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> int:
     >>> write(tempfile.mkdtemp() + "/file", b"abc")
     3
   """
-  path = Path(path)
+  path = Path(os.path.realpath(path))  # what a link points to is replaced, and not the link
   content = data.encode() if isinstance(data, str) else data
   # Beside the file: only within one file system is it replaced in one step. A stage that
   # starts again removes what an interrupted one left under such names.
@@ -33,12 +33,22 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> int:
       file.write(content)
       file.flush()
       os.fsync(file.fileno())  # before the name points to it, or a power cut leaves it empty
-      os.chmod(file.name, 0o644)  # temporary files are the owner's alone
+      os.chmod(file.name, _mode(path))  # temporary files are the owner's alone
       os.replace(file.name, path)
     except BaseException:  # an interrupt, too, leaves nothing behind
       os.unlink(file.name)
       raise
   return len(content)
+
+
+def _mode(path: Path) -> int:
+  """Returns the permissions of the file that is replaced, or those that a new one would have."""
+  if path.exists():
+    return path.stat().st_mode & 0o777
+  # The mask can be read only by setting it.
+  mask = os.umask(0o077)
+  os.umask(mask)
+  return 0o666 & ~mask
 
 
 def size(path: Path) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from compress_jax.io import checkpoint, files, leases, stage_files
+from compress_jax.io import checkpoint, files, leases, metadata, stage_files
 from compress_jax.version import __version__
 
 LEASE = "lease"  # a folder in a stage's directory
@@ -59,6 +59,12 @@ class Stage:
   spec: Mapping[str, Any]
   parent: Stage | None = None
   data: str = ""
+
+  def __post_init__(self):
+    if not self.name or "/" in self.name or os.sep in self.name:
+      raise ValueError(f"name={self.name!r}: must be the name of a folder")
+    # Keys of two kinds may read alike: the stage of one would pass for the other's.
+    metadata.plain(self.spec, "spec")
 
   @property
   def digest(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from compress_jax.leaves import base, checking, either, grid
@@ -78,10 +79,14 @@ class FakeQuant(WithInputGrid, Rounded):
     return super().dense()
 
   def freeze(self) -> Quantized | BlockSparse:
-    bits = self._known_bits()
+    bits, steps = self._known_bits(), self.steps()
+    known = checking.concrete(steps)
+    if known is not None and np.isnan(known).any():
+      # Integers have none: the weights would come back as numbers.
+      raise ValueError("FakeQuant.value: holds NaN; must be numbers to be frozen")
     # The same rounding as in training, so the same bits.
     dtype = jnp.int8 if bits <= 8 else jnp.int16
-    integers = grid.codes(self.steps(), self.zero_point, dtype)
+    integers = grid.codes(steps, self.zero_point, dtype)
     scale, block = self.step_size(), self.block_shape()
     grid_of_input = None if self.input is None else self.input.deployed()
     if block is not None and self._fits_blocks(bits) and not isinstance(integers, Tracer):

@@ -56,7 +56,10 @@ class LowRank(Factors):
     return LowRank(axes.transposed(self.v, order), axes.transposed(self.u, order))
 
   def taken(self, rows: Array) -> LowRank:
-    return self.replace(u=axes.taken(self.u, rows, self.shape[0]))
+    u = axes.taken(self.u, rows, self.shape[0])
+    # Of a stack every matrix has its own v; of one matrix all rows share it.
+    v = axes.taken(self.v, rows, self.shape[0]) if self.v.ndim > 2 else self.v
+    return self.replace(u=u, v=v)
 
   def partition_specs(self, spec: tuple[Any, ...], shards: Sequence[int]) -> LowRank:
     # The rank is summed over: it stays whole.

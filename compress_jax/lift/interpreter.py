@@ -208,6 +208,11 @@ def _promoted(op: Contraction, x: Any, w: Ref) -> Any:
 
   A `dot_general` takes operands of different dtypes: `x @ w` of pixels leaves them integers.
   """
+  if jnp.issubdtype(x.dtype, jnp.complexfloating):
+    # No rule knows an imaginary part; a plain weight is multiplied by it as ever.
+    if w.compressed:
+      raise NoRule(op.primitive.name, w.path, f"an operand of {x.dtype}")
+    return x
   if x.dtype == w.dtype:
     return x
   if op.outer is not None:

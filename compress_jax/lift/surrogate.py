@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from compress_jax.leaves.base import Array
@@ -39,14 +40,16 @@ def rounded(x: Array) -> Array:
   """Rounds float32 to 22 bits, so that both leaves give the same bits in any program.
 
   Args:
-    x: float32 array.
+    x: float32 array; of float64 51 bits are kept.
 
   Returns:
-    float32; gradients pass unchanged.
+    An array of its dtype; gradients pass unchanged.
 
   Without it a compiler may fuse a rescale with the bias that follows into one rounding for one
   leaf and not for the other; XLA's CPU backend drops an optimization barrier before it does.
   """
+  if x.dtype == jnp.float64:
+    return lax.reduce_precision(x, exponent_bits=11, mantissa_bits=51)
   return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=22)
 
 

@@ -108,3 +108,9 @@ def test_bad_input_names_the_argument(arguments, message):
 
 def test_a_matrix_of_zeros_needs_one_rank():
   assert cj.factorize.svd({"w": jnp.zeros((16, 16))}, energy=0.9)["w"].u.shape == (16, 1)
+
+
+@pytest.mark.parametrize("value", [jnp.nan, -1.0, jnp.inf])
+def test_information_that_is_none_is_refused(value):
+  with pytest.raises(ValueError, match="w: fisher holds NaN, infinity or a negative number"):
+    cj.factorize.svd({"w": jnp.eye(4)}, rank=2, fisher={"w": jnp.full((4, 4), value)})

@@ -202,3 +202,10 @@ def test_summaries_give_each_array_its_own_name():
   found = leaf_summary.summarize(KINDS["fields_and_slashes"])
   assert [leaf.path for leaf in found] == ["w", "w/mask#2", "w/value#2"]
   assert found[0].kind == "Masked"
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i4", ">u2", ">f8"])
+@WAYS
+def test_numbers_of_other_machines_come_back_as_the_same_numbers(way, dtype, tmp_path):
+  tree = {"w": np.array([1, 2, 300], dtype)}
+  np.testing.assert_array_equal(saved_and_loaded(tree, tmp_path / "file", way)["w"], tree["w"])

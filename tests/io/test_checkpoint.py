@@ -162,3 +162,37 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path):
   # Laid out in another way it says the same.
   manifest.write_text(json.dumps(json.loads(whole), indent=1))
   assert cj.checkpoint.load(tmp_path / "step")[1] == {"epoch": 3}
+
+
+def test_nothing_that_is_no_checkpoint_is_removed(saved, tmp_path):
+  backup, folder = saved.with_name("step.old"), tmp_path / "project"
+  for path in (backup, folder):
+    path.mkdir()
+    (path / "thesis.tex").write_text("precious")
+  cj.checkpoint.save(saved, {"w": jnp.zeros(1)})
+  with pytest.raises(ValueError, match="project: holds something that is no checkpoint; must be"):
+    cj.checkpoint.save(folder, {"w": jnp.zeros(1)})
+  assert all((path / "thesis.tex").read_text() == "precious" for path in (backup, folder))
+
+
+def test_what_a_link_points_to_is_replaced(saved, tmp_path):
+  link = tmp_path / "latest"
+  link.symlink_to(saved)
+  for n in (1, 2):
+    cj.checkpoint.save(link, {"w": jnp.zeros(1)}, n=n)
+    assert link.is_symlink() and cj.checkpoint.load(saved)[1] == {"n": n}
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step"]
+
+
+def test_a_save_between_its_two_renames_loses_nothing(saved):
+  saved.rename(saved.with_name("step.replaced-0123abcd"))
+  assert cj.checkpoint.load(saved)[1] == {"n": 1}
+  cj.checkpoint.save(saved, {"w": jnp.zeros(1)}, n=2)
+  assert [path.name for path in saved.parent.iterdir()] == ["step"]
+
+
+def test_a_dicts_order_is_kept_while_the_program_goes_on(tmp_path):
+  tree = {"z": jnp.ones(2), "a": cj.prune.magnitude({"y": jnp.eye(2), "b": jnp.eye(2)}, 0.5)}
+  cj.checkpoint.save_async(tmp_path / "step", tree).result()
+  loaded = cj.checkpoint.load(tmp_path / "step")[0]
+  assert list(loaded) == ["z", "a"] and list(loaded["a"]) == list(tree["a"])

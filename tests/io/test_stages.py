@@ -215,3 +215,11 @@ def test_repair_reads_arrays_and_what_an_interrupted_stage_keeps(tmp_path):
       path.write_bytes(b"\xff" * path.stat().st_size)
   assert [line.partition("-")[0] for line in cj.stages.repair(tmp_path)] == ["a", "b"]
   assert not directory.exists()
+
+
+@pytest.mark.parametrize("name,spec,message", [
+    ("../x", {}, "name='../x': must be the name of a folder"), ("", {}, "name='': must be"),
+    ("a", {1: "a"}, "spec: key 1: must be a text")])
+def test_a_stage_is_one_folder_and_one_specification(name, spec, message):
+  with pytest.raises(ValueError, match=message):
+    cj.stages.Stage(name=name, spec=spec)

@@ -184,3 +184,13 @@ def test_transposing_twice_gives_the_same_matrix():
   back = made.flipped().flipped()
   np.testing.assert_array_equal(back.dense(), made.dense())
   np.testing.assert_array_equal(made.flipped().dense(), made.dense().T)
+
+
+def test_gradients_in_half_precision_have_room_for_small_scales():
+  rng = np.random.default_rng(0)
+  w = {"w": jnp.asarray(0.01 * rng.normal(size=(16, 16)), jnp.float16)}
+  p = cj.freeze(cj.quantize.affine(cj.prune.block(w, 0.5, block=(4, 4)), 8))
+  x = jnp.asarray(rng.normal(size=(3, 16)), jnp.float16)
+  loss = lambda p, x: ((x @ p["w"]).astype(jnp.float32)**2).mean() / 8
+  found = jax.grad(lambda x: cj.lift(loss)(p, x))(x)
+  np.testing.assert_allclose(found, jax.grad(lambda x: loss(cj.dense(p), x))(x), atol=2e-7)

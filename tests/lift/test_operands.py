@@ -116,3 +116,14 @@ def test_an_input_that_is_no_number_shows_where_its_own_range_is_the_grid():
   x = W[:, :1].T.at[0, 0].set(jnp.nan)
   for deployed in (params, cj.freeze(params)):
     assert jnp.isnan(cj.lift(product)(deployed, x)).all()
+
+
+def test_complex_operands_keep_their_imaginary_part_or_are_refused_by_name():
+  w = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(6, 8)), jnp.float32)}
+  x = jnp.full((2, 6), 1 + 2j, jnp.complex64)
+  apply = lambda p, x: x @ p["w"]
+  np.testing.assert_allclose(cj.capture(apply)(w, x)[0], apply(w, x), rtol=1e-6)
+  p = cj.quantize.affine(w, 8)
+  with pytest.raises(cj.NoRule, match="w.*operand of complex64"):
+    cj.lift(apply)(p, x)
+  np.testing.assert_allclose(cj.lift(apply, densify=True)(p, x), apply(cj.dense(p), x), rtol=1e-6)

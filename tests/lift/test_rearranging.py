@@ -228,3 +228,11 @@ def test_a_stack_of_weights_can_be_iterated_over(leaf):
   params = leaf({"w": jax.random.normal(jax.random.key(0), (3, 4, 4))})
   x = jnp.ones((2, 4))
   np.testing.assert_allclose(cj.lift(fn)(params, x), fn(cj.dense(params), x), rtol=1e-5)
+
+
+def test_experts_of_factors_are_looked_up_with_both_of_them():
+  w = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 5)), jnp.float32)
+  p = jax.vmap(lambda w: cj.factorize.svd({"w": w}, rank=2))(w)
+  rows = jnp.array([2, 0, 3, 3])
+  found = cj.lift(lambda p, i: p["w"][i])(p, rows)
+  np.testing.assert_allclose(found, cj.dense(p)["w"][rows], atol=1e-6)

@@ -115,3 +115,12 @@ def test_the_largest_and_smallest_weights_come_back_within_half_a_step(w, bits, 
   for found in (leaf.dense(), leaf.freeze().dense()):
     assert np.isfinite(found).all()
     assert (np.abs(np.float64(found) - w) <= (0.501 + (not symmetric)) * step).all()
+
+
+def test_weights_that_are_not_numbers_are_never_frozen_to_some():
+  trainable, rest = cj.partition(cj.quantize.affine({"w": jnp.eye(4)}, 8))
+  p = cj.merge(jax.tree.map(lambda x: x * jnp.nan, trainable), rest)
+  with pytest.raises(ValueError, match="FakeQuant.value: holds NaN; must be numbers to be frozen"):
+    cj.freeze(p)
+  with pytest.raises(ValueError, match="holds NaN"):
+    cj.artifact.encode(p)

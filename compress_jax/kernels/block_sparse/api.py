@@ -159,7 +159,8 @@ def _forward(run: Any, bare: BlockSparse, x: Array, blocks: Array,
 def _backward(run: Any, bare: BlockSparse, saved: Any, g: Array) -> tuple[Any, ...]:
   x, blocks, rows = saved
   w = dataclasses.replace(bare, blocks=blocks, rows=rows)
-  g = g.astype(x.dtype)
+  # With integers it has their scale in it, which float16 has no room for.
+  g = g.astype(x.dtype if jnp.issubdtype(blocks.dtype, jnp.floating) else jnp.float32)
   # Parts of a sharded weight have no row counts in common.
   dx = run(g, w.flipped()) if w.row_counts else reference.input_gradient(g, w)
   if jnp.issubdtype(blocks.dtype, jnp.floating):
