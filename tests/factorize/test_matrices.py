@@ -114,3 +114,10 @@ def test_a_matrix_of_zeros_needs_one_rank():
 def test_information_that_is_none_is_refused(value):
   with pytest.raises(ValueError, match="w: fisher holds NaN, infinity or a negative number"):
     cj.factorize.svd({"w": jnp.eye(4)}, rank=2, fisher={"w": jnp.full((4, 4), value)})
+
+
+@pytest.mark.parametrize("arguments,message", [
+    ({"rank": True}, "rank=True: the rank of"), ({"delta": -2}, "delta=-2: must be a whole number")])
+def test_ranks_are_whole_numbers(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    cj.factorize.svd({"w": jnp.ones((6, 8))}, **arguments)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from compress_jax.kernels.block_sparse import conv, matmul
+from compress_jax.kernels.block_sparse.check import DTYPES
 from compress_jax.leaves import BlockSparse, UnsupportedError
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.grid import codes
@@ -31,9 +32,13 @@ def block_sparse(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
     The result; a custom derivative stays its author's.
 
   Raises:
-    NoRule: the contraction is no product with the weight's matrix.
+    NoRule: the contraction is no product with the weight's matrix, or its operand is of a
+      dtype that no kernel has.
   """
   leaf = w.leaf
+  if x.dtype.name not in DTYPES:
+    raise NoRule(op.primitive.name, w.path, f"an operand of {x.dtype}, for which there is no "
+                 f"kernel; must be one of {', '.join(DTYPES)}")
   if leaf.input is None:
     value = _floats(op, x, w)
     if op.outer is None:
