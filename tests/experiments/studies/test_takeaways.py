@@ -11,6 +11,7 @@ import compress_jax as cj
 from experiments import models
 from experiments.datasets import builders
 from experiments.models.students import STUDENTS
+from experiments.reporting import over_seeds
 from experiments.studies import takeaways
 
 pytestmark = pytest.mark.slow
@@ -92,7 +93,12 @@ def test_tables_and_pictures_stand_beside_the_papers(done):
   for key, title, _ in takeaways.report.TABLES:
     assert f"### {title}" in text, key
   ours = 100 * rows["pruned09"]["test_accuracy"]
-  assert f"| Prune 77% | {ours:.2f} | 92.20 | {ours - 92.2:+.2f} |" in text
+  assert f"| Prune 77% | {ours:.2f} | 92.20 |" in text and "difference" not in text
+  # On the paper's own data the difference is shown.
+  made = config().unlock()
+  made.data.name = "cifar10"
+  theirs = takeaways.report.tables(over_seeds.means(list(rows.values())), made)
+  assert f"| Prune 77% | {ours:.2f} | 92.20 | {ours - 92.2:+.2f} |" in theirs
   assert "Prune 15%" not in text and "Prune 97%" not in text  # those rounds are jumped over
   assert "| KD → Pruning 77% → Quantization |" in text
   for name in ("figure6.png", "figure10.png"):
