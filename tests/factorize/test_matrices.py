@@ -117,7 +117,8 @@ def test_information_that_is_none_is_refused(value):
 
 
 @pytest.mark.parametrize("arguments,message", [
-    ({"rank": True}, "rank=True: the rank of"), ({"delta": -2}, "delta=-2: must be a whole number")])
+    ({"rank": True}, "rank=True: the rank of"),
+    ({"delta": -2}, "delta=-2: must be a whole number")])
 def test_ranks_are_whole_numbers(arguments, message):
   with pytest.raises(ValueError, match=message):
     cj.factorize.svd({"w": jnp.ones((6, 8))}, **arguments)
