@@ -53,7 +53,7 @@ def one(name: str, value: Any, low: float, high: float) -> None:
     ValueError: it is an array of several, or outside.
   """
   number(name, value, low, high)
-  if (value.ndim if hasattr(value, "ndim") else np.ndim(value)):
+  if np.ndim(value):
     raise ValueError(f"{name}={value}: must be one number from {low} to {high}")
 
 

@@ -15,7 +15,6 @@ TRAIN: dict[str, Any] = {
     "newton_schulz_steps": 5, "normalize_filters": False, "schedule": "cosine", "warmup": 0.2,
     "label_smoothing": 0.0, "ema": 0.0, "views": 0}
 AUGMENT: dict[str, Any] = {"alternating": False, "pad": "zero", "cutout": 0, "mixup": 0.0}
-
 DATA: dict[str, Any] = {"side": 0}
 
 
