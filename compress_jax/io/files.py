@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> int:
     The file's size in bytes.
 
   Example:
+    >>> import tempfile
     >>> write(tempfile.mkdtemp() + "/file", b"abc")
     3
   """
@@ -27,28 +29,19 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> int:
   content = data.encode() if isinstance(data, str) else data
   # Beside the file: only within one file system is it replaced in one step. A stage that
   # starts again removes what an interrupted one left under such names.
-  with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.partial-",
-                                   delete=False) as file:
+  partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:8]}")
+  with partial.open("xb") as file:
     try:
       file.write(content)
       file.flush()
       os.fsync(file.fileno())  # before the name points to it, or a power cut leaves it empty
-      os.chmod(file.name, _mode(path))  # temporary files are the owner's alone
-      os.replace(file.name, path)
+      if path.exists():
+        shutil.copymode(path, partial)  # who could read the file still can, and nobody else
+      os.replace(partial, path)
     except BaseException:  # an interrupt, too, leaves nothing behind
-      os.unlink(file.name)
+      partial.unlink()
       raise
   return len(content)
-
-
-def _mode(path: Path) -> int:
-  """Returns the permissions of the file that is replaced, or those that a new one would have."""
-  if path.exists():
-    return path.stat().st_mode & 0o777
-  # The mask can be read only by setting it.
-  mask = os.umask(0o077)
-  os.umask(mask)
-  return 0o666 & ~mask
 
 
 def size(path: Path) -> int:
@@ -58,6 +51,7 @@ def size(path: Path) -> int:
     path: the file or folder.
 
   Example:
+    >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = write(folder / "a", b"abc"), write(folder / "b", b"de")
     >>> size(folder)
@@ -79,6 +73,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> int:
     The file's size in bytes.
 
   Example:
+    >>> import tempfile
     >>> write_json(tempfile.mkdtemp() + "/file.json", {})
     3
   """
