@@ -3,22 +3,27 @@
 XLA's CPU backend runs a convolution fast only in one layout (NHWC with HWIO).
 Inside a loop the gradients that JAX derives miss it: 64 images of 32 x 32, 3 x 3,
 64 to 64 channels take 10 s for the weights and 0.15 to 1.1 s for the input,
-where the forward pass takes 25 ms. Written as convolutions in that layout, with
-the transposes spelled out, they take 40 to 70 ms and 25 to 50 ms; one matrix
-product per tap takes 75 to 105 ms (2 cores, JAX 0.10.2 and 0.12.0). With a stride,
-squares of pixels are first made channels: AlexNet's 11 x 11 kernel with stride 4 (32
-images of 67 x 67) then takes 22 ms for the weights, 630 ms as JAX derives it.
+where the forward pass takes 25 ms (2 cores, JAX 0.10.2 and 0.12.0). So the transposes are
+spelled out here. With a stride, squares of pixels are first made channels.
 
-The kernel's gradient is what costs most. In parts of 32 images it takes half as long as for a
-batch at once, and images of 4 x 4 with many channels are best as a product for each tap.
-In GFLOP/s (3 x 3, batch 128, 2 Zen 5 cores, JAX 0.12.0; bfloat16 with oneDNN, see `cpu`):
+The gradient of the images is a convolution with the kernel turned around. That of the kernel was
+what cost most: it is a matrix product of the images with patches of the output's gradient, or of
+patches of the images with the gradient (patches are made of what has fewer channels), added
+up over so few images that the patches stay in the cache. In GFLOP/s (`python -m
+benchmarks.bench_convolution --repeats=3`, 3 x 3, batch 128; 2 Zen 3 cores, which have no
+AVX-512; JAX 0.12.0, float32; medians of three processes):
 
-| channels, side | float32: at once, parts, taps | bfloat16: at once, parts, taps | forward |
+| channels, side | forward | the kernel's gradient | as JAX derives it |
 |---|---|---|---|
-| 64, 32 | 99, 192, 104 | 221, 367, 203 | 332, 711 |
-| 128, 16 | 144, 196, 171 | 363, 449, 288 | 389, 984 |
-| 256, 8 | 264, 245, 238 | 568, 587, 457 | 399, 1,069 |
-| 512, 4 | 284, 126, 309 | 490, 381, 647 | 366, 771 |
+| 64 to 64, 32 | 85 | 61 | 7 |
+| 128 to 128, 16 | 99 | 81 | 9 |
+| 256 to 256, 8 | 85 | 86 | 39 |
+| 512 to 512, 4 | 63 | 75 | 61 |
+| 16 to 16, 32 | 63 | 40 | 7 |
+| 64 to 64, 8 | 98 | 53 | 54 |
+| 200 to 12, 32 | 47 | 67 | 4 |
+| 400 to 12, 8 | 44 | 74 | 25 |
+| 3 to 64, 32 | 19 | 23 | 7 |
 """
 
 from __future__ import annotations
@@ -35,11 +40,8 @@ Array = jax.Array
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _NO_PADDING = ((0, 0), (0, 0))
 
-# Where the kernel's gradient takes which form; measured, see above.
-_PART = 32  # images
+_PATCHES = 1_200_000  # bytes, which stay in the cache; half and twice as many cost a third
 _FEW_IMAGES = 3  # of 2 x 2 pixels
-_FEW_OUTPUTS = 32
-_FEW_PIXELS, _MANY_CHANNELS = 16, 256
 
 
 def conv_general_dilated(lhs: Array, rhs: Array, window_strides: Any, padding: Any,
@@ -183,62 +185,70 @@ def _squares_of_kernel(w: Array, strides: Any) -> Array:
 def _input_gradient(x: Array, w: Array, g: Array, padding: Any) -> Array:
   """Returns the gradient of images, by a convolution with the kernel turned around."""
   flipped = jnp.flip(w, (0, 1)).swapaxes(2, 3)
-  pads = [(k - 1 - low, n - gn + low) for k, n, gn, (low, _) in
+  return _nhwc(g, flipped, (1, 1), _gradient_pads(x, w, g, padding))
+
+
+def _gradient_pads(x: Array, w: Array, g: Array, padding: Any) -> list[tuple[int, int]]:
+  """Returns how the output's gradient is padded, so that each pixel sees all outputs it is in."""
+  return [(k - 1 - low, n - gn + low) for k, n, gn, (low, _) in
           zip(w.shape[:2], x.shape[1:3], g.shape[1:3], padding, strict=True)]
-  return _nhwc(g, flipped, (1, 1), pads)
 
 
 def _weight_gradient(x: Array, w: Array, g: Array, padding: Any) -> Array:
-  """Returns the gradient of the kernel, by a convolution of images with the output's gradient."""
+  """Returns the gradient of the kernel, by products of patches."""
   if w.shape[:2] == (1, 1) and padding == _NO_PADDING and g.shape[:3] == x.shape[:3]:
-    flat = x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1])
-    return flat.reshape(w.shape)
-  if g.shape[1] * g.shape[2] <= _FEW_PIXELS and min(w.shape[2:]) >= _MANY_CHANNELS:
-    return _by_taps(x, w, g, padding)
-  size = _part(len(x))
-  if size == len(x) or w.shape[3] < _FEW_OUTPUTS:
-    return _by_positions(x, w, g, padding)
+    return (_rows(x).T @ _rows(g)).reshape(w.shape)
+  of_images = x.shape[-1] < g.shape[-1]
+  part = functools.partial(_of_images if of_images else _of_gradient, w, padding)
+  narrow = x if of_images else g
+  # A part's sum is added to a whole kernel: a large one is to have large parts.
+  size = _part(narrow, w.shape[0] * w.shape[1], max(_PATCHES, w.size))
+  if size == x.shape[0]:
+    return part(x, g).astype(w.dtype)
+
+  def add(total: Array, images: Any) -> tuple[Array, None]:
+    return total + part(*images).astype(jnp.float32), None
+
   parts = [a.reshape(-1, size, *a.shape[1:]) for a in (x, g)]
-
-  def add(total: Array, part: Any) -> tuple[Array, None]:
-    return total + _by_positions(part[0], w, part[1], padding).astype(jnp.float32), None
-
   # Added up in float32, whatever the images' type: there are many parts.
   return lax.scan(add, jnp.zeros(w.shape, jnp.float32), parts)[0].astype(w.dtype)
 
 
-def _part(count: int) -> int:
-  """Returns into parts of how many images a batch is best cut, where it can be."""
-  return next((size for size in range(_PART, _PART // 2 - 1, -1) if count % size == 0), count)
+def _part(images: Array, taps: int, most: int) -> int:
+  """Returns how many images have so many bytes of patches, at most: a divisor of their number."""
+  count = images.shape[0]
+  if not isinstance(count, int):
+    return count  # traced for batches of any size
+  fitting = most // (taps * math.prod(images.shape[1:]) * images.dtype.itemsize)
+  return next((size for size in range(min(fitting, count), 1, -1) if count % size == 0), 1)
 
 
-def _taps_pads(x: Array, w: Array, g: Array, padding: Any) -> list[tuple[int, int]]:
-  """Returns how rows and columns of images are padded, so that all taps see as many places."""
-  return [(low, k - 1 - low + gn - n) for k, n, gn, (low, _) in
+def _of_images(w: Array, padding: Any, x: Array, g: Array) -> Array:
+  """Returns the kernel's gradient by one product: patches of the images, and the gradient."""
+  pads = [(low, k - 1 - low + gn - n) for k, n, gn, (low, _) in
           zip(w.shape[:2], x.shape[1:3], g.shape[1:3], padding, strict=True)]
+  return (_patches(x, w.shape[:2], pads).T @ _rows(g)).reshape(w.shape)
 
 
-def _by_positions(x: Array, w: Array, g: Array, padding: Any) -> Array:
-  """Returns the kernel's gradient by one convolution, channels in the batch's place."""
-  # The output's positions become the taps.
-  pads = _taps_pads(x, w, g, padding)
-  return _nhwc(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1),
-               pads).transpose(1, 2, 0, 3)
+def _of_gradient(w: Array, padding: Any, x: Array, g: Array) -> Array:
+  """Returns the kernel's gradient by one product: the images, and patches of the gradient."""
+  taps = _rows(x).T @ _patches(g, w.shape[:2], _gradient_pads(x, w, g, padding))
+  # A pixel sees the first tap's output last.
+  taps = taps.reshape(x.shape[-1], *w.shape[:2], g.shape[-1])
+  return jnp.flip(taps, (1, 2)).transpose(1, 2, 0, 3)
 
 
-def _by_taps(x: Array, w: Array, g: Array, padding: Any) -> Array:
-  """Returns the kernel's gradient by one matrix product for each of its taps."""
-  height, width = g.shape[1:3]
-  pads = _taps_pads(x, w, g, padding)
+def _patches(x: Array, kernel: Any, pads: Any) -> Array:
+  """Returns a row per place of a kernel on padded images: what its taps see, one after another."""
   x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
-  # Turned once: each product then reads both operands along their rows.
-  turned = g.reshape(-1, g.shape[-1]).T
-  taps = []
-  for i in range(w.shape[0]):
-    for j in range(w.shape[1]):
-      seen = x[:, i:i + height, j:j + width].reshape(-1, x.shape[-1])
-      taps.append((turned @ seen).T)
-  return jnp.stack(taps).reshape(w.shape)
+  height, width = (n - k + 1 for n, k in zip(x.shape[1:3], kernel, strict=True))
+  seen = [x[:, i:i + height, j:j + width] for i in range(kernel[0]) for j in range(kernel[1])]
+  return _rows(jnp.concatenate(seen, -1))
+
+
+def _rows(x: Array) -> Array:
+  """Returns images as a row of channels per pixel."""
+  return x.reshape(-1, x.shape[-1])
 
 
 _conv.defvjp(_forward, _backward)
