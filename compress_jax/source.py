@@ -84,7 +84,7 @@ def literal(value: Any) -> str:
   Example:
     >>> import compress_jax as cj
     >>> literal({"w": cj.search.Choice(bits=8)})
-    "{'w': cj.search.Choice(sparsity=0.0, bits=8, rank=None)}"
+    "{'w': cj.search.Choice(sparsity=0.0, bits=8, rank=None, axis=-1)}"
   """
   if isinstance(value, Mapping):
     return f"{{{', '.join(f'{literal(k)}: {literal(v)}' for k, v in value.items())}}}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from compress_jax import checks, factorize, prune, quantize, tree
+from compress_jax.quantize.weights import Axis
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,12 +19,15 @@ class Choice:
   Attributes:
     sparsity: fraction of the layer's weights (of both factors together, where it
       is factorized) that is pruned by magnitude, 0 to below 1; 0 makes no mask.
-    bits: of the weights, 2 to 16, symmetric, one scale for each index of the last axis (the
-      outputs of Flax's kernels); None leaves floats.
+    bits: of the weights, 2 to 16, symmetric; None leaves floats.
     rank: of a truncated SVD, from 1; None leaves one tensor.
+    axis: the axis or axes along which every index has its own scale, as in
+      `quantize.affine`; the last is the outputs of Flax's kernels. None is one scale. Where
+      there are no bits it stays -1.
 
   Raises:
-    ValueError: a number out of range, or bits or a rank that are no whole number.
+    ValueError: a number out of range, bits or a rank that are no whole number, or an axis without
+      bits.
 
   Example:
     >>> str(Choice(sparsity=0.5, bits=4)), str(Choice())
@@ -33,6 +37,7 @@ class Choice:
   sparsity: float = 0.0
   bits: int | None = None
   rank: int | None = None
+  axis: int | tuple[int, ...] | None = -1
 
   def __post_init__(self) -> None:
     if not 0 <= self.sparsity < 1:
@@ -41,6 +46,12 @@ class Choice:
       raise ValueError(f"bits={self.bits}: must be None or a whole number from 2 to 16")
     if self.rank is not None and not (checks.is_whole(self.rank) and self.rank >= 1):
       raise ValueError(f"rank={self.rank}: must be None or a whole number from 1")
+    several = isinstance(self.axis, tuple) and all(map(checks.is_whole, self.axis))
+    if self.axis is not None and not several and not checks.is_whole(self.axis):
+      raise ValueError(f"axis={self.axis!r}: must be None, a whole number or a tuple of them")
+    if self.bits is None and self.axis != -1:
+      # Choices that do the same must be equal: a table has a number for each.
+      raise ValueError(f"axis={self.axis}: must be -1 where bits is None")
 
   def __str__(self) -> str:
     parts = []
@@ -59,8 +70,8 @@ Options = Mapping[str, Sequence[Choice]]
 
 def options(params: Any, *, sparsities: Sequence[float] = (0.0, 0.5, 0.75, 0.9),
             bits: Sequence[int | None] = (None, 8, 4, 3, 2),
-            ranks: Sequence[float | None] = (None, 0.5), where: tree.Where = None
-            ) -> dict[str, tuple[Choice, ...]]:
+            ranks: Sequence[float | None] = (None, 0.5), axis: Axis = -1,
+            where: tree.Where = None) -> dict[str, tuple[Choice, ...]]:
   """Returns what may be done to every layer: all combinations.
 
   Args:
@@ -70,6 +81,8 @@ def options(params: Any, *, sparsities: Sequence[float] = (0.0, 0.5, 0.75, 0.9),
     ranks: as fractions of r_max, where the factors have as many parameters as the
       layer (`factorize.max_rank`), above 0, up to 1; None is no factorization. A
       rank that a layer cannot have is left out there.
+    axis: the axis or axes along which every index has its own scale, or a function of the path,
+      as `quantize.channel_axes` finds it; the last suits Flax's kernels.
     where: which leaves, as for the transforms; by default those with two or more
       dimensions.
 
@@ -91,7 +104,9 @@ def options(params: Any, *, sparsities: Sequence[float] = (0.0, 0.5, 0.75, 0.9),
   found = {}
   for path, x in tree.select(params, where)[0]:
     combinations = itertools.product(_ranks(x.shape, ranks), bits, sparsities)
-    made = [Choice(sparsity=float(s), bits=b, rank=r) for r, b, s in combinations]
+    own = axis(path) if callable(axis) else axis
+    made = [Choice(sparsity=float(s), bits=b, rank=r, axis=-1 if b is None else own)
+            for r, b, s in combinations]
     # One of the combinations can be the untouched layer as well.
     found[path] = tuple(dict.fromkeys([Choice(), *made]))
   return found
@@ -216,5 +231,5 @@ def compressed(path: str, x: Any, choice: Choice) -> Any:
   if choice.sparsity:
     one = prune.magnitude(one, choice.sparsity, where=every)
   if choice.bits is not None:
-    one = quantize.affine(one, choice.bits, where=every)
+    one = quantize.affine(one, choice.bits, axis=choice.axis, where=every)
   return one[path]

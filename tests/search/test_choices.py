@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import compress_jax as cj
@@ -46,6 +47,21 @@ def test_options_are_all_combinations_that_a_layer_can_have():
   assert {c.rank for c in cj.search.options({"b": jnp.ones(9)}, where="b")["b"]} == {None}
 
 
+def test_layers_with_outputs_first_are_deployed_as_they_were_searched():
+  keys = jax.random.split(jax.random.key(0), 3)
+  weights = {"a": jax.random.normal(keys[0], (24, 16)), "b": jax.random.normal(keys[1], (8, 24))}
+  x = jax.random.normal(keys[2], (4, 16))
+  model = lambda p, x: jax.nn.relu(x @ p["a"].T) @ p["b"].T
+  axes = cj.quantize.channel_axes(model, weights, x)
+  found = cj.search.options(weights, sparsities=(0.0, 0.5), bits=(None, 8), axis=axes)
+  assert {(c.bits, c.axis) for row in found.values() for c in row} == {(None, -1), (8, 0)}
+  for choices in zip(*found.values(), strict=True):
+    fake = cj.search.apply(weights, dict(zip(found, choices, strict=True)))
+    np.testing.assert_allclose(cj.lift(model)(cj.freeze(fake), x), model(cj.dense(fake), x),
+                               rtol=1e-5, atol=1e-5)
+  assert cj.search.apply(weights, {"a": Choice(bits=4, axis=0)})["a"].scale.shape == (24, 1)
+
+
 @pytest.mark.parametrize("make,message", [
     (lambda: Choice(sparsity=1.0), "sparsity=1.0: must be from 0 to below 1"),
     (lambda: Choice(bits=1), "bits=1: must be None or a whole number from 2 to 16"),
@@ -53,6 +69,11 @@ def test_options_are_all_combinations_that_a_layer_can_have():
     (lambda: cj.search.options(params(), ranks=(2.0,)), "ranks: 2.0 must be None, or above 0"),
     (lambda: Choice(bits=8.0), "bits=8.0: must be None or a whole number"),
     (lambda: Choice(rank=2.0), "rank=2.0: must be None or a whole number"),
+    (lambda: Choice(bits=8, axis=0.5), "axis=0.5: must be None, a whole number or a tuple"),
+    (lambda: Choice(bits=8, axis=[0]), r"axis=\[0\]: must be None, a whole number or a tuple"),
+    (lambda: Choice(axis=0), "axis=0: must be -1 where bits is None"),
+    (lambda: cj.search.apply(params(), {"conv/kernel": Choice(bits=8, axis=7)}),
+     "conv/kernel: axis=7: must be from -4 to 3"),
     (lambda: cj.search.layer_bytes(params(), {"head": [Choice()]}), "choices: no leaf 'head'"),
     (lambda: cj.search.apply({"a/b": jnp.eye(2), "a": {"b": jnp.ones((2, 2))}}, {}),
      "'a/b' is the path of two leaves"),

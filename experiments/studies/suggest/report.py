@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +56,8 @@ def plan_rows(plan: Mapping[str, Choice], accuracy: Table, nbytes: Table) -> lis
   for path, choice in plan.items():
     size = nbytes.scores[path]
     lost = {other: accuracy.base - score for other, score in accuracy.scores[path].items()}
-    out.append({"layer": path, **dataclasses.asdict(choice), "bytes": size[choice],
+    out.append({"layer": path, "sparsity": choice.sparsity, "bits": choice.bits,
+                "rank": choice.rank, "bytes": size[choice],
                 "dense_bytes": size[Choice()], "alone_costs": lost[choice],
                 "why": _why(choice, size, lost)})
   return out
