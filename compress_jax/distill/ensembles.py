@@ -46,7 +46,7 @@ def average(logits: Float[Array, "models batch classes"], *,
   if weights is not None and jnp.shape(weights) != logits.shape[:1]:
     raise ValueError(f"logits {logits.shape}, weights {jnp.shape(weights)}: must be "
                      "(models, batch, classes), (models,)")
-  checks.number("temperature", temperature, 1e-6, 1e30)
+  checks.one("temperature", temperature, 1e-6, 1e30)
   weights = jnp.ones(len(logits)) if weights is None else jnp.asarray(weights, jnp.float32)
   checks.number("weights", weights, 0, float("inf"))
   total = checks.concrete(weights.sum())
@@ -55,4 +55,8 @@ def average(logits: Float[Array, "models batch classes"], *,
   # In logarithms throughout: a probability of next to nothing would round to 0.
   log_w = jnp.log(weights / weights.sum())[:, None, None]
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
-  return temperature * jax.nn.logsumexp(log_w + log_p, axis=0)
+  weighted = log_w + log_p
+  # A class that all models rule out has no gradient: that of a logarithm of 0 would be NaN.
+  none = jnp.isneginf(weighted).all(0)
+  mixed = jax.nn.logsumexp(jnp.where(none, 0.0, weighted), axis=0)
+  return temperature * jnp.where(none, -jnp.inf, mixed)

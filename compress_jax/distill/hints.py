@@ -39,7 +39,7 @@ def hint(student: Float[Array, "batch *positions width"],
   """
   _check_shapes(student, teacher, projection)
   student = student.astype(jnp.float32)
-  projected = student if projection is None else student @ projection
+  projected = student if projection is None else student @ projection.astype(jnp.float32)
   gap = projected - jax.lax.stop_gradient(teacher).astype(jnp.float32)
   # A sum over positions and channels, as the paper has it: only the batch is averaged.
   return (gap * gap).sum() / (2 * teacher.shape[0])

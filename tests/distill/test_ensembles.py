@@ -30,11 +30,22 @@ def test_several_teachers_teach_their_mean():
   np.testing.assert_allclose(jax.grad(together)(student), jax.grad(each)(student), atol=1e-5)
 
 
+def test_a_class_that_all_models_rule_out_has_no_gradient():
+  logits = jnp.array([[[1.0, 2.0, -jnp.inf]], [[0.0, 1.0, -jnp.inf]]])
+  labels = jnp.array([0])
+  loss = lambda logits: cj.distill.cross_entropy(cj.distill.average(logits), labels)
+  assert cj.distill.average(logits)[0, 2] == -jnp.inf
+  # As if the class were not there.
+  np.testing.assert_allclose(jax.grad(loss)(logits)[..., :2], jax.grad(loss)(logits[..., :2]))
+
+
 def test_bad_shapes_are_named():
   with pytest.raises(ValueError, match=r"logits \(3, 4\): must be \(models, batch, classes\)"):
     cj.distill.average(jnp.ones((3, 4)))
   with pytest.raises(ValueError, match=r"weights \(2,\)"):
     cj.distill.average(jnp.ones((3, 4, 5)), weights=jnp.ones(2))
+  with pytest.raises(ValueError, match="must be one number from 1e-06"):
+    cj.distill.average(jnp.ones((3, 4, 5)), temperature=jnp.ones((4, 1)))
 
 
 def test_a_negative_weight_is_refused():

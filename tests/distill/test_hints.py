@@ -43,3 +43,9 @@ def test_value_is_half_the_squared_distance_a_batch():
 def test_shapes_that_do_not_meet_are_refused(projection):
   with pytest.raises(ValueError, match=r"student \(5, 2\), teacher \(5, 4\)"):
     cj.distill.hint(jnp.ones((5, 2)), jnp.ones((5, 4)), projection)
+
+
+def test_the_loss_is_float32_whatever_the_features_are():
+  with jax.enable_x64(True):
+    student, teacher = jnp.ones((2, 3), jnp.float64), jnp.zeros((2, 4), jnp.float64)
+    assert cj.distill.hint(student, teacher, jnp.ones((3, 4), jnp.float64)).dtype == jnp.float32

@@ -45,6 +45,12 @@ def test_convolutions_are_the_dense_ones(shape, block, strides, dilation):
   np.testing.assert_allclose(y, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("block", [(8, 8), (12, 8)])  # slices, patches
+def test_no_images_give_no_images(block):
+  x, _, leaf = case((3, 3, 16, 20), block)
+  assert conv(x[:0], leaf).shape == (0, 7, 7, 20)
+
+
 def test_many_blocks_are_gathered_at_once(monkeypatch):
   x, w, leaf = case((3, 3, 16, 16), (8, 8))
   monkeypatch.setattr(convolution, "SLICED_BLOCKS", 2)

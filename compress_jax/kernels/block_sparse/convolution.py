@@ -74,7 +74,7 @@ def _on_slices(x: Array, w: BlockSparse, window: Window) -> Array:
       taken = jnp.concatenate([piece(row) for row in rows], -1)
     else:
       taken = jax.vmap(piece, out_axes=-2)(rows)
-    return taken.reshape(math.prod(shape), -1)
+    return taken.reshape(math.prod(shape), len(rows) * height)
 
   total = reference.columns(take, math.prod(shape), blocks, w, dtype)
-  return api.scaled(total, x, w).reshape(*shape, -1)
+  return api.scaled(total, x, w).reshape(*shape, w.shape[-1])
