@@ -97,7 +97,7 @@ def _list_table(rows: Sequence[Mapping[str, str]], kept: Sequence[str], longest:
 
 
 def compared(folders: Sequence[Path], root: Path, columns: int) -> str:
-  """Returns which fields of some runs differ, and their rows side by side.
+  """Returns in which fields, images and releases some runs differ, and their rows side by side.
 
   Args:
     folders: of results, the first is what the others are compared with.
@@ -124,20 +124,30 @@ def _letters(count: int) -> list[str]:
 
 
 def _fields(found: Sequence[Run], letters: Sequence[str], columns: int) -> str:
-  """Returns the fields of the configurations that differ."""
+  """Returns the fields of the configurations that differ, and what else makes results differ."""
   unknown = [letter for letter, run in zip(letters, found, strict=True) if run.config is None]
   if unknown:
     return f"no results.json that can be read, so no configuration: {', '.join(unknown)}"
-  every = dict.fromkeys(path for run in found for path in run.config)
+  facts = [_facts(run) for run in found]
   table = []
-  for path in every:
-    values = [settings.typed(run.config[path]) if path in run.config else _NONE for run in found]
+  for name in dict.fromkeys(name for one in facts for name in one):
+    values = [one.get(name, _NONE) for one in facts]
     if any(value != values[0] for value in values):
-      table.append([path, *values])
+      table.append([name, *values])
   if not table:
-    return "the configurations do not differ"
+    return "configurations, images and releases do not differ"
   text = terminal.plain_table(["field", *letters], table, [False] * (1 + len(found)))
   return text if _fits(text, columns) else "\n".join(_field_lines(table, letters, columns))
+
+
+def _facts(run: Run) -> dict[str, str]:
+  """Returns a run's fields as they are typed, then its images and releases in parentheses."""
+  facts = {path: settings.typed(value) for path, value in run.config.items()}
+  # The same fields can name other images: a folder's, or those of another --data_dir.
+  facts["(images)"] = run.fingerprint or _NONE
+  for release in ("compress_jax", "jax"):
+    facts[f"({release})"] = str(run.environment.get(release) or _NONE)
+  return facts
 
 
 def _field_lines(table: Cells, letters: Sequence[str], columns: int) -> Iterator[str]:

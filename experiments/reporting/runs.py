@@ -31,6 +31,7 @@ class Run:
     rows: of results.csv, numbers as text where results.json is not there.
     config: {path: value} of all fields; None where results.json is not there.
     environment: what it was made with.
+    fingerprint: of the images; "" where that is not known.
     missing: a line for each stage that failed or was skipped.
     stages: names of the stages that it used; None where an older release wrote it.
     files: names of the files that its study wrote beside those of every study.
@@ -40,6 +41,7 @@ class Run:
   rows: Sequence[Mapping[str, Any]] = ()
   config: Mapping[str, Any] | None = None
   environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  fingerprint: str = ""
   missing: Sequence[str] = ()
   stages: Sequence[str] | None = None
   files: Sequence[str] = ()
@@ -147,7 +149,7 @@ def read(folder: Path) -> Run:
   return Run(
       folder=folder, rows=rows if isinstance(rows, list) else _csv(folder / "results.csv"),
       config=_fields(config) if isinstance(config, dict) else None,
-      environment=known.get("environment") or {},
+      environment=known.get("environment") or {}, fingerprint=str(known.get("data") or ""),
       missing=missing.read_text().splitlines() if missing.is_file() else (),
       stages=_texts(known.get("stages")), files=_texts(known.get("files")) or ())
 

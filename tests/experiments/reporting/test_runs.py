@@ -122,6 +122,18 @@ def test_compared_are_fields_that_differ_and_rows_of_both(made):
   assert re.search(r"imp +87.00 +– +only A", text) and re.search(r"q +– +88.00 +only B", text)
 
 
+def test_compared_are_images_and_releases(root):
+  file = root / "second" / "results.json"
+  known = json.loads(file.read_text())
+  names = "first,second"
+  text = run_tables.compared(runs.chosen(names, root, "compare"), root, 120)
+  assert "(images)" not in text and "(jax)" not in text
+  known["data"], known["environment"]["jax"] = "other", "0.1.2"
+  file.write_text(json.dumps(known))
+  text = run_tables.compared(runs.chosen(names, root, "compare"), root, 120)
+  assert re.search(r"\(images\) +\w+ +other", text) and re.search(r"\(jax\) +\S+ +0.1.2", text)
+
+
 def test_three_runs_on_a_narrow_terminal_have_a_table_per_measure(made):
   names = f"first,second,{OTHER}"
   text = run_tables.compared(runs.chosen(names, made, "compare"), made, 70)
