@@ -17,7 +17,7 @@ from typing import Any
 
 import compress_jax as cj
 from compress_jax.inspect.terminal import plain_table
-from experiments.datasets import builders
+from experiments.datasets import builders, folder
 from experiments.training.techniques import Trained
 
 _FIELDS = ("model", "arguments", "num_classes", "data", "lifted")
@@ -54,7 +54,7 @@ def score(file: Path, data_dir: str | None) -> dict[str, Any]:
     "artifact_bytes"}.
 
   Raises:
-    ValueError: the file is damaged, or does not say what it holds.
+    ValueError: the file is damaged, does not say what it holds, or is of other classes.
   """
   variables, known = cj.artifact.load(file)
   missing = [field for field in _FIELDS if field not in known]
@@ -67,15 +67,24 @@ def score(file: Path, data_dir: str | None) -> dict[str, Any]:
                     num_classes=known["num_classes"], variables=variables)
   # Whatever is held out for validation: of the test images nothing is.
   builder = builders.builder(known["data"], data_dir, known.get("side"))
-  classes = builders.num_classes(builder)
-  if classes != trained.num_classes:
-    raise ValueError(f"{file}: was made for {trained.num_classes} classes; data_dir={data_dir!r} "
-                     f"has {classes}, and must be the same data")
+  _check_classes(file, known, builder, data_dir)
   test = builders.load(builder, validation=0.1, seed=0).test
   params, nonzero = cj.count(trained.params)
   return {"file": str(file), "model": trained.name, "data": known["data"], "images": len(test),
           "test_accuracy": trained.accuracy(test), "params": params, "nonzero_params": nonzero,
           "artifact_bytes": file.stat().st_size}
+
+
+def _check_classes(file: Path, known: dict[str, Any], builder: Any, data_dir: str | None) -> None:
+  """Refuses data of other classes than a file's, by their number, and a folder's by their names."""
+  classes = builders.num_classes(builder)
+  if classes != known["num_classes"]:
+    raise ValueError(f"{file}: was made for {known['num_classes']} classes; data_dir={data_dir!r} "
+                     f"has {classes}, and must be the same data")
+  # Files of releases before 0.7 do not say it.
+  if "classes" in known and folder.digest(builder.info.features["label"].names) != known["classes"]:
+    raise ValueError(f"{file}: was made for classes of other names than those of "
+                     f"data_dir={data_dir!r}, which must be the same data")
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

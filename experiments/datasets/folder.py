@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Folder(tfds.ImageFolder):
     root = self._data_dir
     listed = [[os.path.relpath(path, root), os.path.getsize(path)]
               for files in self.files.values() for path, _ in files]
-    return hashlib.sha256(json.dumps(sorted(listed)).encode()).hexdigest()[:12]
+    return _short(sorted(listed))
 
   def split(self, name: str) -> Files:
     """Returns a split's images and labels, none of them read.
@@ -218,8 +219,26 @@ def load(made: Folder, *, validation: float, seed: int, limit: int | None = None
   else:
     kept = shuffled(len(train), seed=seed, limit=limit)
     selection = _first(made.split(own), limit)
+  label = made.info.features["label"]
   return Data(train=train.take(kept), validation=selection, test=_first(test, limit),
-              num_classes=made.info.features["label"].num_classes)
+              num_classes=label.num_classes, classes=tuple(label.names))
+
+
+def digest(classes: Sequence[str]) -> str:
+  """Returns a short text that identifies class names in their order.
+
+  Args:
+    classes: of a folder.
+
+  Example:
+    >>> digest(["cat", "dog"]) == digest(["dog", "cat"])
+    False
+  """
+  return _short(list(classes))
+
+
+def _short(value: Any) -> str:
+  return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
 def _first(files: Files, limit: int | None) -> Files:

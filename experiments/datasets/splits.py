@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,12 +61,14 @@ class Data:
     validation: held out of the training set; models are selected on it.
     test: only reported.
     num_classes: labels are integers from 0 to below it.
+    classes: their names where a user may have others, as in a folder; empty elsewhere.
   """
 
   train: Any
   validation: Any
   test: Any
   num_classes: int
+  classes: Sequence[str] = ()
 
 
 def hold_out(count: int, *, validation: float, seed: int,

@@ -8,12 +8,13 @@ from typing import Any
 
 import compress_jax as cj
 from experiments import hosts
+from experiments.datasets import folder
 from experiments.datasets.splits import Data
 from experiments.training.techniques import Trained
 
 
 def _about(data: Data, part: Any) -> dict[str, Any]:
-  """Returns what the metadata of an artifact says of the data: of a folder also the images' size.
+  """Returns what the metadata of an artifact says of the data; of a folder more than its name.
 
   Args:
     data: the data.
@@ -21,7 +22,7 @@ def _about(data: Data, part: Any) -> dict[str, Any]:
   """
   if part.name != "folder":
     return {"data": part.name}
-  return {"data": part.name, "side": data.train.shape[0]}
+  return {"data": part.name, "side": data.train.shape[0], "classes": folder.digest(data.classes)}
 
 
 def deploy(trained: Trained, directory: Path, data: Data, part: Any,

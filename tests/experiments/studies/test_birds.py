@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -69,6 +71,19 @@ def test_files_are_scored_at_the_size_that_their_model_saw(done, root):
     scored = score.score(file, str(root))
     assert scored["test_accuracy"] == done[1][name]["test_accuracy"]
     assert cj.artifact.load(file)[1]["side"] == 32  # where 224 is the default
+
+
+@pytest.mark.parametrize("renamed,message", [
+    (True, "classes of other names"), (False, "for 3 classes; .* has 4")])
+def test_files_are_not_scored_on_other_classes(done, root, tmp_path, renamed, message):
+  other = shutil.copytree(root, tmp_path / "other")
+  for split in other.iterdir():
+    names = sorted(path.name for path in split.iterdir())
+    # The label that was the first class's is the second's now, or there is one more.
+    change = Path.rename if renamed else shutil.copytree
+    change(split / names[0], split / "zzz")
+  with pytest.raises(ValueError, match=message):
+    score.score(done[0] / done[1]["base"]["artifact"], str(other))
 
 
 @pytest.mark.slow
