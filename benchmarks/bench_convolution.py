@@ -25,9 +25,10 @@ import jax
 from jax import lax
 
 from benchmarks.timing import in_turns
+from benchmarks.torch_process import DTYPES
 from experiments.models.convolution import conv_general_dilated
 
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16"), "Of images and kernels.")
+_DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "Of images and kernels.")
 _BATCH = flags.DEFINE_integer("batch", 128, "Images.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each.")
 
