@@ -85,5 +85,5 @@ def _smoke(config: ConfigDict) -> None:
   common.few(_parts(config), 8, 16, epochs=2)
   config.data.limit, config.images, config.joint.every = 300, 64, 2
   config.combine.imp.rounds = 1
-  config.model = common.model("convnet", widths=(6, 8, 8), hidden=(16, 12))
-  config.student = common.model("convnet", widths=(4, 4, 4), hidden=(8, 8))
+  config.model = common.model("convnet", widths=(6, 8), hidden=(12,))
+  config.student = common.model("convnet", widths=(4, 4), hidden=(8,))

@@ -68,19 +68,20 @@ def augment(key: Array, images: Array, options: Augment, flips: Array | None = N
     >>> augment(jax.random.key(0), jnp.zeros((1, 8, 8, 1), jnp.uint8), Augment(crop=1)).shape
     (1, 8, 8, 1)
   """
-  flipping, moving, coloring, cutting = jax.random.split(key, 4)
+  # All parts' numbers in one draw: to split a key and draw again takes longer to compile than
+  # what is done with the numbers.
+  draws = jax.random.uniform(key, (9, len(images)))
   x = images.astype(jnp.float32) / 255
   if options.flip:
-    if flips is None:
-      flips = jax.random.bernoulli(flipping, 0.5, (len(x), 1, 1, 1))
+    flips = draws[0] < 0.5 if flips is None else flips
     x = jnp.where(flips.reshape(-1, 1, 1, 1), x[:, :, ::-1], x)
   if options.crop or options.rotate:
-    x = _move(moving, x, options)
+    x = _move(draws[1:4], x, options)
   if options.jitter:
-    x = _jitter(coloring, x, options.jitter)
+    x = _jitter(draws[4:7], x, options.jitter)
   x = 2 * x - 1
   if options.cutout:
-    x = _cut_out(cutting, x, options.cutout)
+    x = _cut_out(draws[7:9], x, options.cutout)
   return x
 
 
@@ -125,10 +126,10 @@ def mixed(key: Array, images: Array, alpha: float) -> tuple[Array, Array]:
   return share * images + (1 - share) * images[::-1], share
 
 
-def _cut_out(key: Array, x: Array, side: int) -> Array:
+def _cut_out(draws: Array, x: Array, side: int) -> Array:
   """Puts zeros, which are grey, into a square with its centre anywhere in each image."""
   _, height, width, _ = x.shape
-  centres = jax.random.uniform(key, (2, len(x), 1)) * jnp.array([height, width]).reshape(2, 1, 1)
+  centres = draws[:, :, None] * jnp.array([height, width]).reshape(2, 1, 1)
   # Compared by rows and by columns: no image is indexed.
   first = jnp.floor(centres - side / 2)
   rows, columns = jnp.arange(height) - first[0], jnp.arange(width) - first[1]
@@ -136,16 +137,15 @@ def _cut_out(key: Array, x: Array, side: int) -> Array:
   return jnp.where(inside[..., None], 0, x)
 
 
-def _move(key: Array, x: Array, options: Augment) -> Array:
-  """Shifts and rotates each image by its own random amounts."""
-  shift_key, angle_key = jax.random.split(key)
-  shifts = jax.random.randint(shift_key, (len(x), 2), -options.crop, options.crop + 1)
+def _move(draws: Array, x: Array, options: Augment) -> Array:
+  """Shifts and rotates each image by its own amounts, of three draws from 0 to 1."""
+  places = 2 * options.crop + 1
+  shifts = jnp.floor(draws[:2].T * places).astype(jnp.int32) - options.crop
   if not options.rotate:
     # Whole pixels: a slice, much cheaper than interpolation.
     return jax.vmap(_shifted, (0, 0, None, None))(x, shifts, options.crop, options.pad)
-  angles = jax.random.uniform(angle_key, (len(x),), minval=-1, maxval=1)
-  return jax.vmap(_rotated, (0, 0, 0, None))(x, shifts, jnp.deg2rad(options.rotate) * angles,
-                                             options.pad)
+  angles = jnp.deg2rad(options.rotate) * (2 * draws[2] - 1)
+  return jax.vmap(_rotated, (0, 0, 0, None))(x, shifts, angles, options.pad)
 
 
 def _shifted(x: Array, shift: Array, most: int, pad: str = "zero") -> Array:
@@ -170,9 +170,9 @@ def _rotated(x: Array, shift: Array, angle: Array, pad: str = "zero") -> Array:
   return jax.vmap(sample, in_axes=-1, out_axes=-1)(x)
 
 
-def _jitter(key: Array, x: Array, most: float) -> Array:
+def _jitter(draws: Array, x: Array, most: float) -> Array:
   """Changes brightness, then contrast, then saturation of each image by its own factors."""
-  factors = 1 + jax.random.uniform(key, (3, len(x), 1, 1, 1), minval=-most, maxval=most)
+  factors = 1 + most * (2 * draws.reshape(3, -1, 1, 1, 1) - 1)
   x = x * factors[0]
   mean = x.mean((1, 2, 3), keepdims=True)
   x = mean + factors[1] * (x - mean)

@@ -38,7 +38,8 @@ def view(i: Any, data: Any, numbers: Any, options: Augment) -> View:
     options: augmentation.
   """
   ids, images, labels = _batch(i, data)
-  changing, mixing, rest = jax.random.split(jax.random.fold_in(data["key"], i), 3)
+  # Each folded in by itself, not split: a key that nothing uses is not compiled.
+  changing, mixing, rest = (jax.random.fold_in(data["key"], 3 * i + part) for part in range(3))
   images = augment(changing, images, options, _flips(ids, numbers, options))
   share = None
   if options.mixup:

@@ -59,10 +59,14 @@ def _difference_weights(choice: int, step: int) -> np.ndarray:
   return _exp2(np.maximum(256 * RANGE - fall, 0))
 
 
-# {(place in _HALVINGS, step): weights}, and the bits that each difference takes by them.
+# {(place in _HALVINGS, step): weights}.
 _DIFFERENCES: dict[tuple[int, int], np.ndarray] = {
     key: _difference_weights(*key) for key in itertools.product(range(len(_HALVINGS)), STEPS)}
-_DIFFERENCE_BITS = {key: -np.log2(w / w.sum()) for key, w in _DIFFERENCES.items()}
+# {step: the bits that each difference takes by them, one row per place}.
+_DIFFERENCE_BITS: dict[int, np.ndarray] = {
+    step: np.stack([-np.log2(w / w.sum()) for w in
+                    (_DIFFERENCES[choice, step] for choice in range(len(_HALVINGS)))])
+    for step in STEPS}
 
 
 def _knots(low: int, high: int, shift: int) -> int:
@@ -114,14 +118,15 @@ class Table:
     ends = math.log2(bounds[1] - bounds[0] + 1) + math.log2(bounds[1] - self.low + 1)
     if self.low == self.high:
       return ends
-    weights = self.weights()
-    body = float(counts @ (math.log2(weights.sum()) - np.log2(weights)))
+    weights, used = self.weights(), np.flatnonzero(counts)
+    # Logarithms take most of the time, and of a large alphabet few symbols occur.
+    body = float(counts[used] @ (math.log2(weights.sum()) - np.log2(weights[used])))
     return ends + body + math.log2(_SHIFTS * len(STEPS) * len(_HALVINGS)) + self._side()[1]
 
   def _side(self) -> tuple[int, float]:
     """Returns how differences of levels are best coded, and the bits of all levels."""
     top, moves = RANGE << self.step, np.diff(self.levels)
-    costs = [_DIFFERENCE_BITS[c, self.step][moves + top].sum() for c in range(len(_HALVINGS))]
+    costs = _DIFFERENCE_BITS[self.step][:, moves + top].sum(1)
     best = int(np.argmin(costs))
     return best, float(costs[best]) + math.log2(top + 1)
 
@@ -198,22 +203,31 @@ def fit(counts: np.ndarray, low: int, bounds: tuple[int, int] | None = None) -> 
     return Table(low, high, 0, STEPS[0], np.zeros(1, np.int64))
   bounds = bounds or (low, high)
   # What does not occur in between gets a third of an occurrence: a weight cannot be 0.
-  candidates = _rounded(np.log2(np.maximum(counts, 0.3)), low, high, 0)
+  plain = _rounded(np.log2(np.maximum(counts, 0.3)), low, high, 0)
+  candidates = _with_bits(plain, counts, bounds)
   # Of fewer symbols a curve has no fewer levels.
   if len(counts) > 4:
     candidates += _smooth(counts, low, high, bounds)
-  return min(candidates, key=lambda table: table.bits(counts, bounds))
+  return min(candidates, key=lambda candidate: candidate[0])[1]
 
 
-def _smooth(counts: np.ndarray, low: int, high: int, bounds: tuple[int, int]) -> list[Table]:
-  """Returns tables of ever more knots, until more do not pay twice in a row."""
+def _with_bits(tables: list[Table], counts: np.ndarray,
+               bounds: tuple[int, int]) -> list[tuple[float, Table]]:
+  """Returns each table behind what it and the symbols take."""
+  return [(table.bits(counts, bounds), table) for table in tables]
+
+
+def _smooth(counts: np.ndarray, low: int, high: int,
+            bounds: tuple[int, int]) -> list[tuple[float, Table]]:
+  """Returns tables of ever more knots with their bits, until more do not pay twice in a row."""
   found, best, in_vain = [], math.inf, 0
   for shift in range((high - low).bit_length(), 0, -1):
     if in_vain == 2 or _knots(low, high, shift) > _KNOTS:
       break
     tables = _rounded(_curve(counts, low, high, shift), low, high, shift)
-    found += tables
-    bits = min(table.bits(counts, bounds) for table in tables)
+    candidates = _with_bits(tables, counts, bounds)
+    found += candidates
+    bits = min(bits for bits, _ in candidates)
     if bits < best:
       best, in_vain = bits, 0
     else:

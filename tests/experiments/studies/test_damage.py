@@ -1,5 +1,6 @@
 """A finished study, damaged at random: the same results again, or one true line."""
 
+import hashlib
 import os
 import random
 import runpy
@@ -26,6 +27,30 @@ def relaunched(workdir):
   made = runpy.run_path("configs/joint.py")["get_config"]("digits,smoke")
   rows = joint.JointStudy(made, workdir, builders.builder("digits"), 0).rows()
   return [{**row, "seconds": None} for row in rows]
+
+
+def content(workdir):
+  """Returns what a workdir's files hold, and are called: a launch sees nothing else."""
+  digest = hashlib.sha256()
+  for file in sorted(path for path in workdir.rglob("*") if path.is_file()):
+    for part in (str(file.relative_to(workdir)).encode(), file.read_bytes()):
+      digest.update(len(part).to_bytes(8, "big") + part)
+  return digest.hexdigest()
+
+
+_ROWS = {}  # by content
+
+
+def launched(workdir):
+  """Returns `relaunched(workdir)`, once for all workdirs of one content.
+
+  Most of the time goes into training stages again, and after a repair there are only as many
+  different workdirs as there are stages.
+  """
+  before = content(workdir)
+  if before not in _ROWS:
+    _ROWS[before] = relaunched(workdir)
+  return _ROWS[before]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +119,7 @@ def test_a_damaged_study_ends_with_the_same_results_or_one_true_line(finished, t
     done = damage(workdir, rng)
     file = Path(done.partition(" ")[2])
     try:
-      assert relaunched(workdir) == rows, done
+      assert launched(workdir) == rows, done
     except cj.stages.DamagedStage as error:
       told += 1
       line = str(error)
@@ -103,7 +128,7 @@ def test_a_damaged_study_ends_with_the_same_results_or_one_true_line(finished, t
       assert line.startswith(str(error.directory)), (done, line)
       assert inspect.check(inspect.read(workdir)).failures, done
       assert len(cj.stages.repair(workdir)) == 1, done
-      assert relaunched(workdir) == rows, done
+      assert launched(workdir) == rows, done
     shutil.rmtree(workdir)
   assert told or number < 10
 
