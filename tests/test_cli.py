@@ -34,8 +34,9 @@ def test_run_lists_the_studies_from_anywhere(tmp_path):
 
 @pytest.mark.slow
 def test_a_study_runs_and_its_files_are_scored_and_inspected(tmp_path):
-  done = command("run", "combo:digits,smoke", "--config.combos=q",
-                 "--config.data.limit=0", cwd=tmp_path)
+  done = command("run", "combo:digits,smoke", "--config.combos=q", "--config.data.limit=0",
+                 "--config.teacher.arguments.depth=7", "--config.teacher.arguments.growth=6",
+                 cwd=tmp_path)
   assert done.returncode == 0, done.stderr
   workdir = tmp_path / "runs" / "combo-digits-smoke"
   assert (workdir / "report.html").is_file()
