@@ -90,7 +90,7 @@ class NnxModel(nnx.Module):
 
 def _linen():
   model = LinenModel()
-  return jax.jit(model.init)(jax.random.key(0, impl="rbg"), jnp.ones((1, 8, 8, 3))), model.apply
+  return jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 8, 8, 3))), model.apply
 
 
 def _nnx():

@@ -42,7 +42,7 @@ class _Linen(nn.Module):
 def linen(seed: int) -> Model:
   """Linen's variables: parameters and batch statistics."""
   model = _Linen()
-  variables = jax.jit(model.init)(jax.random.key(seed, impl="rbg"), jnp.ones((1, 8, 8, 3)))
+  variables = jax.jit(model.init)(jax.random.key(seed), jnp.ones((1, 8, 8, 3)))
   return Model(variables, model.apply, -1, "Dense_0/kernel")
 
 

@@ -14,7 +14,7 @@ from experiments import models
 def variables(name, **arguments):
   model = models.create(name, num_classes=10, **arguments)
   x = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
-  made = jax.jit(lambda k: model.init(k, x))(jax.random.key(1, impl="rbg"))
+  made = jax.jit(lambda k: model.init(k, x))(jax.random.key(1))
   noise = jax.random.split(jax.random.key(2), 2)
   made["batch_stats"] = jax.tree.map(
       lambda s: s + jnp.abs(jax.random.normal(noise[0], s.shape)), made["batch_stats"])
