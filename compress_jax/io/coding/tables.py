@@ -62,11 +62,15 @@ def _difference_weights(choice: int, step: int) -> np.ndarray:
 # {(place in _HALVINGS, step): weights}.
 _DIFFERENCES: dict[tuple[int, int], np.ndarray] = {
     key: _difference_weights(*key) for key in itertools.product(range(len(_HALVINGS)), STEPS)}
-# {step: the bits that each difference takes by them, one row per place}.
-_DIFFERENCE_BITS: dict[int, np.ndarray] = {
-    step: np.stack([-np.log2(w / w.sum()) for w in
-                    (_DIFFERENCES[choice, step] for choice in range(len(_HALVINGS)))])
-    for step in STEPS}
+
+
+def _difference_bits(step: int) -> np.ndarray:
+  """Returns the bits that each difference takes by its weight, one row per halving."""
+  weights = np.stack([_DIFFERENCES[choice, step] for choice in range(len(_HALVINGS))])
+  return -np.log2(weights / weights.sum(1, keepdims=True))
+
+
+_DIFFERENCE_BITS = {step: _difference_bits(step) for step in STEPS}
 
 
 def _knots(low: int, high: int, shift: int) -> int:
@@ -213,7 +217,7 @@ def fit(counts: np.ndarray, low: int, bounds: tuple[int, int] | None = None) -> 
 
 def _with_bits(tables: list[Table], counts: np.ndarray,
                bounds: tuple[int, int]) -> list[tuple[float, Table]]:
-  """Returns each table behind what it and the symbols take."""
+  """Returns (bits, table) of each: what it and the symbols take."""
   return [(table.bits(counts, bounds), table) for table in tables]
 
 
