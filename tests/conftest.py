@@ -1,6 +1,7 @@
 """Fixtures that tests share, and one compilation cache for all their processes."""
 
 import collections
+import functools
 import os
 import shutil
 import tempfile
@@ -88,11 +89,14 @@ class NnxModel(nnx.Module):
     return self.dense1(jax.nn.relu(self.dense0(x.reshape(x.shape[0], -1))))
 
 
+# Cached, as pytest makes a fixture with parameters anew whenever these change.
+@functools.cache
 def _linen():
   model = LinenModel()
   return jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 8, 8, 3))), model.apply
 
 
+@functools.cache
 def _nnx():
   graph, state = nnx.split(NnxModel(nnx.Rngs(0)))
   def apply(params, x):
@@ -102,6 +106,7 @@ def _nnx():
   return nnx.to_pure_dict(state), apply
 
 
+@functools.cache
 def _function():
   keys = jax.random.split(jax.random.key(0), 2)
   params = {"conv": jax.random.normal(keys[0], (3, 3, 3, 4)) / 5, "bias": jnp.ones(4),
