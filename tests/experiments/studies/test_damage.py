@@ -30,10 +30,11 @@ def relaunched(workdir):
 
 
 def content(workdir):
-  """Returns what a workdir's files hold, and are called: a launch sees nothing else."""
+  """Returns a digest of a workdir's folders and files: their paths, and what the files hold."""
   digest = hashlib.sha256()
-  for file in sorted(path for path in workdir.rglob("*") if path.is_file()):
-    for part in (str(file.relative_to(workdir)).encode(), file.read_bytes()):
+  for path in sorted(workdir.rglob("*")):
+    held = path.read_bytes() if path.is_file() else b"folder"
+    for part in (str(path.relative_to(workdir)).encode(), held):
       digest.update(len(part).to_bytes(8, "big") + part)
   return digest.hexdigest()
 
