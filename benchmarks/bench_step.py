@@ -25,7 +25,6 @@ from experiments import cpu
 _FLAGS_SET = cpu.prepare()
 
 # ruff: noqa: E402
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -107,7 +106,7 @@ def jax_steps(name: str, dtype: str) -> Callable[[], Any]:
   program = step_lib.steps_program(model, Augment())
   order = jnp.arange(_BATCH.value * _STEPS.value).reshape(_STEPS.value, -1) % len(images)
   data = {"images": jnp.asarray(images), "labels": jnp.asarray(labels), "order": order,
-          "offset": 0, "key": jax.random.key(0)}
+          "offset": 0, "key": loop.random_key(0)}
 
   def run() -> Any:
     # The steps take the state's memory over: every call goes on from the last one's.

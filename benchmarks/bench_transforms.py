@@ -25,6 +25,7 @@ from absl import app, flags
 import compress_jax as cj
 from benchmarks.timing import in_turns, ratios
 from experiments import models
+from experiments.training.loop import random_key
 
 _BATCH = flags.DEFINE_integer("batch", 64, "Images per step.")
 _SIZE = flags.DEFINE_integer("size", 32, "Side of the images.")
@@ -112,8 +113,8 @@ def _problem(widths: tuple[int, ...], hidden: tuple[int, ...], batch: int,
   """Returns a model without batch norm, its parameters, images and labels."""
   model = models.create("convnet", num_classes=10, widths=widths, hidden=hidden, folded=True)
   # Two batches that take turns: nothing can be computed once for all steps.
-  x = jax.random.normal(jax.random.key(0), (2, batch, size, size, 3))
-  return model, jax.jit(model.init)(jax.random.key(1), x[0])["params"], x, jnp.arange(batch) % 10
+  x = jax.random.normal(random_key(0), (2, batch, size, size, 3))
+  return model, jax.jit(model.init)(random_key(1), x[0])["params"], x, jnp.arange(batch) % 10
 
 
 def _runner(apply: Callable[..., Any], params: Any, x: Any, y: Any) -> Callable[[], Any]:

@@ -20,7 +20,7 @@ from experiments.reporting import results
 from experiments.studies import base, compared, seeds
 from experiments.studies.grid import comparison, report, training
 from experiments.studies.grid.config import check
-from experiments.training import devices, evaluate, input_pipeline, kept, techniques
+from experiments.training import devices, evaluate, input_pipeline, kept, loop, techniques
 from experiments.training.augment import Augment
 from experiments.training.progress import Log
 
@@ -217,7 +217,7 @@ class Grid(base.Study):
 
   def _views(self, epoch: int) -> dict[str, Any]:
     """Returns what the augmentation of an epoch depends on."""
-    return {"key": jax.random.fold_in(jax.random.key(self.seed), epoch), "epoch": epoch}
+    return {"key": jax.random.fold_in(loop.random_key(self.seed), epoch), "epoch": epoch}
 
   def _order(self, epoch: int) -> np.ndarray:
     return input_pipeline.order(len(self.data.train), self._steps, self.config.batch_size,

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 import compress_jax as cj
 from experiments.datasets.splits import Data
 from experiments.models import pretrained
@@ -41,7 +39,7 @@ def teach(name: str, arguments: Mapping[str, Any], data: Data, recipe: Recipe,
   start = fresh(name, arguments, data, recipe.seed)
   if weights:
     # The file's classes are ImageNet's: its last layer is initialised anew.
-    loaded = pretrained.load(weights, start.model, head_key=jax.random.key(recipe.seed))
+    loaded = pretrained.load(weights, start.model, head_key=loop.random_key(recipe.seed))
     log.say(f"starts from {weights}; newly initialised: {', '.join(loaded.fresh) or 'nothing'}")
     start = dataclasses.replace(start, variables=loaded.variables)
   return finetune(start, data, recipe, directory, log)

@@ -32,7 +32,7 @@ def asked(split, known, options=EVERYTHING):
   logits = []
   for first, last, data in input_pipeline.of(split, None, 8).calls(
       input_pipeline.order(64, 7, 8, [0])):
-    data["key"] = jax.random.key(0)
+    data["key"] = loop.random_key(0)
     rows = source.about(data, first, last)
     assert len(rows) == len(data["order"])
     logits.append(rows[first - data["offset"]:last - data["offset"]])
@@ -44,7 +44,7 @@ def test_the_answers_are_about_what_the_student_sees():
   logits, guide = asked(toy().train, Answers()), teacher()
   (_, _, data), = input_pipeline.of(toy().train, None, 8).calls(
       input_pipeline.order(64, 7, 8, [0]))
-  data["key"] = jax.random.key(0)
+  data["key"] = loop.random_key(0)
   # Compiled once: step by step, each of its operations would be.
   see = jax.jit(lambda step: view(step, data, NUMBERS, EVERYTHING).images)
   apply = jax.jit(lambda images: MODEL.apply(guide.variables, images, train=False))
