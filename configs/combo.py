@@ -1,6 +1,6 @@
 """The sixteen combinations of "Combinatorics with model compression" (Figures 3 to 6).
 
-python launch.py --config=configs/combo.py                 digits, 2 minutes on 2 cores
+python launch.py --config=configs/combo.py                 digits, 2 to 4 minutes on 2 cores
 python launch.py --config=configs/combo.py:mnist           small DenseNet, up to half an hour
 python launch.py --config=configs/combo.py:cifar10         the paper's recipe; wants a GPU
 python launch.py --config=configs/combo.py:cifar10,overnight   real models, all images, hours
@@ -126,7 +126,7 @@ def _mnist() -> ConfigDict:
 
 
 def _digits() -> ConfigDict:
-  """A study of the same shape on 8 x 8 digits, in about two minutes on 2 cores."""
+  """A study of the same shape on 8 x 8 digits, in two to four minutes on 2 cores."""
   config = _cifar10()
   config.data.name = "digits"
   config.data.augment.update({"crop": 1, "flip": False, "jitter": 0.0})
