@@ -25,25 +25,11 @@ from experiments import cpu
 _FLAGS_SET = cpu.prepare()
 
 # ruff: noqa: E402
-import jax.numpy as jnp
-import numpy as np
-
-from benchmarks import torch_process
+from benchmarks import nets, torch_process
+from benchmarks.nets import NETS
 from benchmarks.timing import in_turns, ratios
 from benchmarks.torch_process import DTYPES
-from experiments import models
 from experiments.training import loop
-from experiments.training import step as step_lib
-from experiments.training.augment import Augment
-
-# (in the zoo, its arguments)
-NETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet18": ("resnet18", {}),
-    "vgg": ("vgg", {}),
-    "densenet": ("densenet", {"depth": 40}),
-    "convnet": ("convnet", {"widths": (16, 32, 64), "hidden": (128, 64)}),
-    "resnet20": ("resnet18", {"stages": (3, 3, 3), "width": 16}),
-}
 
 _MODELS = flags.DEFINE_list("models", list(NETS), f"Of {', '.join(NETS)}.")
 _DTYPES = flags.DEFINE_multi_enum(
@@ -54,10 +40,6 @@ _BATCH = flags.DEFINE_integer("batch", 128, "Images per step.")
 _STEPS = flags.DEFINE_integer("steps", 3, "Steps per measurement.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each.")
 _TORCH = flags.DEFINE_string("torch_python", "", "A Python that has torch and numpy.")
-
-# As the training loop gives them to its steps: no teacher, no penalties, half a cosine.
-_NUMBERS = {"steps": 1e6, "first": 1e-3, "last": 1e-7, "temperature": 1.0, "alpha": 0.0,
-            "l1": 0.0, "l2": 0.0, "start": 0.0}
 
 
 def main(_: Sequence[str]) -> None:
@@ -96,22 +78,14 @@ def jax_steps(name: str, dtype: str) -> Callable[[], Any]:
     name: one of `NETS`.
     dtype: of the computation, one of `DTYPES`.
   """
-  # Two batches, which take turns: nothing can be computed once for all steps.
-  shape = (_BATCH.value * 2, _SIZE.value, _SIZE.value, 3)
-  images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-  labels = np.arange(len(images), dtype=np.int32) % 10
-  zoo, arguments = NETS[name]
-  model = models.create(zoo, num_classes=10, dtype=dtype, **arguments)
-  state = loop.start_state(loop.initial(model, images.shape[1:], 0))
-  program = step_lib.steps_program(model, Augment())
-  order = jnp.arange(_BATCH.value * _STEPS.value).reshape(_STEPS.value, -1) % len(images)
-  data = {"images": jnp.asarray(images), "labels": jnp.asarray(labels), "order": order,
-          "offset": 0, "key": loop.random_key(0)}
+  model = nets.create(name, dtype)
+  variables = loop.initial(model, (_SIZE.value, _SIZE.value, 3), 0)
+  program, state, data = nets.training(model, variables, _SIZE.value, _BATCH.value, _STEPS.value)
 
   def run() -> Any:
     # The steps take the state's memory over: every call goes on from the last one's.
     nonlocal state
-    state, sums = program(state, data, _NUMBERS, 0, _STEPS.value)
+    state, sums = program(state, data, nets.NUMBERS, 0, _STEPS.value)
     return sums
 
   return run

@@ -73,7 +73,7 @@ def steps(net: Any, images: np.ndarray, labels: np.ndarray, batch: int, count: i
 
 
 def model(name: str, side: int) -> Any:
-  """Returns a model of `bench_step.NETS` in PyTorch, with ten classes.
+  """Returns a model of `nets.NETS` in PyTorch, with ten classes.
 
   Args:
     name: in `NETS`.

@@ -51,8 +51,9 @@ def random_key(seed: int) -> jax.Array:
   """Returns a key of the generator that compiles fastest.
 
   At LLVM's third level, XLA's default, a single kernel of 12 channels takes 8 s to compile with
-  JAX's own generator, threefry, and DenseNet-40's initialisation over four minutes, in place of
-  24 s (2 Zen 3 cores, JAX 0.12.0). At the second level, at which the tests compile, both are fast.
+  JAX's own generator, threefry, and DenseNet-40's initialization over four minutes, in place of
+  10 to 24 s (2 Zen 3 cores, JAX 0.12.0; `benchmarks/bench_compile.py`). At the second level, at
+  which the tests compile, both are fast.
 
   Args:
     seed: any integer.
