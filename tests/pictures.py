@@ -1,4 +1,4 @@
-"""Makes a folder of pictures: shapes, whose form and colour are the class.
+"""Makes a folder of pictures: shapes, whose form and color are the class.
 
 python -m tests.pictures FOLDER [CLASSES [IMAGES]]     images of 96 to 224 pixels
 """
@@ -39,7 +39,7 @@ def write(root, splits, *, classes, sides, seed=0):
 
 
 def picture(rng, label, classes, side):
-  """Returns one picture: a form in the class's colour before a noisy ground.
+  """Returns one picture: a form in the class's color before a noisy ground.
 
   Args:
     rng: NumPy's, of place, size and noise.
@@ -52,18 +52,18 @@ def picture(rng, label, classes, side):
   draw, half = ImageDraw.Draw(image), side * (0.2 + 0.15 * rng.random())
   x, y = side / 2 + side * 0.15 * (rng.random(2) - 0.5)
   hue = label / classes + 0.02 * (rng.random() - 0.5)
-  colour = tuple(int(255 * c) for c in colorsys.hsv_to_rgb(hue % 1, 0.9, 0.7 + 0.3 * rng.random()))
+  color = tuple(int(255 * c) for c in colorsys.hsv_to_rgb(hue % 1, 0.9, 0.7 + 0.3 * rng.random()))
   box, form = (x - half, y - half, x + half, y + half), FORMS[label % len(FORMS)]
   if form in ("disc", "ring"):
-    draw.ellipse(box, fill=colour if form == "disc" else None, outline=colour,
+    draw.ellipse(box, fill=color if form == "disc" else None, outline=color,
                  width=max(1, int(half / 3)))
   elif form == "square":
-    draw.rectangle(box, fill=colour)
+    draw.rectangle(box, fill=color)
   elif form == "triangle":
-    draw.polygon([(x, y - half), (x - half, y + half), (x + half, y + half)], fill=colour)
+    draw.polygon([(x, y - half), (x - half, y + half), (x + half, y + half)], fill=color)
   else:
     for a, b in ((half, half / 3), (half / 3, half)):
-      draw.rectangle((x - a, y - b, x + a, y + b), fill=colour)
+      draw.rectangle((x - a, y - b, x + a, y + b), fill=color)
   return image
 
 

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, drawn by pygal; the page's style sheet colours them, light or dark."""
+"""Charts as inline SVG, drawn by pygal; the page's style sheet colors them, light or dark."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def shrunk(kept: np.ndarray, largest: int = LARGEST) -> np.ndarray:
 
 
 def _shrunk_rows(matrix: np.ndarray, largest: int) -> np.ndarray:
-  """Returns at most so many rows, each the mean of neighbours."""
+  """Returns at most so many rows, each the mean of neighbors."""
   rows = matrix.shape[0]
   edges = np.linspace(0, rows, min(rows, largest) + 1).astype(int)
   return np.add.reduceat(matrix, edges[:-1], axis=0) / np.diff(edges)[:, None]

@@ -263,7 +263,7 @@ class BlockSparse(WithInputGrid):
     if rows is None:
       return
     checking.within(self, "rows", 0, self.tiles[0] - 1)
-    # Where two neighbours are in one column, the second must be further down.
+    # Where two neighbors are in one column, the second must be further down.
     step = np.diff(rows)[np.diff(self.columns()) == 0]
     if (step <= 0).any():
       what = "repeated" if (step == 0).any() else "unsorted"

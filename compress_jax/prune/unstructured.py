@@ -86,7 +86,7 @@ def snip(loss: Callable[[Any], Array], params: Any, sparsity: Array | float, *,
          scope: str = "global", where: tree.Where = None) -> Any:
   """Masks the weights whose removal changes a loss least, to first order.
 
-  The score is `|gradient * weight|` of the plain weights, at initialisation in the paper.
+  The score is `|gradient * weight|` of the plain weights, at initialization in the paper.
 
   Args:
     loss: scalar function of a parameter tree of arrays (a batch is inside).

@@ -1,4 +1,4 @@
-"""Batch-norm folding: a normalised layer becomes one with a bias."""
+"""Batch-norm folding: a normalized layer becomes one with a bias."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: st
 
   Args:
     params: nested dicts, lists and tuples. Wherever a dict has both keys `layer` and `norm`,
-      the first (kernel, maybe bias) is what the second (scale, bias) normalises.
+      the first (kernel, maybe bias) is what the second (scale, bias) normalizes.
       A norm may have no scale, or no bias.
     stats: the same nested: `norm` holds mean and var.
     layer: the layer's key.

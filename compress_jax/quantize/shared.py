@@ -16,7 +16,7 @@ def cluster(params: Any, clusters: int, *, iterations: int = 25, where: tree.Whe
   """Replaces weights by the nearest of a few shared values, which then train.
 
   k-means in one dimension, from values spread evenly over the range (linear
-  initialisation). Pruned weights keep an exact zero of their own, beside the
+  initialization). Pruned weights keep an exact zero of their own, beside the
   clusters; a grid on the weights is gone afterwards.
 
   Args:

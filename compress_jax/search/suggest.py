@@ -130,13 +130,13 @@ def _sweep(seen: Evaluated, predicted: Front) -> None:
   # The cheapest first: where evaluations run out, small models are known at least.
   for i in sorted(places)[:max(seen.left, 0)]:
     seen.visit(predicted.plans[i])
-  # Each pass halves the distance to the best one's neighbours: it ends by itself, and soon.
+  # Each pass halves the distance to the best one's neighbors: it ends by itself, and soon.
   for _ in range(count):
     known = sorted(i for i in places if predicted.plans[i] in seen.points)
     if not known:
       return
     best = predicted.plans.index(seen.best_of([predicted.plans[i] for i in known]))
-    # The best plan lies between its neighbours, if predictions are any good: look there.
+    # The best plan lies between its neighbors, if predictions are any good: look there.
     middles = _middles(known, best)
     if not middles or seen.left < len(middles):
       return  # nothing lies between, or only one side of the best could be paid for
@@ -154,10 +154,10 @@ def _spread(costs: np.ndarray, count: int) -> set[int]:
 
 
 def _middles(known: list[int], best: int) -> list[int]:
-  """Returns the places halfway from the best to its known neighbours."""
+  """Returns the places halfway from the best to its known neighbors."""
   at = known.index(best)
-  neighbours = known[max(0, at - 1):at] + known[at + 1:at + 2]
-  return [(i + best) // 2 for i in neighbours if abs(i - best) > 1]
+  neighbors = known[max(0, at - 1):at] + known[at + 1:at + 2]
+  return [(i + best) // 2 for i in neighbors if abs(i - best) > 1]
 
 
 def _refine(seen: Evaluated, rng: np.random.Generator) -> None:

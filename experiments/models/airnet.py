@@ -67,7 +67,7 @@ class AirNet(nn.Module):
     """Returns variables whose whitening layer whitens patches of images.
 
     Args:
-      variables: freshly initialised.
+      variables: freshly initialized.
       images: uint8, (count, height, width, channels); of the training split.
 
     Returns:

@@ -16,7 +16,7 @@ from experiments.models.pooling import avg_pool
 class DenseNet(nn.Module):
   """Three dense blocks (Huang et al. 2017), each layer conv, batch norm, ReLU.
 
-  The original normalises before the convolution; "Combinatorics with model
+  The original normalizes before the convolution; "Combinatorics with model
   compression", section 3.6, changed the order so that batch norms fold.
 
   Attributes:

@@ -30,7 +30,7 @@ class Pretrained:
 
   Attributes:
     variables: of the model: {"params", maybe "batch_stats"}.
-    fresh: paths of the parameters that are newly initialised, not from the file.
+    fresh: paths of the parameters that are newly initialized, not from the file.
   """
 
   variables: Any
@@ -48,7 +48,7 @@ def load(path: str | os.PathLike[str], model: nn.Module, *,
   Args:
     path: `.safetensors`, or a `.pth` of PyTorch 1.6 and later, of which nothing is run.
     model: a ResNet or SqueezeNet of the zoo, not folded.
-    head_key: initialises the last layer where the file's has another number of
+    head_key: initializes the last layer where the file's has another number of
       classes; None raises there.
 
   Returns:

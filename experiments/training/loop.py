@@ -33,7 +33,7 @@ _KEPT = ("trainable", "rest", "stats")  # of the best epoch; the optimizer's sta
 
 
 def initial(model: nn.Module, shape: tuple[int, ...], seed: int) -> Any:
-  """Returns a model's freshly initialised variables.
+  """Returns a model's freshly initialized variables.
 
   Args:
     model: a zoo model.

@@ -1,4 +1,4 @@
-"""A folded model computes what the normalised one does."""
+"""A folded model computes what the normalized one does."""
 
 import collections
 

@@ -88,7 +88,7 @@ def coarse(symbols: np.ndarray) -> np.ndarray:
     symbols: integers, at least one.
 
   Returns:
-    uint8 of the same shape, from 0; neighbouring symbols share a bucket.
+    uint8 of the same shape, from 0; neighboring symbols share a bucket.
   """
   low, high = int(symbols.min()), int(symbols.max())
   shift = max(0, (high - low).bit_length() - (_BUCKETS - 1).bit_length())

@@ -110,7 +110,7 @@ def _recurring(x: np.ndarray) -> np.ndarray | None:
   values = np.unique(x)
   if len(values) > most:
     return None
-  # In order, neighbours in the dictionary are alike: their indices are smooth, too.
+  # In order, neighbors in the dictionary are alike: their indices are smooth, too.
   return values[np.argsort(_rank(values), kind="stable")]
 
 

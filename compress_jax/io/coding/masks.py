@@ -26,7 +26,7 @@ class Plan:
   Attributes:
     bits: about what it takes.
     block: rows and columns of blocks that are told apart first, or None.
-    group: axis of `contexts.view` and how many neighbours along it form a group, the
+    group: axis of `contexts.view` and how many neighbors along it form a group, the
       context of an element being how many of its group are set so far; or None.
   """
 

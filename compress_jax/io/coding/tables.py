@@ -48,7 +48,7 @@ def _exp2(x: np.ndarray) -> np.ndarray:
   return (_POWERS[x & 255] << (x >> 8)).astype(np.float64)
 
 
-# A difference of neighbouring levels falls off by half every so many levels.
+# A difference of neighboring levels falls off by half every so many levels.
 _HALVINGS = (0.25, 0.5, 1, 2, 4, 8, 16, 64)
 
 

@@ -12,7 +12,7 @@ from compress_jax.search import Table
 from experiments.reporting.figures import figure
 
 Row = Mapping[str, Any]
-_UNIFORM = {"uniform": ("s", "tab:blue"), "global": ("D", "tab:purple")}  # mark, colour
+_UNIFORM = {"uniform": ("s", "tab:blue"), "global": ("D", "tab:purple")}  # mark, color
 
 
 def front(rows: Sequence[Row], found: Row, config: Any, path: Path) -> None:
@@ -56,28 +56,28 @@ def _title(rows: Sequence[Row]) -> str:
 
 def _deployed(axes: Any, row: Row) -> None:
   """Draws one deployed model, and a line up to it from before its fine-tuning."""
-  mark, colour, name = _look(row)
+  mark, color, name = _look(row)
   size, order = (220, 4) if row["chosen"] else (45, 3)
   x, y = row["artifact_bytes"] / 1000, 100 * row["val_accuracy"]
-  axes.plot([x, x], [100 * row["before_finetuning"], y], color=colour, lw=0.8, alpha=0.6, zorder=2)
-  axes.scatter(x, y, marker=mark, color=colour, s=size, edgecolor="white", linewidth=0.7,
+  axes.plot([x, x], [100 * row["before_finetuning"], y], color=color, lw=0.8, alpha=0.6, zorder=2)
+  axes.scatter(x, y, marker=mark, color=color, s=size, edgecolor="white", linewidth=0.7,
                label=name, zorder=order)
 
 
 def _look(row: Row) -> tuple[str, str, str | None]:
-  """Returns the mark, colour and name in the legend of a deployed model."""
+  """Returns the mark, color and name in the legend of a deployed model."""
   combo = row["combo"]
   if combo == "base":
-    mark, colour, name = "P", "black", "dense"
+    mark, color, name = "P", "black", "dense"
   elif combo in _UNIFORM:
-    mark, colour = _UNIFORM[combo]
+    mark, color = _UNIFORM[combo]
     name = f"{combo}: {row['what']}"
   else:
     # The points of the front are many and alike; they have no name.
-    mark, colour, name = "o", "tab:red", None if combo.startswith("front") else combo
+    mark, color, name = "o", "tab:red", None if combo.startswith("front") else combo
   if row["chosen"]:
     mark, name = "*", f"chosen ({combo})"
-  return mark, colour, name
+  return mark, color, name
 
 
 def _limits(axes: Any, rows: Sequence[Row], config: Any) -> None:

@@ -38,9 +38,9 @@ def teach(name: str, arguments: Mapping[str, Any], data: Data, recipe: Recipe,
   """
   start = fresh(name, arguments, data, recipe.seed)
   if weights:
-    # The file's classes are ImageNet's: its last layer is initialised anew.
+    # The file's classes are ImageNet's: its last layer is initialized anew.
     loaded = pretrained.load(weights, start.model, head_key=loop.random_key(recipe.seed))
-    log.say(f"starts from {weights}; newly initialised: {', '.join(loaded.fresh) or 'nothing'}")
+    log.say(f"starts from {weights}; newly initialized: {', '.join(loaded.fresh) or 'nothing'}")
     start = dataclasses.replace(start, variables=loaded.variables)
   return finetune(start, data, recipe, directory, log)
 

@@ -67,7 +67,7 @@ Outcome = tuple[Trained, dict[str, Any]]
 
 
 def fresh(name: str, arguments: Mapping[str, Any], data: Data, seed: int) -> Trained:
-  """Returns a freshly initialised zoo model for a data set.
+  """Returns a freshly initialized zoo model for a data set.
 
   Args:
     name: in the zoo.
