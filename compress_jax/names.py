@@ -51,7 +51,7 @@ def statistics(paths: Sequence[str]) -> set[str]:
     paths: of all leaves of a tree.
 
   Returns:
-    Those that are no parameters.
+    Those that are not parameters.
 
   Example:
     >>> sorted(statistics(["params/w", "batch_stats/norm/mean", "batch_stats/norm/var"]))

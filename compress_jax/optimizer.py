@@ -92,7 +92,7 @@ def _of_what_trains(trains: Any, updates: Any) -> Any:
 
 
 def _nothing(x: Any) -> Any:
-  """Returns what changes nothing when it is added: zeros, or None beside what is no array."""
+  """Returns what changes nothing when it is added: zeros, or None beside what is not an array."""
   if not hasattr(x, "dtype") or containers.is_key(x) or containers.plain(x) is None:
     return None
   return jnp.zeros_like(x)

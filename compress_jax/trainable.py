@@ -24,7 +24,7 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
   Returns:
     (trainable, rest): trees of the same shape with None in the other's places.
     Floating-point arrays train; of a leaf, the fields that it names in `trains`.
-    Integers, PRNG keys and what is no array never do.
+    Integers, PRNG keys and what is not an array never do.
 
   Raises:
     ValueError: `trainable` matches nothing that could train, or is None and floats lie

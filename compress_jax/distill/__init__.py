@@ -3,7 +3,7 @@
 What the papers write:
 
 - `hinton`: Hinton et al. 2015; "Combinatorics with model compression", section 3.3;
-  "Comparative analysis of compression techniques", section D.
+  "Comparative analysis of distillation, quantization and pruning", section D.
 - `soft_cross_entropy`: "An analysis of compression methods", section V-C.
 - `unscaled_cross_entropy`: "Report on model compression", equations 3 to 5.
 

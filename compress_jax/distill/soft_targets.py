@@ -26,7 +26,7 @@ def cross_entropy(logits: Logits, labels: Labels) -> Scalar:
     float32 scalar, the mean over the batch, in nats.
 
   Raises:
-    ValueError: shapes that do not belong together, or labels that are no integers.
+    ValueError: shapes that do not belong together, or labels that are not integers.
 
   Example:
     >>> import jax.numpy as jnp
@@ -99,7 +99,7 @@ def hinton(student_logits: Logits, teacher_logits: Logits, labels: Labels, *,
 
   Source: Hinton, Vinyals and Dean 2015, section 2; alpha on the soft term as in
   "Combinatorics with model compression", section 3.3; KL and cross-entropy as in
-  "Comparative analysis of compression techniques", section D.
+  "Comparative analysis of distillation, quantization and pruning", section D.
 
   Example:
     >>> import jax.numpy as jnp

@@ -25,7 +25,7 @@ def spec(x: Any, batch: str | None) -> jax.ShapeDtypeStruct:
     The shape, with a symbolic first axis if `batch` names one, and the dtype.
 
   Raises:
-    ValueError: x is no array, has no axis to name, or `batch` is no name.
+    ValueError: x is not an array, has no axis to name, or `batch` is not a name.
 
   Example:
     >>> import jax.numpy as jnp

@@ -26,7 +26,7 @@ def safetensors(path: str | os.PathLike[str], params: Any, *, dense: bool = Fals
 
   Args:
     path: the file; replaced once the new one is complete.
-    params: any pytree; trainable leaves are frozen first. What is no array in a model's
+    params: any pytree; trainable leaves are frozen first. What is not an array in a model's
       class (functions, strings) is not in the file.
     dense: whether every leaf is written as the one array that it stands for.
 

@@ -279,7 +279,7 @@ def text(field: str, row: Row) -> str:
     row: of a table; some fields are shown with another one's value.
 
   Returns:
-    A short text; "–" where there is no value, "nan" or "inf" where it is no number.
+    A short text; "–" where there is no value, "nan" or "inf" where it is not a number.
 
   Example:
     >>> text("sparsity", {"sparsity": 0.9}), text("shape", {"shape": [3, 3]}), text("bits", {})
@@ -320,7 +320,7 @@ def number(field: str, value: Any) -> str:
 
   Args:
     field: its name, which tells its unit.
-    value: of any type; what is no number is shown as it is.
+    value: of any type; what is not a number is shown as it is.
 
   Returns:
     A short text.

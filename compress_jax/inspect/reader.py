@@ -76,7 +76,7 @@ class Inspection:
   def totals(self) -> dict[str, float | None]:
     """Sums over the leaves; gzip and artifact are of the whole model where known.
 
-    Batch norms' statistics, an optimizer's state, counters and keys are no parameters, but take
+    Batch norms' statistics, an optimizer's state, counters and keys are not parameters, but take
     their bytes.
     """
     fixed = names.statistics([leaf.path for leaf in self.leaves])

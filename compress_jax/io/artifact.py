@@ -46,7 +46,7 @@ def save(path: str | os.PathLike[str], params: Any, *, floats: str = "float32",
 
   Args:
     path: the file; replaced once the new one is complete.
-    params: any pytree; trainable leaves are frozen first. What is no array in a model's
+    params: any pytree; trainable leaves are frozen first. What is not an array in a model's
       class (functions, strings) is not in the file.
     floats: what float32 arrays are rounded to, "float32" (not at all), "bfloat16" or
       "float16"; scales and codebooks of leaves keep every bit.
@@ -90,7 +90,7 @@ def load(path: str | os.PathLike[str], *, like: Any = None, progress: Progress |
     (params, metadata): what was frozen, to the last bit.
 
   Raises:
-    ArtifactError: the file is no artifact, cut short, changed, or too large; or `like` has
+    ArtifactError: the file is not an artifact, cut short, changed, or too large; or `like` has
       another structure, whose first path that differs is named.
 
   Example:

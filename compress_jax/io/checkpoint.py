@@ -45,7 +45,7 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
 
   Args:
     path: a directory that is made, or replaced once the new one is complete.
-    tree: any pytree. What is no array in a model's class (functions, strings) is not kept.
+    tree: any pytree. What is not an array in a model's class (functions, strings) is not kept.
     **metadata: JSON-able values kept in the manifest.
 
   Raises:
@@ -380,7 +380,7 @@ def _check_replaceable(path: Path) -> None:
   if not path.exists() or (path / "manifest.json").is_file():
     return
   if not path.is_dir() or any(path.iterdir()):
-    raise ValueError(f"{path}: holds something that is no checkpoint; must be new, empty, or a "
+    raise ValueError(f"{path}: holds something that is not a checkpoint; must be new, empty, or a "
                      "checkpoint that is replaced")
 
 

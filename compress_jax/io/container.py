@@ -21,7 +21,7 @@ _RATIO, _FREE = 1 << 12, 1 << 26
 
 
 class ArtifactError(ValueError):
-  """A file is no artifact, or a damaged one."""
+  """A file is not an artifact, or is damaged."""
 
 
 def pack(header: dict[str, Any], bodies: list[bytes], decoded: int) -> bytes:

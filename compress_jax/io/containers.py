@@ -244,7 +244,7 @@ def measurable(tree: Any) -> list[tuple[str, Any]]:
 
   Returns:
     [(name, array or leaf)] by the names of `named`. Typed PRNG keys are the words that
-    they consist of, Python's numbers are numpy's; what is no array is left out.
+    they consist of, Python's numbers are numpy's; what is not an array is left out.
 
   Example:
     >>> measurable({"rate": 0.5, "activation": abs})
@@ -271,7 +271,7 @@ def plain(x: Any) -> Any:
     x: an array, a typed PRNG key, a number, or anything else.
 
   Returns:
-    A JAX or numpy array; None of what is no array of numbers.
+    A JAX or numpy array; None of what is not an array of numbers.
   """
   if isinstance(x, jax.Array):
     return np.asarray(jax.random.key_data(x)) if is_key(x) else x

@@ -18,7 +18,7 @@ def fit(loaded: Any, like: Any) -> Any:
   Args:
     loaded: dicts, lists and tuples, as a file without `like=` gives them.
     like: a tree of the same names: the model, its shapes from `jax.eval_shape`, or the
-      parameters before they were compressed. What is no array in it (functions, strings,
+      parameters before they were compressed. What is not an array in it (functions, strings,
       static fields) is taken from it.
 
   Returns:

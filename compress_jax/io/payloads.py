@@ -17,7 +17,7 @@ def payloads(params: Any) -> dict[str, Payload]:
   """Returns everything that has to be stored of a deployed tree, by path.
 
   Args:
-    params: any pytree, frozen; what is no array in it is passed over.
+    params: any pytree, frozen; what is not an array in it is passed over.
 
   Returns:
     {name: Payload}, in tree order; see `containers.named`.

@@ -346,7 +346,7 @@ def restored(entry: Json, x: np.ndarray) -> Any:
     narrow it (64 bits).
 
   Raises:
-    ValueError: it is no key of the kind that the description says.
+    ValueError: it is not a key of the kind that the description says.
   """
   if "prng" in entry:
     return jax.random.wrap_key_data(jnp.asarray(x), impl=entry["prng"])

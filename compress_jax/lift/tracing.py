@@ -95,7 +95,7 @@ def used_in_products(fn: Callable[..., Any], params: Any, *args: Any) -> Callabl
   """Asks a model which of its parameters products use as weights; nothing is computed.
 
   For `where=` of a transform, where the default, which goes by names and dimensions, takes
-  what is no weight or misses what is one.
+  what is not a weight or misses what is one.
 
   Args:
     fn: the model, called as `fn(params, *args)`.
@@ -123,7 +123,7 @@ def records(fn: Callable[..., Any], params: Any, *args: Any,
 
   Args:
     fn: the model, called as `fn(params, *args)`.
-    params: a parameter tree; what in it is no array stays as it is.
+    params: a parameter tree; what in it is not an array stays as it is.
     *args: arrays or `jax.ShapeDtypeStruct`s.
     densify: see `lift`.
 
@@ -144,7 +144,7 @@ def traced(interpreter: Interpreter, fn: Callable[..., Any], params: Any, args: 
   Args:
     interpreter: runs it.
     fn: the model, called as `fn(params, *args)`.
-    params: a parameter tree; what in it is no array stays as it is.
+    params: a parameter tree; what in it is not an array stays as it is.
     args: arrays or `jax.ShapeDtypeStruct`s.
     watched: paths of the plain arrays that are recorded too.
 

@@ -40,7 +40,7 @@ def size(params: Any, *, artifact_bytes: int | None = None) -> Size:
 
   Args:
     params: any pytree; trainable leaves are measured as deployed. Every array counts, PRNG
-      keys and what does not train too; what is no array (functions, strings) does not.
+      keys and what does not train too; what is not an array (functions, strings) does not.
     artifact_bytes: of the file, where it has been written; None encodes it here.
 
   Returns:

@@ -30,7 +30,7 @@ class Measures:
   latency: Callable[[Any], float] | None
 
   def point(self, plan: Plan) -> Point:
-    """Returns a plan with all its measurements; raises where its time is no number."""
+    """Returns a plan with all its measurements; raises where its time is not a number."""
     params = self.compress(plan)
     score, nbytes = float(self.evaluate(params)), int(self.size(params))
     ms = None if self.latency is None else float(self.latency(params))

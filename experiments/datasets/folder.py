@@ -88,7 +88,7 @@ class Folder(tfds.ImageFolder):
       limit: how many are used; None is all.
 
     Raises:
-      ValueError: some are no images, or broken; names them.
+      ValueError: some are not images, or broken; names them.
     """
     broken = _first(self.split("test"), limit).broken()
     if broken:
@@ -128,7 +128,7 @@ class Files:
       uint8, (count, side, side, 3).
 
     Raises:
-      ValueError: a file is no image, or a broken one; names it.
+      ValueError: a file is not an image, or is broken; names it.
     """
     paths = self.paths[index]
     images = np.empty((len(paths), *self.shape), np.uint8)
@@ -171,7 +171,7 @@ def decoded(path: str, side: int) -> np.ndarray:
     side: pixels, height and width, that it is resized to (bilinear).
 
   Raises:
-    ValueError: it is no image, or a broken one; names it.
+    ValueError: it is not an image, or is broken; names it.
   """
   try:
     with Image.open(path) as image:

@@ -194,7 +194,7 @@ def test_training_states_are_compared_and_drawn(run, tmp_path):
   assert rows["w"].split()[-1] == "0" and "0.3162" in rows["waves"]  # |1j| / |1 + 3j|
   assert float(rows["key"].split()[-1]) > 0
   assert run(after, "--html", tmp_path / "page.html")[0] == 0
-  # Keys, counters and complex numbers are no parameters.
+  # Keys, counters and complex numbers are not parameters.
   assert "total  params 16  non-zero 16  sparsity 0.0 %" in run(after)[1]
 
 

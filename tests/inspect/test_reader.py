@@ -160,7 +160,7 @@ def test_a_checkpoint_manager_and_a_training_state(tmp_path):
   found = inspect.read(tmp_path / "run")
   assert found.what == "orbax" and found.name == "10" and found.metadata["steps"] == ["9", "10"]
   assert {leaf.path for leaf in found.leaves} >= {"params/kernel", "opt_state/0/mu/kernel", "step"}
-  # Its moments take bytes, and are no parameters.
+  # Its moments take bytes, and are not parameters.
   assert found.totals["params"] == 4 * 3 + 3
   assert found.totals["dense_bytes"] > 3 * 4 * 15
   assert not inspect.check(found).failures

@@ -21,7 +21,7 @@ PARAMS = cj.freeze({
     "a": cj.quantize.affine(cj.prune.magnitude({"w": W}, 0.5), 4, symmetric=False)["w"],
     "b": cj.prune.magnitude({"w": W}, 0.5)["w"], "c": cj.quantize.cluster({"w": W}, 3)["w"],
     "d": cj.prune.block({"w": W}, 0.5, block=(2, 2))["w"], "e": [W[0], jnp.arange(3)]})
-# Every other way to describe a container, and what is no array.
+# Every other way to describe a container, and what is not an array.
 PARAMS |= {"f": OrderedDict(z=W[0], a={2: W[1], 1: {("x", 3): W[2]}}),
            "g": {"key": jax.random.key(0), "function": Absent("builtins.function")}}
 DATA = cj.artifact.encode(PARAMS, name="m")

@@ -170,7 +170,7 @@ def test_nothing_that_is_no_checkpoint_is_removed(saved, tmp_path):
     path.mkdir()
     (path / "thesis.tex").write_text("precious")
   cj.checkpoint.save(saved, {"w": jnp.zeros(1)})
-  with pytest.raises(ValueError, match="project: holds something that is no checkpoint; must be"):
+  with pytest.raises(ValueError, match="project: holds something that is not a checkpoint; must"):
     cj.checkpoint.save(folder, {"w": jnp.zeros(1)})
   assert all((path / "thesis.tex").read_text() == "precious" for path in (backup, folder))
 

@@ -90,7 +90,7 @@ class _Equinox(eqx.Module):
 
 
 def equinox(seed: int) -> Model:
-  """An Equinox module without what is no array; its weights are (out, in)."""
+  """An Equinox module without what is not an array; its weights are (out, in)."""
   params, static = eqx.partition(_Equinox(jax.random.key(seed)), eqx.is_array)
   apply = lambda params, x: jax.vmap(eqx.combine(params, static))(x)
   return Model(params, apply, 0, "hidden/weight")

@@ -118,7 +118,7 @@ def test_where_nothing_fits_it_says_by_how_much():
 
 
 def diverging(params):
-  """A score that is no number as soon as a layer has fewer than four bits."""
+  """A score that is not a number as soon as a layer has fewer than four bits."""
   leaves = [x for _, x in cj.entries(params)[0]]
   if any(isinstance(x, cj.FakeQuant) and x.bits < 4 for x in leaves):
     return float("nan")

@@ -56,7 +56,7 @@ for _leaf in (Masked, Clustered):
 for _leaf in (FakeQuant, Quantized, FakeFloat, Float):
   register_product(_leaf)(affine)
 register_product(BlockSparse)(block_sparse)
-# A watched array is no leaf, but runs like one.
+# A watched array is not a leaf, but runs like one.
 PRODUCT_RULES[jax.Array] = Product(plain, by_parts=False)
 
 

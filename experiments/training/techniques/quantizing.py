@@ -113,7 +113,7 @@ def calibrated(trained: Trained, params: Any, data: Data, *, activation_bits: in
   Returns:
     The model with those parameters, to run by `cj.lift`'s rules.
   """
-  # Statistics of batch norms are no parameters, and stay as they are.
+  # Statistics of batch norms are not parameters, and stay as they are.
   rest = {kind: tree for kind, tree in trained.variables.items() if kind != "params"}
   apply = functools.partial(_apply, trained.model, rest)
   params = cj.quantize.calibrate(apply, params, _batches(data, images), bits=activation_bits)
