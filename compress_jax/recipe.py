@@ -16,7 +16,7 @@ import jax
 
 from compress_jax import checks, distill, quantize, source, tree
 from compress_jax import prune as pruning
-from compress_jax.leaves import input_grid_of, is_leaf
+from compress_jax.leaves import input_grid_of
 from compress_jax.lift.tracing import lift
 from compress_jax.optimizer import apply_updates, optimize
 from compress_jax.trainable import partition
@@ -168,7 +168,9 @@ def train(epochs: int = 1, *, aware: bool = False) -> Step:
 
   def run(params: Any, setting: Setting) -> Any:
     loss, model = _needed(setting.loss, "loss"), _forward(setting.apply, aware)
-    if aware and not any(input_grid_of(x) for x in jax.tree.leaves(params, is_leaf=is_leaf)):
+    # Of a factorized layer its factors have grids.
+    parts = tree.select_parts(params, tree.everything)[0] if aware else ()
+    if aware and not any(input_grid_of(part) for _, part in parts):
       raise ValueError("train(aware=True): no layer's input has a grid; calibrate() must be before "
                        "it in the recipe")
     return _trained(params, setting, epochs, lambda params, x, y: loss(model(params, x), y))

@@ -23,7 +23,8 @@ def fisher(loss: Callable[[Any, Any], Array], params: Any, batches: Iterable[Any
     batches: what `loss` takes, all of one shape, so that it is compiled once.
 
   Returns:
-    A tree of float32 arrays like `cj.dense(params)`: mean squared gradients.
+    A tree like `cj.dense(params)`, float32 in the place of floating-point arrays: mean squared
+    gradients. What has no gradient (counters, keys, functions) stays as it is.
 
   Raises:
     ValueError: no batch.
@@ -37,16 +38,20 @@ def fisher(loss: Callable[[Any, Any], Array], params: Any, batches: Iterable[Any
     >>> fisher(loss, {"w": jnp.ones(2)}, [jnp.array([1.0, 3.0])])["w"].tolist()
     [1.0, 9.0]
   """
-  @jax.jit
-  def squared(dense: Any, batch: Any) -> Any:
-    # Squares of half-precision gradients would underflow.
-    return jax.tree.map(lambda g: g.astype(jnp.float32) ** 2, jax.grad(loss)(dense, batch))
+  # Counters, keys and a module's functions have no gradient.
+  chosen, rebuild = tree.select(tree.dense(params), tree.everything)
 
-  dense, total, count = tree.dense(params), None, 0
+  @jax.jit
+  def squared(values: Any, batch: Any) -> Any:
+    grads = jax.grad(lambda values: loss(rebuild(values), batch))(values)
+    # Squares of half-precision gradients would underflow.
+    return [g.astype(jnp.float32) ** 2 for g in grads]
+
+  values, total, count = [x for _, x in chosen], None, 0
   for batch in batches:
-    found = squared(dense, batch)
+    found = squared(values, batch)
     total = found if total is None else jax.tree.map(jnp.add, total, found)
     count += 1
   if total is None:
     raise ValueError("batches: the estimate needs at least one")
-  return jax.tree.map(lambda x: x / count, total)
+  return rebuild([x / count for x in total])

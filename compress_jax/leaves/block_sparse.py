@@ -7,6 +7,7 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 
 from compress_jax.leaves import base, checking
@@ -25,7 +26,8 @@ class BlockSparse(WithInputGrid):
   at its edges are filled up with zeros.
 
   Attributes:
-    blocks: (count, height, width), float (trains) or int8.
+    blocks: (count, height, width), float (trains, but for elements that are 0: they are pruned)
+      or int8.
     rows: int32, (count,), the row of blocks that each is in.
     scale: float32, (outputs,) or (1,), what an integer stands for; None for floats.
     input: how `lift` quantizes what an integer weight is applied to, or None.
@@ -147,7 +149,9 @@ class BlockSparse(WithInputGrid):
   def dense(self) -> Array:
     (rows, columns), (height, width) = self.tiles, self.block
     tiles = jnp.zeros((rows, columns, height, width), self.blocks.dtype)
-    tiles = tiles.at[self.rows, self.columns()].set(self.blocks)
+    # Only what is kept has a gradient: a finer mask may have pruned within a block.
+    kept = jnp.where(self.blocks != 0, self.blocks, lax.stop_gradient(self.blocks))
+    tiles = tiles.at[self.rows, self.columns()].set(kept)
     matrix = tiles.swapaxes(1, 2).reshape(rows * height, columns * width)
     values = matrix[:self.matrix[0], :self.matrix[1]].reshape(self.dims)
     if self.scale is not None:

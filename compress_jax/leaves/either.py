@@ -126,12 +126,13 @@ def scaled(x: Array | Leaf, factor: Array) -> Array | Leaf:
     factor: array, one number for each index of the last axis.
 
   Returns:
-    The product, of the same kind as `x`.
+    The product, of the same kind and dtype as `x`.
 
   Raises:
     UnsupportedError: a leaf that is on a grid already.
   """
-  return x.scaled(factor) if is_leaf(x) else x * factor
+  # Rounded once, after the product.
+  return x.scaled(factor) if is_leaf(x) else (x * factor).astype(x.dtype)
 
 
 def parts_of(x: Array | Leaf) -> dict[str, Array | Leaf]:

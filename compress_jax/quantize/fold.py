@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from compress_jax import checks
-from compress_jax.leaves import is_leaf
 from compress_jax.leaves.either import scaled
 
 
@@ -32,7 +31,7 @@ def batch_norm(params: Mapping[str, Any], stats: Mapping[str, Any], *, layer: st
 
   Returns:
     The nested dict without the `norm` entries; folded layers have a bias. Masks
-    and factors stay what they are; arrays of kernels keep their dtype.
+    and factors stay what they are; kernels keep their dtype.
 
   Raises:
     ValueError: a kernel is already quantized (fold first), statistics are missing or of another
@@ -103,9 +102,6 @@ class _Folding:
     bias = norm.get("bias", 0.0) + (layer.get("bias", 0.0) - mean) * factor
     with checks.at(f"{path}/kernel"):
       folded = scaled(kernel, factor)
-    # Rounded once, after the product; a leaf sees to its own dtype.
-    if not is_leaf(folded):
-      folded = folded.astype(kernel.dtype)
     return {**layer, "kernel": folded, "bias": bias}
 
 

@@ -37,7 +37,8 @@ def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool =
       as `quantize.channel_axes` finds it.
     symmetric: whether 0.0 is the grid's middle; if not, a zero point moves it.
     group: consecutive inputs (along axis -2, the input channels of a Flax kernel)
-      that have a scale of their own; must divide that axis. None is no groups.
+      that have a scale of their own; must divide that axis, which `axis` must not have. None is
+      no groups.
     where: regular expression or predicate on the path; by default every weight
       of two or more dimensions (see `cj.transform`). A low-rank leaf has its factors quantized.
 
@@ -188,7 +189,7 @@ def scale_shape(path: str, shape: tuple[int, ...], axis: Axis,
 
   Raises:
     ValueError: an axis that the leaf at `path` does not have, or a group that
-      does not divide it.
+      does not divide axis -2, or shares it with `axis`.
   """
   ndim = len(shape)
   if callable(axis):
@@ -205,6 +206,9 @@ def scale_shape(path: str, shape: tuple[int, ...], axis: Axis,
   if group is not None:
     if ndim < 2 or group < 1 or shape[-2] % group:
       raise ValueError(f"{path}: group={group}: must divide axis -2 of a {shape} weight")
+    if ndim - 2 in own:
+      raise ValueError(f"{path}: group={group}: must be None where axis={axis} gives every index "
+                       "of axis -2, along which groups lie, a scale of its own")
     out[-2] = shape[-2] // group
   return tuple(max(1, count) for count in out)  # an axis without indices shares one
 

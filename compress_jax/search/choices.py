@@ -26,7 +26,7 @@ class Choice:
       there are no bits it stays -1.
 
   Raises:
-    ValueError: a number out of range, bits or a rank that are no whole number, or an axis without
+    ValueError: a number out of range, bits or a rank that are not whole numbers, or an axis without
       bits.
 
   Example:
@@ -231,5 +231,18 @@ def compressed(path: str, x: Any, choice: Choice) -> Any:
   if choice.sparsity:
     one = prune.magnitude(one, choice.sparsity, where=every)
   if choice.bits is not None:
-    one = quantize.affine(one, choice.bits, axis=choice.axis, where=every)
+    axis = choice.axis if choice.rank is None else _axis_of_factors(path, choice.axis, x.shape)
+    one = quantize.affine(one, choice.bits, axis=axis, where=every)
   return one[path]
+
+
+def _axis_of_factors(path: str, axis: Any, shape: tuple[int, ...]) -> Axis:
+  """Returns which axis of each factor has a layer's outputs, from the layer's own axis."""
+  quantize.weights.scale_shape(path, shape, axis)  # refuses an axis that the layer does not have
+  if axis is None:
+    return None
+  own = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
+  if len(shape) - 1 in own:
+    return -1  # outputs are last, in the second factor; the first one's are the ranks
+  # Outputs are in front: the first factor keeps them there, the second one's are the ranks.
+  return lambda part: 0 if part == f"{path}/v" else tuple(own)

@@ -140,6 +140,8 @@ def _front(layers: Sequence[Layer], price: _Price, limits: Limits, base: Point) 
   losses = [layer.effects[:, LOSS] for layer in layers]
   costs = [per_byte * layer.effects[:, BYTES] + per_ms * layer.effects[:, MS] for layer in layers]
   plans, total, _ = cheapest(losses, costs)
+  # Times are differences from the uncompressed model's, which would make costs negative.
+  total = total + per_ms * (base.latency_ms or 0.0)
   return Front([tuple(plan) for plan in plans.tolist()], total)
 
 

@@ -81,6 +81,10 @@ def test_fisher_is_the_mean_of_squared_gradients():
   found = cj.factorize.fisher(loss, cj.prune.magnitude(params, 0.0), xs)
   squared = [jax.grad(loss)(params, x)["w"]**2 for x in xs]
   np.testing.assert_allclose(found["w"], sum(squared) / 2, rtol=1e-6)
+  whole = params | {"step": jnp.int32(3), "activation": jnp.tanh}
+  found = cj.factorize.fisher(loss, whole, xs)
+  np.testing.assert_allclose(found["w"], sum(squared) / 2, rtol=1e-6)
+  assert found["step"] == 3 and found["activation"] is jnp.tanh
   with pytest.raises(ValueError, match="batches: the estimate needs at least one"):
     cj.factorize.fisher(loss, params, [])
 

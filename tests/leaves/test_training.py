@@ -106,6 +106,18 @@ def test_a_training_state_keeps_structure_shapes_and_dtypes(name):
   assert len(compiled) == 1
 
 
+@pytest.mark.parametrize("run", [lambda apply: lambda p, x: apply(cj.dense(p), x), cj.lift])
+def test_a_finer_mask_within_blocks_stays_when_the_frozen_tree_trains(run):
+  w = {"w": jax.random.normal(jax.random.key(0), (8, 8))}
+  pruned = cj.prune.magnitude(cj.prune.block(w, 0.5, block=(4, 4)), 0.75)
+  frozen = cj.freeze(pruned)
+  x, model = jnp.ones((3, 8)), run(lambda p, x: x @ p["w"])
+  grads = jax.grad(lambda p: (model(p, x) ** 3).sum(), allow_int=True)(frozen)["w"].blocks
+  moved = frozen["w"].replace(blocks=frozen["w"].blocks + 0.1 * grads)
+  np.testing.assert_array_equal(moved.dense() != 0, pruned["w"].mask)
+  assert (moved.dense() != frozen["w"].dense()).any()
+
+
 @pytest.mark.parametrize("deployed", [
     lambda p: cj.freeze(cj.quantize.affine(p, 8)),
     lambda p: cj.freeze(cj.quantize.affine(p, 8, symmetric=False)),

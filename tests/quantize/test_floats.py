@@ -53,6 +53,9 @@ def test_a_group_is_quantized_as_if_it_were_alone(group, bits, symmetric, seed):
     (lambda w: cj.quantize.cast(w, "float8_e5m2", axis=5), "w: axis=5: must be from -2 to 1"),
     (lambda w: cj.quantize.cast({"w": w["w"] / 0}, "float16"), "w: holds NaN or infinity"),
     (lambda w: cj.quantize.affine(w, 8, group=3), r"w: group=3: must divide axis -2 of a \(4, 4\)"),
+    (lambda w: cj.quantize.affine(w, 8, axis=0, group=2),
+     "w: group=2: must be None where axis=0 gives every index of axis -2"),
+    (lambda w: cj.quantize.learned(w, 8, axis=(-2, -1), group=2), "w: group=2: must be None where"),
     (lambda w: cj.quantize.dynamic(w), "params: no leaf is quantized"),
     (lambda w: cj.quantize.dynamic(cj.quantize.affine(w, 8), bits=1), "bits=1: must be from 2"),
 ])

@@ -1,6 +1,7 @@
 """A folded model computes what the normalized one does."""
 
 import collections
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +91,18 @@ def test_layers_fold_in_every_container_and_keep_their_dtype():
     normed = (x @ old["conv"]["kernel"] - mean) / np.sqrt(var + 1e-5) * old["norm"]["scale"]
     found = x @ new["conv"]["kernel"] + new["conv"]["bias"]
     np.testing.assert_allclose(np.asarray(found, np.float32), normed, atol=0.1)
+
+
+@pytest.mark.parametrize("compress", [
+    functools.partial(cj.prune.magnitude, sparsity=0.5),
+    functools.partial(cj.factorize.svd, rank=2)])
+def test_compressed_layers_keep_their_dtype(compress):
+  params = {"conv": {"kernel": jnp.ones((3, 3, 4, 8), jnp.bfloat16)}, "norm": {}}
+  stats = {"norm": {"mean": jnp.ones(8), "var": jnp.ones(8)}}
+  kernel = cj.fold.batch_norm(compress(params, where="kernel"), stats)["conv"]["kernel"]
+  assert kernel.dtype == kernel.dense().dtype == jnp.bfloat16
+  floats = [x for x in jax.tree.leaves(kernel) if jnp.issubdtype(x.dtype, jnp.floating)]
+  assert {x.dtype.name for x in floats} == {"bfloat16"}
 
 
 def test_statistics_of_other_channels_are_refused():

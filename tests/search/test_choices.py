@@ -47,6 +47,34 @@ def test_options_are_all_combinations_that_a_layer_can_have():
   assert {c.rank for c in cj.search.options({"b": jnp.ones(9)}, where="b")["b"]} == {None}
 
 
+def test_layers_of_any_rank_keep_their_scales_per_output():
+  keys = jax.random.split(jax.random.key(0), 4)
+  shapes = {"conv": (3, 3, 4, 6), "query": (6, 2, 5), "dense": (10, 8), "turned": (6, 8)}
+  weights = {name: jax.random.normal(key, shape)
+             for key, (name, shape) in zip(keys, shapes.items(), strict=True)}
+
+  def model(p, x):
+    x = jax.lax.conv_general_dilated(x, p["conv"], (1, 1), "VALID",
+                                     dimension_numbers=("NHWC", "HWIO", "NHWC")).mean((1, 2))
+    heads = jnp.einsum("bi,ihd->bhd", x, p["query"])
+    return heads.reshape(-1, 10) @ p["dense"] @ p["turned"].T
+
+  x = jax.random.normal(jax.random.key(1), (2, 5, 5, 4))
+  axes = cj.quantize.channel_axes(model, weights, x)
+  assert [axes(name) for name in shapes] == [3, (1, 2), 1, 0]
+  found = cj.search.options(weights, bits=(8,), sparsities=(0.0,), axis=axes)
+  assert all(cj.search.layer_bytes(weights, found)[name] for name in shapes)
+  factors = {name: cj.search.apply(weights, {name: found[name][-1]})[name] for name in shapes}
+  scales = {name: (leaf.u.scale.shape, leaf.v.scale.shape) for name, leaf in factors.items()}
+  # One scale for each index that the factors' own products do not sum over.
+  ranks = {name: leaf.v.shape[0] for name, leaf in factors.items()}
+  assert scales["conv"] == ((1, 1, 1, ranks["conv"]), (1, 6))
+  assert scales["dense"] == ((1, ranks["dense"]), (1, 8))
+  assert scales["turned"] == ((6, 1), (ranks["turned"], 1))
+  with pytest.raises(ValueError, match="dense: axis=3: must be from -2 to 1"):
+    cj.search.apply(weights, {"dense": Choice(bits=8, rank=2, axis=3)})
+
+
 def test_layers_with_outputs_first_are_deployed_as_they_were_searched():
   keys = jax.random.split(jax.random.key(0), 3)
   weights = {"a": jax.random.normal(keys[0], (24, 16)), "b": jax.random.normal(keys[1], (8, 24))}

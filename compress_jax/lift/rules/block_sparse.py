@@ -40,6 +40,7 @@ def block_sparse(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
     raise NoRule(op.primitive.name, w.path, f"an operand of {x.dtype}, for which there is no "
                  f"kernel; must be one of {', '.join(DTYPES)}")
   if leaf.input is None:
+    w = dataclasses.replace(w, leaf=_kept(leaf))
     value = _floats(op, x, w)
     if op.outer is None:
       return value  # differentiable as it is
@@ -49,6 +50,14 @@ def block_sparse(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
     rounded_x = leaf.input.for_input(x).fake_quantize(x).astype(x.dtype)
   surrogate = _floats(op, rounded_x, w) if op.outer is None else op(rounded_x, w.dense())
   return with_gradient_of(lax.stop_gradient(value).astype(op.dtype), surrogate.astype(op.dtype))
+
+
+def _kept(leaf: BlockSparse) -> BlockSparse:
+  """Returns the leaf; what is 0 within its blocks is pruned, and has no gradient."""
+  if not jnp.issubdtype(leaf.blocks.dtype, jnp.floating):
+    return leaf
+  kept = jnp.where(leaf.blocks != 0, leaf.blocks, 0)
+  return leaf.replace(blocks=with_gradient_of(leaf.blocks, kept))
 
 
 def _floats(op: Contraction, x: Array, w: Ref) -> Array:
