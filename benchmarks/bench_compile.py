@@ -28,6 +28,7 @@ import compress_jax as cj
 from benchmarks import nets
 from benchmarks.nets import NETS
 from experiments.training import evaluate, loop
+from experiments.training.draws import random_key
 from experiments.training.techniques import quantizing
 from experiments.training.techniques.trained import Trained
 
@@ -85,7 +86,7 @@ def _made(name: str) -> tuple[Any, Any]:
 
 def _initialization(model: Any) -> Program:
   image = jnp.zeros((1, _SIDE.value, _SIDE.value, 3))
-  return jax.jit(functools.partial(model.init, train=False)), (loop.random_key(0), image)
+  return jax.jit(functools.partial(model.init, train=False)), (random_key(0), image)
 
 
 def _training(model: Any, variables: Any) -> Program:

@@ -25,7 +25,7 @@ from absl import app, flags
 import compress_jax as cj
 from benchmarks.timing import in_turns, ratios
 from experiments import models
-from experiments.training.loop import random_key
+from experiments.training.draws import random_key
 
 _BATCH = flags.DEFINE_integer("batch", 64, "Images per step.")
 _SIZE = flags.DEFINE_integer("size", 32, "Side of the images.")

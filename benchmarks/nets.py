@@ -11,6 +11,7 @@ from flax import linen as nn
 from experiments import models
 from experiments.training import loop
 from experiments.training.augment import Augment
+from experiments.training.draws import random_key
 from experiments.training.step import steps_program
 
 # (in the zoo, its arguments)
@@ -57,5 +58,5 @@ def training(model: nn.Module, variables: Any, side: int, batch: int,
   labels = np.arange(len(images), dtype=np.int32) % 10
   order = jnp.arange(batch * steps).reshape(steps, -1) % len(images)
   data = {"images": jnp.asarray(images), "labels": jnp.asarray(labels), "order": order,
-          "offset": 0, "key": loop.random_key(0)}
+          "offset": 0, "key": random_key(0)}
   return steps_program(model, Augment()), loop.start_state(variables), data

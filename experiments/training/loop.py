@@ -25,6 +25,7 @@ from experiments.training import (
     kept,
     optimizers,
 )
+from experiments.training.draws import random_key
 from experiments.training.progress import Bar, Log
 from experiments.training.recipe import Fit, Method, Recipe, Teacher
 from experiments.training.step import steps_program
@@ -45,20 +46,6 @@ def initial(model: nn.Module, shape: tuple[int, ...], seed: int) -> Any:
   """
   init = jax.jit(functools.partial(model.init, train=False))
   return init(random_key(seed), jnp.zeros((1, *shape), jnp.float32))
-
-
-def random_key(seed: int) -> jax.Array:
-  """Returns a key of the generator that compiles fastest.
-
-  At LLVM's third level, XLA's default, a single kernel of 12 channels takes 8 s to compile with
-  JAX's own generator, threefry, and DenseNet-40's initialization over four minutes, in place of
-  10 to 24 s (2 Zen 3 cores, JAX 0.12.0; `benchmarks/bench_compile.py`). At the second level, at
-  which the tests compile, both are fast.
-
-  Args:
-    seed: any integer.
-  """
-  return jax.random.key(seed, impl="rbg")
 
 
 def fit(model: nn.Module, variables: Any, data: Data, recipe: Recipe, *, directory: Path,
@@ -171,11 +158,10 @@ class _Trainer:
       (state, {"loss", "accuracy" of the training images, "images_per_second"}).
     """
     view = epoch % self.recipe.views if self.recipe.views else epoch
-    key = jax.random.fold_in(random_key(self.recipe.seed), view)
-    key = devices.everywhere(key, self.mesh)
+    key = devices.everywhere(self.recipe.draws.key(view), self.mesh)
     numbers = {**self.numbers, "start": float(epoch * self.steps)}
     if self.recipe.augment.alternating:
-      numbers |= {"epoch": view, "seed": self.recipe.seed}
+      numbers |= {"epoch": view, "seed": self.recipe.draws.flips}
     size, loss, correct = self.recipe.batch_size, 0.0, 0
     asked = self.teacher and self._asked(view, numbers)
     with Bar(label, self.steps, size) as bar:
@@ -200,7 +186,7 @@ class _Trainer:
     teacher, options, size = self.teacher, self.recipe.augment, self.recipe.batch_size
     variables, program = self._teacher_variables, answers.program(teacher.model, options)
     # All that the views and the teacher's logits depend on, but the data.
-    key = (self._teacher_digest, teacher.model, options, self.recipe.seed, view, self.steps, size)
+    key = (self._teacher_digest, teacher.model, options, self.recipe.draws, view, self.steps, size)
     return answers.Asked(teacher.answers, key, lambda data, first, last: program(
         variables, data, numbers, first, last))
 
@@ -214,8 +200,7 @@ class _Trainer:
 
   def _order(self, view: int) -> np.ndarray:
     # Of the epoch's number, so that a resumed training sees the same images.
-    return input_pipeline.order(self.count, self.steps, self.recipe.batch_size,
-                                [self.recipe.seed, view])
+    return self.recipe.draws.order(self.count, self.steps, self.recipe.batch_size, view)
 
 
 def _program(model: nn.Module, taught: bool, recipe: Recipe, on: Mesh | None) -> Any:

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from experiments.training.answers import Answers
 from experiments.training.augment import Augment
+from experiments.training.draws import Draws
 from experiments.training.optimizers import Optimizer, Rule
 
 
@@ -81,6 +82,7 @@ class Recipe:
     l1: weight of the sum of absolute weights in the loss.
     l2: weight of half the sum of squared weights.
     seed: of the order of the images and of the augmentation.
+    stream: names a training that goes on from a trained model; see `Draws`.
     views: epochs after which the same images come again in the same order, augmented alike: a
       teacher answers only once for each; 0 is never. Where flips alternate, an odd number lets
       images be mirrored alike in the last of them and the first that comes again.
@@ -107,6 +109,7 @@ class Recipe:
   l1: float = 0.0
   l2: float = 0.0
   seed: int = 0
+  stream: str = ""
   views: int = 0
   augment: Augment = dataclasses.field(default_factory=Augment)
   only: str = ""
@@ -120,6 +123,11 @@ class Recipe:
     """What of it is compiled in."""
     return Method(optimizer=self.optimizer.rule, schedule=self.schedule,
                   smooths=self.label_smoothing > 0, averages=self.ema > 0)
+
+  @property
+  def draws(self) -> Draws:
+    """What chance decides in it."""
+    return Draws(self.seed, self.stream)
 
   @property
   def refits(self) -> bool:

@@ -95,7 +95,7 @@ class Birds(timed.Timed):
     # Of all weights: masks that are there stay, and count.
     pruned = parent.with_params(cj.prune.magnitude(parent.params, sparsity, scope=scope))
     recipe = dataclasses.replace(self.recipe(part), **{penalty: part[penalty]})
-    return techniques.finetune(pruned, self.data, recipe, work, log)
+    return techniques.finetune(pruned, self.data, recipe, work, log, stream=name)
 
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
     """Times one image through the models of Table I, and no other.

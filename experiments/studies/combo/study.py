@@ -109,7 +109,7 @@ class Combinations(base.Study):
                          alpha=c.kd.alpha)
     if technique == "imp":
       return techniques.prune_iteratively(
-          parent, self.data, self.recipe(c.imp), work, log, fraction=c.imp.fraction,
+          parent, self.data, self.recipe(c.imp), work, log, stream=name, fraction=c.imp.fraction,
           tolerance=c.imp.tolerance, rounds=c.imp.rounds)
     if technique.startswith("lrtf-delta"):
       return techniques.factorize(parent, rank=0, delta=int(technique.removeprefix("lrtf-delta")))
@@ -117,7 +117,7 @@ class Combinations(base.Study):
       fisher = techniques.information(parent, self.data.train) if technique == "fisher" else None
       return techniques.factorize(parent, rank=c.lrtf.rank, delta=c.lrtf.delta, fisher=fisher)
     if technique == "tune":
-      return techniques.finetune(parent, self.data, self.recipe(c.imp), work, log)
+      return techniques.finetune(parent, self.data, self.recipe(c.imp), work, log, stream=name)
     return techniques.quantize(parent, self.data, bits=c.q.bits,
                                activation_bits=c.q.activation_bits, images=c.q.images)
 

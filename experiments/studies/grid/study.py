@@ -20,8 +20,9 @@ from experiments.reporting import results
 from experiments.studies import base, compared, seeds
 from experiments.studies.grid import comparison, report, training
 from experiments.studies.grid.config import check
-from experiments.training import devices, evaluate, input_pipeline, kept, loop, techniques
+from experiments.training import devices, evaluate, input_pipeline, kept, techniques
 from experiments.training.augment import Augment
+from experiments.training.draws import Draws
 from experiments.training.progress import Log
 
 # What results.csv has of a cell from every study's rows.
@@ -100,7 +101,7 @@ class Grid(base.Study):
     every = min(100, max(1, steps // 3))
     return training.Plan(prune_steps=c.prune_epochs * steps, round_steps=c.round_epochs * steps,
                          learning_rate=c.learning_rate, decays=c.decays, every=every,
-                         seed=self.seed, augment=Augment(**c.data.augment.to_dict()))
+                         seed=self._draws.flips, augment=Augment(**c.data.augment.to_dict()))
 
   @property
   def _steps(self) -> int:
@@ -215,13 +216,17 @@ class Grid(base.Study):
       # The first time counts: later all of the cell's losses are the same.
       self._broken.setdefault(int(place), f"{at}: loss is {losses[place]}; {hint}")
 
+  @property
+  def _draws(self) -> Draws:
+    # All cells see the same; the base model, from which they go on, saw other views.
+    return Draws(self.seed, "cells")
+
   def _views(self, epoch: int) -> dict[str, Any]:
     """Returns what the augmentation of an epoch depends on."""
-    return {"key": jax.random.fold_in(loop.random_key(self.seed), epoch), "epoch": epoch}
+    return {"key": self._draws.key(epoch), "epoch": epoch}
 
   def _order(self, epoch: int) -> np.ndarray:
-    return input_pipeline.order(len(self.data.train), self._steps, self.config.batch_size,
-                                [self.seed, epoch])
+    return self._draws.order(len(self.data.train), self._steps, self.config.batch_size, epoch)
 
   def _rounded(self, params: Any, bits: int) -> techniques.Trained:
     """Returns a cell's model, ready to deploy; 8 bits run in integers."""

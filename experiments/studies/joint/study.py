@@ -57,10 +57,11 @@ class JointStudy(base.Study):
     guide = techniques.guide(self.trained("base"), **guided, answers=self.answers)
     if name == "kd+imp":
       pruned = parent.with_params(cj.prune.magnitude(parent.params, c.sparsity))
-      return techniques.finetune(pruned, self.data, self.recipe(c.imp), work, log, teacher=guide)
-    return techniques.quantize_aware(parent, self.data, self.recipe(c.q), work, log, bits=c.bits,
-                                     activation_bits=c.activation_bits, images=c.images,
-                                     teacher=guide)
+      return techniques.finetune(pruned, self.data, self.recipe(c.imp), work, log, stream=name,
+                                 teacher=guide)
+    return techniques.quantize_aware(parent, self.data, self.recipe(c.q), work, log, stream=name,
+                                     bits=c.bits, activation_bits=c.activation_bits,
+                                     images=c.images, teacher=guide)
 
   def _joint_recipe(self) -> Recipe:
     """Returns the recipe of the joint training: as many epochs as the serial parts together."""

@@ -283,7 +283,7 @@ class Suggest(base.Study):
     before = after = trained.accuracy(self.data.validation)
     if self.config.finetune.train.epochs:
       tuned, details = techniques.finetune(
-          trained, self.data, self.recipe(self.config.finetune), work, log)
+          trained, self.data, self.recipe(self.config.finetune), work, log, stream="finetune")
       reached = tuned.accuracy(self.data.validation)
       # Fine-tuning that makes it worse is dropped.
       if reached > before:

@@ -84,11 +84,12 @@ class Takeaways(timed.Timed):
       return techniques.quantize(parent, self.data, **c.static.to_dict())
     if last == "qat":
       return techniques.quantize_aware(parent, self.data, self.recipe(c.qat), work, log,
-                                       bits=c.qat.bits, activation_bits=c.qat.activation_bits,
-                                       images=c.qat.images)
+                                       stream=name, bits=c.qat.bits, images=c.qat.images,
+                                       activation_bits=c.qat.activation_bits)
     if last.startswith("pruned"):
       parent = masked(parent, sparsity(c, _round(last)), c.pruning.where)
-      return techniques.finetune(parent, self.data, self.recipe(self._recovery(name)), work, log)
+      return techniques.finetune(parent, self.data, self.recipe(self._recovery(name)), work, log,
+                                 stream=name)
     return self.distil(parent, self._student(last), c.distil, work, log,
                        temperature=c.distil.temperature, alpha=c.distil.alpha)
 

@@ -45,9 +45,9 @@ class VGG16(timed.Timed):
       return self.teach(c.model, c.base, work, log)
     parent = self.trained(self.parent(name))
     if name == "sparse":
-      return techniques.finetune(parent, self.data, self.recipe(c.sparse), work, log)
+      return techniques.finetune(parent, self.data, self.recipe(c.sparse), work, log, stream=name)
     if name == "finetuned":
-      return techniques.finetune(parent, self.data, self.recipe(c.finetune), work, log)
+      return techniques.finetune(parent, self.data, self.recipe(c.finetune), work, log, stream=name)
     if name == "distilled":
       return self.distil(parent, c.student, c.distil, work, log, temperature=c.temperature,
                          alpha=c.alpha)

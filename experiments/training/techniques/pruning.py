@@ -15,7 +15,7 @@ from experiments.training.techniques.trained import Outcome, Trained
 
 
 def prune_iteratively(parent: Trained, data: Data, recipe: Recipe, directory: Path,
-                      log: Log, *, fraction: float, tolerance: float, rounds: int,
+                      log: Log, *, stream: str, fraction: float, tolerance: float, rounds: int,
                       rewind: str = "pretrained") -> Outcome:
   """Prunes round by round for as long as the accuracy comes back.
 
@@ -30,6 +30,7 @@ def prune_iteratively(parent: Trained, data: Data, recipe: Recipe, directory: Pa
     recipe: of the recovery in each round.
     directory: where training keeps its state.
     log: of the stage.
+    stream: as in `finetune`; every round has one of its own.
     fraction: of the remaining weights, pruned in each round; above 0, below 1.
     tolerance: accuracy, 0 to 1, that may be lost.
     rounds: at most so many.
@@ -46,7 +47,8 @@ def prune_iteratively(parent: Trained, data: Data, recipe: Recipe, directory: Pa
   fits: list[Fit] = []
 
   def recover(variables: Any, number: int) -> Any:
-    fits.append(loop.fit(parent.model, variables, data, recipe, target=target,
+    own = dataclasses.replace(recipe, stream=f"{stream} {number}")
+    fits.append(loop.fit(parent.model, variables, data, own, target=target,
                          directory=directory / f"round-{number:02d}",
                          log=log.within(f"round {number}")))
     return fits[-1].variables

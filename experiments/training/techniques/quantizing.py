@@ -55,7 +55,7 @@ def halve(parent: Trained) -> Trained:
 
 
 def quantize_aware(parent: Trained, data: Data, recipe: Recipe, directory: Path, log: Log, *,
-                   bits: int, activation_bits: int, images: int,
+                   stream: str, bits: int, activation_bits: int, images: int,
                    teacher: Teacher | None = None) -> Outcome:
   """Quantization-aware training: norms folded, then trained with weights and inputs rounded.
 
@@ -65,6 +65,7 @@ def quantize_aware(parent: Trained, data: Data, recipe: Recipe, directory: Path,
     recipe: how to train.
     directory: where training keeps its state.
     log: of the stage.
+    stream: as in `finetune`.
     bits: of the weights, per channel; their grids follow them.
     activation_bits: of the layers' inputs, each on its own range while training.
     images: about so many calibrate the inputs' static grids at the end.
@@ -78,8 +79,9 @@ def quantize_aware(parent: Trained, data: Data, recipe: Recipe, directory: Path,
   folded = without_norms(parent)
   params = cj.quantize.affine(folded.params, bits)
   params = cj.quantize.dynamic(params, bits=activation_bits)
-  fit = loop.fit(folded.model, {"params": params}, data, dataclasses.replace(recipe, aware=True),
-                 directory=directory, log=log, teacher=teacher)
+  recipe = dataclasses.replace(recipe, aware=True, stream=stream)
+  fit = loop.fit(folded.model, {"params": params}, data, recipe, directory=directory, log=log,
+                 teacher=teacher)
   fake = calibrated(folded, fit.variables["params"], data, activation_bits=activation_bits,
                     images=images)
   result, differences = deployed(fake, data)

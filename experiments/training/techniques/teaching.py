@@ -12,6 +12,7 @@ from experiments.datasets.splits import Data
 from experiments.models import pretrained
 from experiments.training import loop
 from experiments.training.answers import Answers
+from experiments.training.draws import random_key
 from experiments.training.progress import Log
 from experiments.training.recipe import Recipe, Teacher
 from experiments.training.techniques.trained import Outcome, Trained, fresh
@@ -39,14 +40,14 @@ def teach(name: str, arguments: Mapping[str, Any], data: Data, recipe: Recipe,
   start = fresh(name, arguments, data, recipe.seed)
   if weights:
     # The file's classes are ImageNet's: its last layer is initialized anew.
-    loaded = pretrained.load(weights, start.model, head_key=loop.random_key(recipe.seed))
+    loaded = pretrained.load(weights, start.model, head_key=random_key(recipe.seed))
     log.say(f"starts from {weights}; newly initialized: {', '.join(loaded.fresh) or 'nothing'}")
     start = dataclasses.replace(start, variables=loaded.variables)
-  return finetune(start, data, recipe, directory, log)
+  return _fitted(start, data, recipe, directory, log)
 
 
 def finetune(parent: Trained, data: Data, recipe: Recipe, directory: Path, log: Log, *,
-             teacher: Teacher | None = None) -> Outcome:
+             stream: str, teacher: Teacher | None = None) -> Outcome:
   """Trains a model further, its masks and grids in place.
 
   Args:
@@ -55,14 +56,22 @@ def finetune(parent: Trained, data: Data, recipe: Recipe, directory: Path, log: 
     recipe: how to train.
     directory: where training keeps its state.
     log: of the stage.
+    stream: names this training among those of the model, as its stage does; see `Draws`.
     teacher: whom to learn from, or None for the labels alone.
 
   Returns:
     The best epoch's model, and {"history"}.
   """
-  fit = loop.fit(parent.model, parent.variables, data, recipe, directory=directory, log=log,
+  recipe = dataclasses.replace(recipe, stream=stream)
+  return _fitted(parent, data, recipe, directory, log, teacher)
+
+
+def _fitted(start: Trained, data: Data, recipe: Recipe, directory: Path, log: Log,
+            teacher: Teacher | None = None) -> Outcome:
+  """Returns a model after training, and {"history"}."""
+  fit = loop.fit(start.model, start.variables, data, recipe, directory=directory, log=log,
                  teacher=teacher)
-  return dataclasses.replace(parent, variables=fit.variables), {"history": fit.history}
+  return dataclasses.replace(start, variables=fit.variables), {"history": fit.history}
 
 
 def distil(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data,
@@ -86,8 +95,8 @@ def distil(teacher: Trained, name: str, arguments: Mapping[str, Any], data: Data
     The best epoch's student, and {"history"}.
   """
   student = fresh(name, arguments, data, recipe.seed)
-  return finetune(student, data, recipe, directory, log,
-                  teacher=guide(teacher, temperature=temperature, alpha=alpha, answers=answers))
+  return _fitted(student, data, recipe, directory, log,
+                 guide(teacher, temperature=temperature, alpha=alpha, answers=answers))
 
 
 def guide(teacher: Trained, *, temperature: float, alpha: float,

@@ -9,6 +9,7 @@ import pytest
 from experiments.training import answers, input_pipeline, loop
 from experiments.training.answers import Answers
 from experiments.training.augment import Augment
+from experiments.training.draws import random_key
 from experiments.training.recipe import Teacher
 from experiments.training.views import view
 from tests.experiments.training.test_input_pipeline import Disk
@@ -32,7 +33,7 @@ def asked(split, known, options=EVERYTHING):
   logits = []
   for first, last, data in input_pipeline.of(split, None, 8).calls(
       input_pipeline.order(64, 7, 8, [0])):
-    data["key"] = loop.random_key(0)
+    data["key"] = random_key(0)
     rows = source.about(data, first, last)
     assert len(rows) == len(data["order"])
     logits.append(rows[first - data["offset"]:last - data["offset"]])
@@ -44,7 +45,7 @@ def test_the_answers_are_about_what_the_student_sees():
   logits, guide = asked(toy().train, Answers()), teacher()
   (_, _, data), = input_pipeline.of(toy().train, None, 8).calls(
       input_pipeline.order(64, 7, 8, [0]))
-  data["key"] = loop.random_key(0)
+  data["key"] = random_key(0)
   # Compiled once: step by step, each of its operations would be.
   see = jax.jit(lambda step: view(step, data, NUMBERS, EVERYTHING).images)
   apply = jax.jit(lambda images: MODEL.apply(guide.variables, images, train=False))
