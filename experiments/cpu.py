@@ -82,6 +82,12 @@ def new_enough(jax_version: str) -> bool:
   return (int(major), int(minor)) >= _FIRST
 
 
+def name() -> str:
+  """Returns what this machine's CPU calls itself, or "" where it does not say."""
+  found = re.search(r"^model name\s*:\s*(.*)$", _cpuinfo(), re.MULTILINE)
+  return found[1] if found else platform.processor()
+
+
 def _cpuinfo() -> str:
   if platform.system() != "Linux":
     return ""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from compress_jax.io import files
+from experiments import cpu
 
 _FOLDER = "measured"  # in a stage's directory
 
@@ -46,6 +50,16 @@ def of(directory: Path, settings: Mapping[str, Any],
     files.write(file, json.dumps({"settings": dict(settings), "measured": found,
                                   "checksum": _digest(found)}, indent=2))
   return found
+
+
+def machine() -> dict[str, Any]:
+  """Returns what times depend on beside the model: a table is to have those of one machine only.
+
+  Returns:
+    JSON-able: the device, its processor, and JAX's version.
+  """
+  return {"device": jax.devices()[0].device_kind, "cpu": cpu.name(), "cores": os.cpu_count(),
+          "jax": jax.__version__}
 
 
 def _kept(file: Path) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.studies import base
+from experiments.studies import base, measured
 from experiments.training import techniques
 
 
@@ -14,7 +14,7 @@ class Timed(base.Study):
 
   @property
   def measuring(self) -> Mapping[str, Any]:
-    return self.fields("calls")
+    return {**self.fields("calls"), "machine": measured.machine()}
 
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, Any]:
     """Times one image through the deployed model.

@@ -27,7 +27,7 @@ class Task:
     params: dense parameters to start from.
     cells: (sparsity, bits) of every cell.
     numbers: the same as arrays, {"sparsity", "bits"}.
-    data: {"images", "labels", "order", "key", "epoch"}, as `training.program` takes them.
+    data: {"images", "labels", "order", "offset", "key", "epoch"}, as `training.program` takes them.
     plan: what cells have in common.
   """
 

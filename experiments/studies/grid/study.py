@@ -40,6 +40,11 @@ def _report(grids: Sequence[Grid], rows: Sequence[Mapping[str, Any]], folder: Pa
   report.write(grids, rows, folder, config)
 
 
+# Fields of the configuration that a pruned model depends on, and its cells beside those.
+_PRUNING = ("steps_per_epoch", "batch_size", "learning_rate", "decays", "prune_epochs")
+_ROUNDING = ("round_epochs", "images", "vmap")
+
+
 class Grid(base.Study):
   """One seed of the study."""
 
@@ -47,7 +52,6 @@ class Grid(base.Study):
     """Prepares the study; see `base.Study`."""
     super().__init__(*args)
     self._broken: dict[int, str] = {}  # by place: why, of cells trained side by side
-    self._kept: tuple[float, Any, Any] | None = None  # the last sparsity, its state and history
 
   def check(self) -> None:
     """Raises a ValueError too for a model with batch norms, and for cells that cannot be shared."""
@@ -61,6 +65,9 @@ class Grid(base.Study):
     if self.config.vmap and (self.manner.worker or self.manner.executor != "local"):
       raise ValueError("config.vmap=True: trains all cells in one process; it must be False with "
                        "--worker and --executor=ray")
+    if self.config.compare_steps and self.config.data.name == "folder":
+      raise ValueError(f"config.compare_steps={self.config.compare_steps}: must be 0 where images "
+                       "are read from a folder, since the ways are compared with all in memory")
 
   @functools.cached_property
   def model(self) -> Any:
@@ -82,16 +89,21 @@ class Grid(base.Study):
     return list(self.cells)
 
   def parent(self, name: str) -> str | None:
-    return None if name == "base" else "base"
+    if name == "base":
+      return None
+    sparsity = self.cells[name][0] if name in self.cells else 0.0
+    # Cells of one sparsity go on from one pruned model; side by side each is trained whole.
+    return f"sparsity{sparsity:g}" if sparsity and not self.config.vmap else "base"
 
   def spec(self, name: str) -> Mapping[str, Any]:
     c = self.config
     if name == "base":
       return self.base_spec(c.model, c.base)
-    fields = ("steps_per_epoch", "batch_size", "learning_rate", "decays", "prune_epochs",
-              "round_epochs", "images", "vmap")
+    spec = {field: c[field] for field in _PRUNING}
+    if name not in self.cells:
+      return {**spec, "sparsity": _sparsity(name)}
     sparsity, bits = self.cells[name]
-    return {**{field: c[field] for field in fields}, "sparsity": sparsity, "bits": bits}
+    return {**spec, **{field: c[field] for field in _ROUNDING}, "sparsity": sparsity, "bits": bits}
 
   @functools.cached_property
   def plan(self) -> training.Plan:
@@ -119,6 +131,8 @@ class Grid(base.Study):
   def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:
     if name == "base":
       return self.teach(self.config.model, self.config.base, work, log)
+    if name not in self.cells:
+      return self._pruned(name, work, log)
     sparsity, bits = self.cells[name]
     if self.config.vmap:
       # Whichever cell comes first trains all of them.
@@ -128,23 +142,24 @@ class Grid(base.Study):
         raise faults.NotFinite(self._broken[place])
       state = jax.tree.map(lambda x: x[place], state)
     else:
-      state, history = self._cell(sparsity, bits, work, log)
+      numbers = {"sparsity": jnp.float32(sparsity), "bits": jnp.int32(bits)}
+      state, history = self._looped(self.parent(name), numbers, work, log, self.plan.prune_steps,
+                                    self.plan.steps)
     return self._rounded(state["params"], bits), {"history": history}
 
-  def _cell(self, sparsity: float, bits: int, work: Path,
-            log: Log) -> tuple[Any, list[dict[str, float]]]:
-    """Returns the state and the history of one cell; cells of one sparsity are pruned once."""
-    numbers = {"sparsity": jnp.float32(sparsity), "bits": jnp.int32(bits)}
-    run, plan = training.looped(self.model, self.plan), self.plan
-    if self._kept is None or self._kept[0] != sparsity:
-      start = training.start(self.base_params)
-      self._kept = (sparsity, *self._trained(start, numbers, log, run, 0, plan.prune_steps,
-                                             work / "pruning"))
-    _, pruned, before = self._kept
-    # A copy, because the compiled steps take their state's memory over.
-    state, after = self._trained(jax.tree.map(jnp.copy, pruned), numbers, log, run,
-                                 plan.prune_steps, plan.steps, work / "rounding")
-    return state, before + after
+  def _pruned(self, name: str, work: Path, log: Log) -> techniques.Outcome:
+    """Returns the model of one sparsity, from which its cells go on."""
+    numbers = {"sparsity": jnp.float32(_sparsity(name)), "bits": jnp.int32(32)}
+    state, history = self._looped("base", numbers, work, log, 0, self.plan.prune_steps)
+    return self._as_trained(state["params"]), {"history": history}
+
+  def _looped(self, parent: str, numbers: Any, work: Path, log: Log, start: int,
+              stop: int) -> tuple[Any, list[dict[str, float]]]:
+    """Returns the state after some of the plan's steps from a stage's model, and the history."""
+    # Masks that are there stay; where nothing has been pruned they mask nothing yet.
+    state = training.start(self.trained(parent).params)
+    return self._trained(state, numbers, log, training.looped(self.model, self.plan), start, stop,
+                         work)
 
   @functools.cached_property
   def base_params(self) -> Any:
@@ -174,7 +189,7 @@ class Grid(base.Study):
     plan, on = self.plan, devices.mesh(self.config.batch_size)
     state, history = kept.resume(directory, state) if directory else (state, [])
     state, epochs = devices.everywhere(state, on), self._epochs(numbers, start, stop)
-    images = input_pipeline.InMemory(self.data.train, on).data
+    feed = input_pipeline.of(self.data.train, on, self.config.batch_size)
 
     def position() -> str:
       done = kept.count(directory) if directory else 0
@@ -183,10 +198,12 @@ class Grid(base.Study):
     keeping = kept.Keeper(directory) if directory else contextlib.nullcontext()
     with faults.stoppable(position), keeping as keeper:
       for first, last in epochs[len(history):]:
-        epoch = first // self._steps
-        order = devices.spread(self._order(epoch), on, 1)
-        data = {**images, **self._views(epoch), "order": order}
-        state, sums = run(state, numbers, data, first, last)
+        epoch, parts = first // self._steps, []
+        for begin, end, data in feed.calls(self._order(epoch)):
+          data = {**data, **self._views(epoch), "offset": first + data["offset"]}
+          state, found = run(state, numbers, data, first + begin, first + end)
+          parts.append(found)
+        sums = jax.tree.map(lambda *each: sum(each), *parts)
         history.append(self._means(sums, last - first))
         log.say(f"step {last}/{plan.steps}  loss {history[-1]['loss']:.4f}  "
                 f"accuracy {history[-1]['accuracy']:.4f}")
@@ -230,13 +247,16 @@ class Grid(base.Study):
 
   def _rounded(self, params: Any, bits: int) -> techniques.Trained:
     """Returns a cell's model, ready to deploy; 8 bits run in integers."""
-    c, rounded = self.config.model, training.ROUNDED[bits](params)
-    trained = techniques.Trained(name=c.name, arguments=self.arguments(c),
-                                 variables={"params": rounded}, num_classes=self.data.num_classes)
+    trained = self._as_trained(training.ROUNDED[bits](params))
     if bits == 8:
-      trained = techniques.calibrated(trained, rounded, self.data, activation_bits=8,
+      trained = techniques.calibrated(trained, trained.params, self.data, activation_bits=8,
                                       images=self.config.images)
     return dataclasses.replace(trained, variables=cj.freeze(trained.variables))
+
+  def _as_trained(self, params: Any) -> techniques.Trained:
+    c = self.config.model
+    return techniques.Trained(name=c.name, arguments=self.arguments(c),
+                              variables={"params": params}, num_classes=self.data.num_classes)
 
   def compare(self, steps: int) -> list[dict[str, Any]]:
     """Trains every cell for some steps looped, side by side and by itself.
@@ -253,11 +273,15 @@ class Grid(base.Study):
     task = comparison.Task(
         model=self.model, params=self.base_params, cells=list(self.cells.values()),
         numbers=self._numbers(), plan=plan,
-        data={**images, **self._views(0), "order": jnp.asarray(self._order(0))})
+        data={**images, **self._views(0), "order": jnp.asarray(self._order(0)), "offset": 0})
     return comparison.compare(task, self._validation_accuracy)
 
   def _validation_accuracy(self, params: Any) -> float:
     return evaluate.accuracy(self.model, {"params": params}, self.data.validation)
+
+
+def _sparsity(name: str) -> float:
+  return float(name.removeprefix("sparsity"))
 
 
 def _changes(plan: training.Plan, numbers: Any, first: int, last: int) -> bool:

@@ -71,10 +71,11 @@ def start(params: Any) -> dict[str, Any]:
   """Returns the state of training at its first step.
 
   Args:
-    params: dense parameters.
+    params: parameters, dense or pruned.
 
   Returns:
-    {"params", "adam"}: the parameters with masks that mask nothing, and Adam's state.
+    {"params", "adam"}: the parameters with masks, which mask nothing of dense ones, and Adam's
+    state.
   """
   # Copies, because the compiled steps take their state's memory over.
   masked = jax.tree.map(lambda x: jnp.array(x, copy=True), prune(params, 0.0))
@@ -107,8 +108,8 @@ def program(model: nn.Module, plan: Plan) -> Any:
 
   Returns:
     run(state, cell, data, first, last) -> (state, {"loss", "correct"} summed),
-    where cell is {"sparsity", "bits"} and data {"images", "labels", "order", "key", "epoch"};
-    order has a row of indices for every step from `first` on.
+    where cell is {"sparsity", "bits"} and data {"images", "labels", "order", "offset", "key",
+    "epoch"}; row i - offset of order says which images are of step i.
   """
   def loss_fn(trainable: Any, rest: Any, bits: Any, seen: View) -> Any:
     dense = weights(cj.merge(trainable, rest), bits)
@@ -116,16 +117,18 @@ def program(model: nn.Module, plan: Plan) -> Any:
     loss = losses.on_labels(logits, seen.labels, share=seen.share)
     return loss, (logits.argmax(-1) == seen.labels).sum()
 
-  def step(at: Any, carry: Any, cell: Mapping[str, Any], data: Any, first: Any) -> Any:
+  def step(at: Any, carry: Any, cell: Mapping[str, Any], data: Any) -> Any:
     state, sums = carry
     rounding = at >= plan.prune_steps
     params = _pruned(state["params"], at, cell["sparsity"], plan)
     trainable, rest = cj.partition(params)
-    seen = view(at, {**data, "offset": first}, {"epoch": data["epoch"], "seed": plan.seed},
-                plan.augment)
+    seen = view(at, data, {"epoch": data["epoch"], "seed": plan.seed}, plan.augment)
     (loss, correct), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         trainable, rest, jnp.where(rounding, cell["bits"], 32), seen)
-    updates, adam = ADAM.update(grads, state["adam"])
+    # Adam starts anew with rounding, whether the cell was pruned here, before, or not at all.
+    adam = jax.tree.map(lambda old, new: jnp.where(at == plan.prune_steps, new, old),
+                        state["adam"], ADAM.init(trainable))
+    updates, adam = ADAM.update(grads, adam)
     # A cell that is not pruned, or not rounded, stays as it is.
     works = jnp.where(rounding, cell["bits"] < 32, cell["sparsity"] > 0)
     rate = jnp.where(works, _rate(at, plan), 0.0)
@@ -134,7 +137,7 @@ def program(model: nn.Module, plan: Plan) -> Any:
             {"loss": sums["loss"] + loss, "correct": sums["correct"] + correct})
 
   def run(state: Any, cell: Any, data: Any, first: Any, last: Any) -> Any:
-    body = functools.partial(step, cell=cell, data=data, first=first)
+    body = functools.partial(step, cell=cell, data=data)
     sums = {"loss": jnp.float32(0), "correct": jnp.int32(0)}
     return jax.lax.fori_loop(first, last, body, (state, sums))
 

@@ -12,7 +12,6 @@ import compress_jax as cj
 from experiments.datasets.splits import Data, Split
 from experiments.training import evaluate, techniques
 
-_ROUNDS = 5  # of timing, of which the quietest counts
 _dense = jax.jit(cj.dense)  # leaf by leaf: a plan of known leaves compiles nothing
 
 
@@ -68,18 +67,9 @@ class Scorer:
     key = tuple(_kernel(x) for _, x in cj.entries(frozen)[0])
     if key not in self._timed:
       model = dataclasses.replace(self.trained, variables={"params": frozen}, lifted=True)
-      self._timed[key] = milliseconds(model, self.data, calls=self.calls, batch=self.batch)
+      self._timed[key] = techniques.milliseconds(model, self.data, calls=self.calls,
+                                                 batch=self.batch)
     return self._timed[key]
-
-
-def milliseconds(trained: techniques.Trained, data: Data, *, calls: int, batch: int) -> float:
-  """Returns the median time of the quietest of some rounds, in milliseconds.
-
-  Arguments are those of `techniques.milliseconds`.
-  """
-  # What else runs on a machine makes whole rounds slower, which would pass for the plan's.
-  return min(techniques.milliseconds(trained, data, calls=calls, batch=batch)
-             for _ in range(_ROUNDS))
 
 
 def _kernel(x: Any) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 import compress_jax as cj
 from compress_jax.search import Choice, Limits, Point, Table
 from experiments import hosts
-from experiments.studies import base, seeds
+from experiments.studies import base, measured, seeds
 from experiments.studies.manner import Manner
 from experiments.studies.suggest import as_json, baselines, report, scoring
 from experiments.studies.suggest.config import LIMITS, check, limits_of, named
@@ -183,7 +183,7 @@ class Suggest(base.Study):
 
   @property
   def measuring(self) -> Mapping[str, Any]:
-    return self.fields("calls", "batch")
+    return {**self.fields("calls", "batch"), "machine": measured.machine()}
 
   def measure(self, name: str, trained: techniques.Trained) -> Mapping[str, float]:
     """Times a batch through the deployed model.
@@ -192,8 +192,8 @@ class Suggest(base.Study):
       name: the stage's.
       trained: its model.
     """
-    return {"milliseconds": scoring.milliseconds(trained, self.data, calls=self.config.calls,
-                                                 batch=self.config.batch)}
+    return {"milliseconds": techniques.milliseconds(trained, self.data, calls=self.config.calls,
+                                                    batch=self.config.batch)}
 
   def row(self, name: str) -> dict[str, Any]:
     """Returns a row: also how it was compressed, its accuracy then, and what it misses."""

@@ -210,6 +210,7 @@ def _bars(axes: Any, places: np.ndarray, heights: Sequence[float], label: str,
 
 def _errors(rows: Sequence[Row]) -> list[float] | None:
   """Returns deviations over seeds in percent, or None for a single seed."""
-  if not rows or rows[0]["spread"] is None:
+  if all(row["spread"] is None for row in rows):
     return None
-  return [100 * row["spread"] for row in rows]
+  # A stage that failed for all seeds but one has no deviation.
+  return [100 * (row["spread"] or 0.0) for row in rows]

@@ -5,9 +5,9 @@ import pytest
 from ml_collections import ConfigDict
 
 import compress_jax as cj
-from experiments import faults
+from experiments import cpu, faults
 from experiments.datasets import builders
-from experiments.studies import base
+from experiments.studies import base, measured
 from experiments.studies.manner import Manner
 
 
@@ -52,6 +52,13 @@ def study(tmp_path, digits):
     return kind(config, tmp_path, digits, 0, tmp_path, Manner(worker=True))
 
   return make
+
+
+def test_what_another_machine_timed_is_timed_again(monkeypatch):
+  here = measured.machine()
+  assert measured.machine() == here
+  monkeypatch.setattr(cpu, "name", lambda: "another")
+  assert measured.machine() != here
 
 
 def test_studies_that_share_stages_have_measurements_of_their_own(study):

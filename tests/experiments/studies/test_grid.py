@@ -70,7 +70,7 @@ def test_again_trains_nothing_and_the_papers_figures_stand_beside(done):
   assert (workdir / "accuracy.png").stat().st_size > 10_000
   page = (workdir / "report.html").read_text()
   assert all(f"0.9 at {bits} bits" in page for bits in (32, 16, 8))
-  assert "sparsity0.9-bits8: 2 epochs" in page
+  assert "sparsity0.9-bits8: 1 epoch" in page
 
 
 def test_side_by_side_gives_the_same_accuracies(done, tmp_path):
@@ -79,23 +79,30 @@ def test_side_by_side_gives_the_same_accuracies(done, tmp_path):
     assert abs(one["test_accuracy"] - other["test_accuracy"]) < 0.02
 
 
+def _metrics(workdir, name):
+  (path,) = [path for path in workdir.glob("stages/*/metrics.json")
+             if path.parent.name.rpartition("-")[0] == name]
+  return json.loads(path.read_text())
+
+
 def test_cells_of_one_sparsity_are_pruned_once_and_augmented(done, tmp_path):
-  workdir, _ = done
+  workdir, rows = done
   logs = {path.parent.name.rpartition("-")[0]: path.read_text()
           for path in workdir.glob("stages/sparsity0.9-*/log.txt")}
-  # Whichever comes first prunes; the others only round, and have the whole history.
+  # Cells only round; what they take counts, with the pruned model that they go on from.
+  cells = [f"sparsity0.9-bits{bits}" for bits in (32, 16, 8)]
   pruned = {name: text.count("step 6/12") for name, text in logs.items()}
-  assert pruned == {f"sparsity0.9-bits{bits}": int(bits == 32) for bits in (32, 16, 8)}
-  for path in workdir.glob("stages/sparsity0.9-bits[18]*/metrics.json"):
-    assert len(json.loads(path.read_text())["history"]) == 2
+  assert pruned == {"sparsity0.9": 1, **dict.fromkeys(cells, 0)}
+  seconds = {r["bits"]: r["seconds"] for r in rows if r["sparsity"] == 0.9}
+  alone = _metrics(workdir, "sparsity0.9")["seconds"] + _metrics(workdir, "base")["seconds"]
+  assert all(taken >= round(alone, 1) for taken in seconds.values())
   # Augmentation and a decaying rate reach the cells too.
   made = config(sparsities=(0.9,), bits=(32,)).unlock()
   made.data.augment.update({"crop": 1, "alternating": True, "flip": True})
   other = grid.run(made.lock(), tmp_path / "augmented")
   plain = grid.run(config(sparsities=(0.9,), bits=(32,), decays=True), tmp_path / "decays")
-  losses = [json.loads(next(path.glob("stages/sparsity0.9-*/metrics.json")).read_text())
-            ["history"][0]["loss"] for path in (workdir, tmp_path / "augmented",
-                                                tmp_path / "decays")]
+  losses = [_metrics(path, "sparsity0.9")["history"][0]["loss"]
+            for path in (workdir, tmp_path / "augmented", tmp_path / "decays")]
   assert len(set(losses)) == 3 and len(other) == len(plain) == 1
 
 
@@ -138,15 +145,17 @@ def test_a_cell_that_was_stopped_goes_on_after_its_last_epoch(tmp_path, monkeypa
   real, seen = kept.Keeper.keep, []
   def stopping(keeper, state, history):
     real(keeper, state, history)
-    if keeper._directory.name in ("pruning", "rounding"):
-      seen.append(keeper._directory.name)
+    name = keeper._directory.parent.name.rpartition("-")[0]
+    if name != "base":
+      seen.append(name)
       if len(seen) in (1, 3):
         raise KeyboardInterrupt
   monkeypatch.setattr(kept.Keeper, "keep", stopping)
-  for step in (6, 18):  # of the first and the third epoch none is lost
-    with pytest.raises(KeyboardInterrupt, match=f"stage sparsity0.9-bits8, step {step}"):
+  # Of the first and the third epoch none is lost, and what is pruned stays so.
+  for stage, step in (("sparsity0.9", 6), ("sparsity0.9-bits8", 18)):
+    with pytest.raises(KeyboardInterrupt, match=f"stage {stage}, step {step}"):
       grid.run(made, tmp_path / "stopped")
   again = grid.run(made, tmp_path / "stopped")
-  assert seen == ["pruning", "pruning", "rounding", "rounding"]
+  assert seen == ["sparsity0.9"] * 2 + ["sparsity0.9-bits8"] * 2
   drop = lambda rows: [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
   assert drop(again) == drop(whole)

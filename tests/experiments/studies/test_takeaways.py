@@ -107,6 +107,13 @@ def test_tables_and_pictures_stand_beside_the_papers(done):
   assert json.loads((workdir / "results.json").read_text())["environment"]["jax"]
 
 
+def test_the_picture_is_drawn_where_a_stage_has_one_seed_left(done, tmp_path):
+  means = [{**row, "spread": None if name == "pruned09" else 0.01}
+           for name, row in done[1].items()]
+  takeaways.report.figure6(means, config(), tmp_path / "figure6.png")
+  assert (tmp_path / "figure6.png").stat().st_size > 10_000
+
+
 def test_sizes_order_as_the_techniques_say(done):
   _, rows = done
   size = lambda name: rows[name]["artifact_bytes"]
