@@ -14,6 +14,7 @@ from experiments.reporting import paper_tables
 from experiments.studies import grid
 from experiments.studies.grid import report
 from experiments.training import kept
+from tests import pictures
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +105,18 @@ def test_cells_of_one_sparsity_are_pruned_once_and_augmented(done, tmp_path):
   losses = [_metrics(path, "sparsity0.9")["history"][0]["loss"]
             for path in (workdir, tmp_path / "augmented", tmp_path / "decays")]
   assert len(set(losses)) == 3 and len(other) == len(plain) == 1
+
+
+def test_images_of_a_folder_are_read_for_the_cells_too(tmp_path):
+  folder = pictures.write(tmp_path / "drawn", {"train": 16, "test": 8}, classes=2, sides=(16, 20))
+  made = config(sparsities=(0.5,), bits=(8,), batch_size=8, steps_per_epoch=2).unlock()
+  made.data.update({"name": "folder", "side": 16, "limit": 0})
+  made.base.train.update({"epochs": 1, "batch_size": 8, "steps_per_epoch": 2})
+  (row,) = grid.run(made.lock(), tmp_path / "runs", str(folder))
+  assert row["artifact_bytes"] > 0 and 0 <= row["test_accuracy"] <= 1
+  made.unlock().compare_steps = 2
+  with pytest.raises(ValueError, match="config.compare_steps=2: must be 0 where images are read"):
+    grid.run(made.lock(), tmp_path / "runs", str(folder))
 
 
 def test_paper_tables_are_complete():
