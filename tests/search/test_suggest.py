@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compress_jax as cj
-from compress_jax.search import Choice, Limits
+from compress_jax.search import Choice, Limits, predictions
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 PARAMS = {"a": {"kernel": jax.random.normal(KEYS[0], (24, 16)), "bias": jnp.ones(16)},
@@ -109,20 +109,16 @@ def test_the_best_keeps_every_limit_and_the_front_beats_itself_nowhere(limits, s
   assert len({tuple(p.plan.items()) for p in s.points}) == len(s.points)
 
 
-def test_a_limit_on_time_spends_few_evaluations_all_along_the_front():
-  names, levels = [f"w{i}" for i in range(8)], (0.0, 0.25, 0.5, 0.75)
-  weights = {name: jax.random.normal(jax.random.key(i), (4, 4)) for i, name in enumerate(names)}
-  choices = {name: [Choice(sparsity=s) for s in levels] for name in names}
-  pruned = lambda p: np.array([float((cj.dense(p[name]) == 0).mean()) for name in names])
-  importance = np.arange(1, 9) ** 2
-  score = lambda p: -float(importance @ pruned(p) ** 2)
-  latency = lambda p: float((1 - pruned(p)).sum())
-  tables = [cj.search.sensitivity(weights, measure, choices) for measure in (score, latency)]
-  found = cj.search.suggest(weights, score, tables[0], Limits(max_latency_ms=5.0), evaluations=8,
-                            latency=latency, latency_table=tables[1], size=lambda p: 1)
-  plans = np.array(list(itertools.product(levels, repeat=8)))
-  best = -(plans[(1 - plans).sum(1) <= 5] ** 2 @ importance).min()
-  assert found.best.latency_ms <= 5 and found.best.score >= 1.5 * best
+def test_a_fronts_costs_are_shares_of_the_limits():
+  latencies = cj.search.sensitivity(PARAMS, floats, CHOICES)
+  nbytes = cj.search.layer_bytes(PARAMS, CHOICES)
+  layers = predictions.predicted_layers(table(), nbytes, latencies)
+  base = cj.search.Point(plan={}, score=1.0, bytes=5000, latency_ms=latencies.base)
+  (front,) = predictions.predicted_fronts(layers, Limits(max_latency_ms=2.0), base)
+  # From the bias alone in floats to all leaves; bytes count for a hundredth.
+  assert front.costs[0] == pytest.approx(1 / 2, abs=0.01)
+  assert front.costs[-1] == pytest.approx(4 / 2, abs=0.01)
+  assert (np.diff(front.costs) > 0).all()
 
 
 def test_where_nothing_fits_it_says_by_how_much():
