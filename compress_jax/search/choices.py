@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from compress_jax import checks, factorize, prune, quantize, tree
-from compress_jax.quantize.weights import Axis
+from compress_jax.quantize.weights import Axis, scale_shape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -238,7 +238,7 @@ def compressed(path: str, x: Any, choice: Choice) -> Any:
 
 def _axis_of_factors(path: str, axis: Any, shape: tuple[int, ...]) -> Axis:
   """Returns which axis of each factor has a layer's outputs, from the layer's own axis."""
-  quantize.weights.scale_shape(path, shape, axis)  # refuses an axis that the layer does not have
+  scale_shape(path, shape, axis)  # refuses an axis that the layer does not have
   if axis is None:
     return None
   own = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
