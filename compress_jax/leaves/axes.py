@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from compress_jax.leaves.dtypes import at_least_int32
 from compress_jax.leaves.nodes import is_node
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def taken(x: Any, rows: jax.Array, count: int) -> Any:
   Returns:
     The same for n rows.
   """
+  rows = rows.astype(at_least_int32(rows.dtype))
   if _is_leaf(x):
     return x.taken(rows)
   if x is None or x.ndim == 0 or x.shape[0] == 1:

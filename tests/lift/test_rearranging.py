@@ -39,6 +39,21 @@ def test_rows_are_looked_up(name, lookup):
     close(np.nan_to_num(found), np.nan_to_num(lookup(cj.dense(tree), index)))
 
 
+@pytest.mark.parametrize("rows,group", [(256, None), (300, None), (600, 300)])
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_bytes_look_rows_up_in_tables_longer_than_a_byte_counts(dtype, rows, group):
+  p = cj.freeze(cj.quantize.affine({"e": jax.random.normal(jax.random.key(0), (rows, 4))}, 8,
+                                   axis=None, group=group))
+  assert p["e"].scale.shape[0] == (rows // group if group else 1)
+  lookup = lambda p, i: jnp.take(p["e"], i, axis=0)
+  index = jnp.array([[0, 5, 127], [2, 200, 255]]).astype(dtype)  # some negative, as int8
+  wanted = lookup(cj.dense(p), index)
+  np.testing.assert_array_equal(cj.lift(lookup)(p, index), wanted)
+  np.testing.assert_array_equal(cj.capture(lookup)(cj.dense(p), index)[0], wanted)
+  taken = p["e"].taken(index[0]).dense()
+  np.testing.assert_array_equal(taken, cj.dense(p)["e"][jnp.array([0, 5, 127])])
+
+
 def test_a_lookup_makes_no_more_than_its_rows_dense():
   p = cj.freeze(cj.quantize.affine({"embedding": jnp.ones((4096, 8))}, 8))
   lookup = jax.jit(cj.lift(lambda p, i: p["embedding"][i]))

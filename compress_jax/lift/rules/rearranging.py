@@ -13,6 +13,7 @@ from jax.extend.core import primitives
 
 from compress_jax.leaves import UnsupportedError, axes
 from compress_jax.leaves.base import Array
+from compress_jax.leaves.dtypes import at_least_int32
 from compress_jax.lift.registry import NoRule, Ref, register
 
 
@@ -83,7 +84,8 @@ def _gather(interpreter: Any, equation: Any, x: Any, indices: Any) -> list[Any]:
   p, shape = equation.params, tuple(x.leaf.shape)
   if not _looks_up_rows(p, shape, indices.ndim):
     raise NoRule(equation.primitive.name, x.path, "only whole rows can be looked up")
-  rows = indices[..., 0]
+  # A byte cannot hold how many rows there are, from 256 on.
+  rows = indices[..., 0].astype(at_least_int32(indices.dtype))
   try:
     found = axes.taken(x.leaf, rows.reshape(-1), shape[0])
   except UnsupportedError as error:
