@@ -131,6 +131,23 @@ def test_weights_joined_along_a_batch_of_products():
   close(cj.lift(apply)(p, x), apply(cj.dense(p), x))
 
 
+@pytest.mark.parametrize("inputs,groups", [(2, {"feature_group_count": 2}),
+                                           (4, {"batch_group_count": 2})])
+@pytest.mark.parametrize("outputs", [(6, 2), (3, 5)])
+def test_kernels_joined_under_a_convolution_in_groups_are_no_convolutions_of_their_own(
+    outputs, inputs, groups):
+  keys = jax.random.split(jax.random.key(0), 3)
+  apply = lambda p, x: jax.lax.conv_general_dilated(
+      x, jnp.concatenate([p["a"], p["b"]], -1), (1, 1), "SAME",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"), **groups)
+  p = cj.quantize.affine({name: jax.random.normal(key, (1, 1, inputs, n))
+                          for name, key, n in zip("ab", keys, outputs, strict=False)}, 8)
+  x = jax.random.normal(keys[2], (2, 3, 3, 4))
+  with pytest.raises(cj.NoRule, match=r"a \+ b: weights are joined under a convolution in groups"):
+    cj.lift(apply)(p, x)
+  close(cj.lift(apply, densify=True)(p, x), apply(cj.dense(p), x))
+
+
 @pytest.mark.parametrize("name", ["masked", "int8", "int8_group", "float8", "clustered"])
 def test_transposed_convolutions_reverse_their_kernel(name):
   def apply(params, x):

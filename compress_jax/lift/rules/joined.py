@@ -15,7 +15,7 @@ from jax.extend.core import primitives
 
 from compress_jax.leaves import Leaf, dense_of, is_leaf
 from compress_jax.leaves.base import Array
-from compress_jax.lift.contraction import Contraction
+from compress_jax.lift.contraction import Contraction, Conv
 from compress_jax.lift.registry import NoRule, Ref, dense_array, register, register_product
 from compress_jax.lift.surrogate import with_gradient_of
 
@@ -80,11 +80,14 @@ def one_by_one(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
 def _parts(op: Contraction, x: Array, w: Ref) -> list[Array]:
   """Returns what each of the joined weights meets of x: a part of it, or all."""
   axis, count = w.leaf.axis, len(w.leaf.weights)
+  if isinstance(op, Conv) and op.grouped():
+    # Which outputs are a group's is decided by all of them, so a part has other groups.
+    raise NoRule(op.primitive.name, w.path, "weights are joined under a convolution in groups")
   if axis not in (*op.contracted(), *op.batch_axes()):
     return [x] * count
   at = op.x_axis(axis)
   if at is None:
-    raise NoRule(op.primitive.name, w.path, "weights are joined along a window or in groups")
+    raise NoRule(op.primitive.name, w.path, "weights are joined along a window")
   ends = list(itertools.accumulate(weight.shape[axis] for weight in w.leaf.weights))
   return jnp.split(x, ends[:-1], at)
 
