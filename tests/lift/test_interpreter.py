@@ -191,6 +191,45 @@ def test_gradients_reach_what_trains(leaf):
       np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@jax.custom_vjp
+def _clipped(x, w):
+  return x @ w
+
+
+def _clip(saved, g):
+  x, w = saved
+  g = jnp.clip(g, -0.5, 0.5)
+  return jnp.clip(g @ w.T, -0.4, 0.4), x.T @ g
+
+
+_clipped.defvjp(lambda x, w: (x @ w, (x, w)), _clip)
+
+ON_GRIDS = {"int8": lambda p: cj.quantize.affine(p, 8),
+            "rows": lambda p: cj.quantize.affine(p, 4, axis=0, symmetric=False),
+            "groups": lambda p: cj.quantize.affine(p, 4, group=2),
+            "float8": lambda p: cj.quantize.cast(p, "float8_e4m3fn")}
+
+
+@pytest.mark.parametrize("leaf", ON_GRIDS)
+def test_derivatives_that_are_no_linear_function_stay_their_authors(leaf):
+  p = ON_GRIDS[leaf](jax.random.normal(jax.random.key(5), (4, 4)) / 3)
+  x = jax.random.normal(jax.random.key(1), (3, 4))
+  for tree in (p, cj.freeze(p)):
+    trainable, rest = cj.partition(tree)
+    # Some of what comes back is clipped, and some is not.
+    loss = lambda fn, t, x, rest=rest: (fn(cj.merge(t, rest), x)**2).sum()
+    found, wanted = (jax.jit(jax.grad(loss, (1, 2)), static_argnums=0)(fn, trainable, x) for fn in (
+        cj.lift(lambda w, x: _clipped(x, w)), lambda w, x: _clipped(x, cj.dense(w))))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_derivatives_of_an_author_leave_sums_their_range_in_half_precision():
+  w, x = jnp.full((1024, 1), 0.02, jnp.float16), jnp.ones((1, 1024), jnp.float16)
+  out = cj.lift(lambda w, x: _clipped(x, w))(cj.quantize.affine(w, 8), x)
+  assert out.dtype == jnp.float16 and float(out[0, 0]) == pytest.approx(20.48, rel=0.01)
+
+
 def test_scanning_over_stacked_layers():
   w = jax.random.normal(jax.random.key(2), (5, 4, 4)) / 2
   fn = lambda w, x: lax.scan(lambda c, v: (jnp.tanh(c @ v), None), x, w)[0]

@@ -59,6 +59,15 @@ def affine(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
 def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
   """The same arithmetic for a leaf and its deployed form, so the same bits."""
   w, x = in_turn(w, x)
+  value = _product_of_floats(dataclasses.replace(op, outer=None), x, w)
+  if op.outer is None:
+    return value
+  # The author's derivative is of the weights: on steps it would see the scale in what comes back.
+  return with_gradient_of(lax.stop_gradient(value), op(x, w.dense()))
+
+
+def _product_of_floats(op: Contraction, x: Array, w: Ref) -> Array:
+  """Multiplies by the steps, and by what one stands for on whichever side it can be."""
   leaf, scale = w.leaf, w.leaf.step_size()
   varying = _summed_with_scales(op, leaf)
   if varying and all(scale.shape[a] == 1 for a in range(op.ndim) if a not in varying):
@@ -66,10 +75,7 @@ def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
     x = x.astype(at_least_float32(x.dtype)) * _on_x(op, x, scale, w)
     return _product_of_steps(op, x, leaf, None, w.path)
   if varying:
-    value = _grouped(dataclasses.replace(op, outer=None), x, w)
-    if op.outer is None:
-      return value
-    return with_gradient_of(lax.stop_gradient(value), op(x, w.leaf.dense().astype(w.dtype)))
+    return _grouped(op, x, w)
   return _product_of_steps(op, x, leaf, scale, w.path)
 
 
@@ -79,12 +85,8 @@ def _product_of_steps(op: Contraction, x: Array, leaf: Any, scale: Array | None,
   if leaf.may_exceed_8_bits or x.dtype.itemsize < 2:
     # float16 ends at 65504, bfloat16 has 8 bits, and floats of 8 bits have 4 at most.
     x = x.astype(wide)
-  steps = leaf.steps().astype(x.dtype)
-  if op.outer is None:
-    # Sums of many steps leave float16's range.
-    total = op.bind(x, steps, preferred_element_type=wide)
-  else:
-    total = op(x, steps).astype(wide)
+  # Sums of many steps leave float16's range.
+  total = op.bind(x, leaf.steps().astype(x.dtype), preferred_element_type=wide)
   return total if scale is None else rounded(total * _per_output(op, scale, leaf, path, total))
 
 
