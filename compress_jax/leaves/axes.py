@@ -104,7 +104,8 @@ def taken(x: Any, rows: jax.Array, count: int) -> Any:
   rows = rows.astype(at_least_int32(rows.dtype))
   if _is_leaf(x):
     return x.taken(rows)
-  if x is None or x.ndim == 0 or x.shape[0] == 1:
+  # An entry that several rows share is that of any number of them; a weight's only row is not.
+  if x is None or x.ndim == 0 or (x.shape[0] == 1 and count > 1):
     return x
   # Where groups of rows share an entry, a row has its group's.
   return jnp.take(x, rows // (count // x.shape[0]), axis=0, mode="clip")

@@ -54,6 +54,18 @@ def test_bytes_look_rows_up_in_tables_longer_than_a_byte_counts(dtype, rows, gro
   np.testing.assert_array_equal(taken, cj.dense(p)["e"][jnp.array([0, 5, 127])])
 
 
+@pytest.mark.parametrize("make", [
+    lambda w: w, LEAVES["masked"], LEAVES["int4_rows"], LEAVES["float8"], LEAVES["clustered"],
+    lambda p: cj.factorize.svd(p, rank=1, where="w"),
+    lambda p: jax.vmap(lambda w: cj.factorize.svd({"w": w}, rank=2))(
+        jax.random.normal(jax.random.key(1), (1, 6, 4)))])
+def test_the_only_row_of_a_weight_can_be_looked_up_many_times(make):
+  p, index = make({"w": jax.random.normal(jax.random.key(0), (1, 4))}), jnp.array([[0, -1], [0, 0]])
+  lookup = lambda p, i: p["w"][i]
+  for tree in (p, cj.freeze(p)):
+    close(cj.capture(lookup)(tree, index)[0], lookup(cj.dense(tree), index))
+
+
 def test_a_lookup_makes_no_more_than_its_rows_dense():
   p = cj.freeze(cj.quantize.affine({"embedding": jnp.ones((4096, 8))}, 8))
   lookup = jax.jit(cj.lift(lambda p, i: p["embedding"][i]))
