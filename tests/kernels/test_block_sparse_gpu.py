@@ -1,5 +1,7 @@
 """The Hopper kernel: it is lowered on any host, and has the right values wherever it can run."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +52,16 @@ def test_it_is_lowered_for_cuda_on_any_host(dtype, block):
   assert gpu.supports(x, w) is None
   assert "mosaic_gpu" in lowered(gpu.matmul, x, w)
   assert "mosaic_gpu" in lowered(jax.vmap(gpu.matmul, (0, None)), x.reshape(2, 65, 512), w)
+
+
+@pytest.mark.parametrize("stored,programs", [("bfloat16", 2), ("int8", 1)])
+def test_gradients_that_it_cannot_compute_are_left_to_xla(stored, programs):
+  # What comes back through integers is float32, which wgmma does not take.
+  w = dataclasses.replace(sparse((64, 64), stored), scale=None if stored == "bfloat16" else
+                          jnp.ones(1))
+  run = lambda x: cj.kernels.block_sparse.matmul(x, w, backend="gpu").sum()
+  text = lowered(jax.value_and_grad(run), inputs(3, "bfloat16"))
+  assert text.count("custom_call @mosaic_gpu") == programs
 
 
 def test_what_it_cannot_run_is_named():

@@ -57,13 +57,13 @@ def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
   # A scale needs the sums as they are; else the kernel rounds them before it writes them.
   rounds = w.scale is None and jnp.issubdtype(x.dtype, jnp.floating)
   out = jnp.dtype(x.dtype).name if rounds else None
-  run = _runner(picked(backend, x, w), out)
   flat = _filled_up(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), w)
   if not flat.shape[0]:
     flat = jnp.zeros((1, flat.shape[1]), flat.dtype)  # no batch: one row, dropped below
   # Without arrays the leaf is hashable: what a derivative depends on, but is not taken by.
   bare = dataclasses.replace(w, blocks=None, rows=None, scale=None, input=None)
-  total = _product(run, bare, flat, w.blocks, w.rows)[:math.prod(x.shape[:-1])]
+  backend = picked(backend, x, w)
+  total = _product(backend, out, bare, flat, w.blocks, w.rows)[:math.prod(x.shape[:-1])]
   return scaled(total, x, w).reshape(*x.shape[:-1], w.matrix[1])
 
 
@@ -104,11 +104,15 @@ def picked(backend: str | None, x: Array, w: BlockSparse) -> str:
     return _fastest(x, w)
   if backend not in BACKENDS:
     raise ValueError(f"backend={backend!r}: must be one of {', '.join(BACKENDS)}")
-  if backend in _KERNELS:
-    refusal = _kernel(backend).supports(x, w)
-    if refusal is not None:
-      raise ValueError(refusal)
+  refusal = _refusal(backend, x, w)
+  if refusal is not None:
+    raise ValueError(refusal)
   return backend
+
+
+def _refusal(backend: str, x: Array, w: BlockSparse) -> str | None:
+  """Returns why a backend cannot run x @ w, or None if it can."""
+  return _kernel(backend).supports(x, w) if backend in _KERNELS else None
 
 
 def _fastest(x: Array, w: BlockSparse) -> str:
@@ -119,7 +123,7 @@ def _fastest(x: Array, w: BlockSparse) -> str:
   # All TPUs run their kernel, of GPUs only some.
   if device == "gpu" and not _kernel("gpu").available():
     return "xla"
-  return device if _kernel(device).supports(x, w) is None else "xla"
+  return device if _refusal(device, x, w) is None else "xla"
 
 
 def _kernel(backend: str) -> Any:
@@ -143,31 +147,42 @@ def _filled_up(x: Array, w: BlockSparse) -> Array:
   return jnp.pad(x, ((0, 0), (0, -x.shape[1] % w.block[0])))
 
 
-def _sums(run: Any, bare: BlockSparse, x: Array, blocks: Array, rows: Array) -> Array:
-  return run(x, dataclasses.replace(bare, blocks=blocks, rows=rows))
+def _sums(backend: str, out: str | None, bare: BlockSparse, x: Array, blocks: Array,
+          rows: Array) -> Array:
+  return _runner(backend, out)(x, dataclasses.replace(bare, blocks=blocks, rows=rows))
 
 
 # Pallas kernels with indices read ahead have no derivative of their own.
-_product = jax.custom_vjp(_sums, nondiff_argnums=(0, 1))
+_product = jax.custom_vjp(_sums, nondiff_argnums=(0, 1, 2))
 
 
-def _forward(run: Any, bare: BlockSparse, x: Array, blocks: Array,
+def _forward(backend: str, out: str | None, bare: BlockSparse, x: Array, blocks: Array,
              rows: Array) -> tuple[Array, Any]:
-  return _product(run, bare, x, blocks, rows), (x, blocks, rows)
+  return _product(backend, out, bare, x, blocks, rows), (x, blocks, rows)
 
 
-def _backward(run: Any, bare: BlockSparse, saved: Any, g: Array) -> tuple[Any, ...]:
+def _backward(backend: str, out: str | None, bare: BlockSparse, saved: Any,
+              g: Array) -> tuple[Any, ...]:
   x, blocks, rows = saved
   w = dataclasses.replace(bare, blocks=blocks, rows=rows)
   # With integers it has their scale in it, which float16 has no room for.
   g = g.astype(x.dtype if jnp.issubdtype(blocks.dtype, jnp.floating) else jnp.float32)
-  # Parts of a sharded weight have no row counts in common.
-  dx = run(g, w.flipped()) if w.row_counts else reference.input_gradient(g, w)
+  dx = _input_gradient(backend, out, g, w)
   if jnp.issubdtype(blocks.dtype, jnp.floating):
     db = reference.block_gradient(x, g, w).astype(blocks.dtype)
   else:
     db = np.zeros(blocks.shape, jax.dtypes.float0)  # what JAX takes for integers' gradient
   return dx.astype(x.dtype), db, None
+
+
+def _input_gradient(backend: str, out: str | None, g: Array, w: BlockSparse) -> Array:
+  """Returns g @ W transposed, by the backend if it takes that product too, else by XLA."""
+  if not w.row_counts:  # parts of a sharded weight have none in common
+    return reference.input_gradient(g, w)
+  flipped = w.flipped()
+  # Blocks are turned, and g may be float32 where x is not.
+  able = backend if _refusal(backend, g, flipped) is None else "xla"
+  return _runner(able, out)(g, flipped)
 
 
 _product.defvjp(_forward, _backward)
