@@ -64,6 +64,25 @@ def test_integers_are_exact_and_scaled_once(backend):
   np.testing.assert_array_equal(scaled, exact.astype(np.float32) * np.asarray(scale))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype,scale", [("bfloat16", None), ("int8", 0.5)])
+def test_results_are_of_the_dtype_that_is_asked_for(backend, dtype, scale):
+  w = sparse((32, 40), (8, 24), 0.5, 1, "int8")
+  leaf = cj.BlockSparse.from_dense(w.astype(dtype), (8, 24), scale=scale and jnp.full(1, scale))
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 32)), "bfloat16")
+  run = functools.partial(cj.kernels.block_sparse.matmul, w=leaf, backend=backend)
+  y, pull = jax.vjp(jax.jit(functools.partial(run, out_dtype="float32")), x)
+  assert y.dtype == jnp.float32 and run(x).dtype == jnp.bfloat16
+  dense = np.asarray(leaf.dense(), np.float64)
+  close(y, np.asarray(x, np.float64) @ dense, "float32")
+  # What comes back is not rounded to the operand's dtype either; these sums are exact in float32.
+  g = jnp.asarray(np.random.default_rng(1).integers(-1024, 1025, y.shape) / 1024, jnp.float32)
+  expected = jnp.asarray(np.asarray(g, np.float64) @ dense.T, jnp.bfloat16)
+  np.testing.assert_array_equal(pull(g)[0], expected)
+  with pytest.raises(ValueError, match="out_dtype='int32': must be a float, or None"):
+    run(x, out_dtype=jnp.int32)
+
+
 @pytest.mark.parametrize("backend,dtype", [("xla", "float32"), ("xla", "bfloat16"),
                                            ("tpu_interpret", "float32")])
 def test_gradients_are_the_dense_ones_at_the_stored_blocks(backend, dtype):

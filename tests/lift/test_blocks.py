@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import compress_jax as cj
 
@@ -56,6 +57,27 @@ def test_later_transforms_see_through_frozen_blocks():
   again = cj.quantize.affine(frozen, 2)
   assert [x.shape for x in jax.tree.leaves(cj.partition(again)[0])] == [(16, 16)]
   assert cj.count(cj.quantize.cluster(frozen, 4))[1] == cj.count(frozen)[1]
+
+
+PRODUCTS = {
+    "dot": ((16, 16), (5, 16), lambda p, x: lax.dot(
+        x, p["w"], preferred_element_type=jnp.float32)),
+    "convolution": ((1, 1, 16, 16), (5, 1, 1, 16), lambda p, x: lax.conv_general_dilated(
+        x, p["w"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        preferred_element_type=jnp.float32))}
+
+
+@pytest.mark.parametrize("quantize", [lambda p: p, lambda p: cj.quantize.affine(p, 8)])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_half_precision_operands_may_sum_to_what_half_precision_does_not_hold(name, quantize):
+  shape, images, fn = PRODUCTS[name]
+  w, x = ((100 * a).astype(jnp.float16) for a in (W.reshape(shape), X.reshape(images)))
+  p = cj.freeze(quantize(blocks({"w": w}, 0.5)))
+  assert isinstance(p["w"], cj.BlockSparse)
+  found, wanted = cj.lift(fn)(p, x), fn(cj.dense(p), x)
+  assert found.dtype == wanted.dtype == jnp.float32 and abs(wanted).max() > 65504
+  # Steps of integers are not rounded to half precision, as the dense weights are.
+  np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * abs(wanted).max())
 
 
 def test_integers_in_blocks_are_the_fake_quantized_model_to_the_bit():

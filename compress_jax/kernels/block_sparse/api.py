@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from compress_jax.kernels.block_sparse import check, reference
 from compress_jax.leaves.base import Array
@@ -22,7 +23,8 @@ _KERNELS = {"gpu": "gpu", "tpu": "tpu", "tpu_interpret": "tpu"}
 BACKENDS = (*_KERNELS, "xla")
 
 
-def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
+def matmul(x: Array, w: BlockSparse, *, backend: str | None = None,
+           out_dtype: DTypeLike | None = None) -> Array:
   """Returns x @ W, where only the stored blocks are multiplied.
 
   On a Hopper GPU and on a TPU the Pallas kernel runs if it takes the block's shape
@@ -35,14 +37,18 @@ def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
       others. Integer blocks are scaled after the sum.
     backend: "xla", "gpu", "tpu" or "tpu_interpret" (the TPU's kernel on any
       device, slowly); None picks.
+    out_dtype: of the result, a float: what `preferred_element_type` is to `lax.dot`.
+      Sums are in float32, or int32, and rounded to it once. None is x's dtype; float32
+      if x is int8 (int32 if w has no scale).
 
   Returns:
-    (..., outputs) of x's dtype; float32 if x is int8 (int32 if w has no scale).
-    Differentiable in x and in float blocks: a gradient has the blocks' shape.
+    (..., outputs) of `out_dtype`. Differentiable in x and in float blocks: a gradient
+    has the blocks' shape.
 
   Raises:
     ValueError: operands that do not belong together, indices that are out of
-      range, unsorted or repeated, or a backend that cannot run them.
+      range, unsorted or repeated, a backend that cannot run them, or a result that is
+      no float.
 
   Source: Gray, Radford and Kingma 2017, "GPU kernels for block-sparse weights".
 
@@ -54,36 +60,43 @@ def matmul(x: Array, w: BlockSparse, *, backend: str | None = None) -> Array:
     [[0.0, 1.0, 2.0, 3.0]]
   """
   check.operands(x, w)
-  # A scale needs the sums as they are; else the kernel rounds them before it writes them.
-  rounds = w.scale is None and jnp.issubdtype(x.dtype, jnp.floating)
-  out = jnp.dtype(x.dtype).name if rounds else None
+  check.result(out_dtype)
   flat = _filled_up(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), w)
   if not flat.shape[0]:
     flat = jnp.zeros((1, flat.shape[1]), flat.dtype)  # no batch: one row, dropped below
   # Without arrays the leaf is hashable: what a derivative depends on, but is not taken by.
   bare = dataclasses.replace(w, blocks=None, rows=None, scale=None, input=None)
-  backend = picked(backend, x, w)
-  total = _product(backend, out, bare, flat, w.blocks, w.rows)[:math.prod(x.shape[:-1])]
-  return scaled(total, x, w).reshape(*x.shape[:-1], w.matrix[1])
+  how = picked(backend, x, w), _rounded_to(x, w, out_dtype)
+  total = _product(*how, bare, flat, w.blocks, w.rows)[:math.prod(x.shape[:-1])]
+  return scaled(total, x, w, out_dtype).reshape(*x.shape[:-1], w.matrix[1])
 
 
-def scaled(total: Array, x: Array, w: BlockSparse) -> Array:
+def _rounded_to(x: Array, w: BlockSparse, out_dtype: DTypeLike | None) -> str | None:
+  """Returns the dtype of 16 bits that a kernel may round sums to before it writes them, if any."""
+  out = jnp.dtype(x.dtype if out_dtype is None else out_dtype)
+  # A scale needs the sums as they are.
+  return out.name if w.scale is None and out.name in ("bfloat16", "float16") else None
+
+
+def scaled(total: Array, x: Array, w: BlockSparse, out_dtype: DTypeLike | None = None) -> Array:
   """Returns the product, from what a backend sums.
 
   Args:
     total: (rows, outputs filled up to whole blocks), float32 or int32.
     x: the operand; only its dtype is used.
     w: the weight, whose scale is applied.
+    out_dtype: as for `matmul`.
 
   Returns:
-    (rows, outputs), of x's dtype; of integers float32, or int32 without a scale.
+    (rows, outputs), of `out_dtype`.
   """
   total = total[:, :w.matrix[1]]
   if w.scale is not None:
     total = total.astype(jnp.float32) * w.scale
-  if jnp.issubdtype(x.dtype, jnp.integer):
-    return total  # int8 could not hold it
-  return total.astype(x.dtype)
+  if out_dtype is not None:
+    return total.astype(out_dtype)
+  # int8 could not hold what integers sum to.
+  return total if jnp.issubdtype(x.dtype, jnp.integer) else total.astype(x.dtype)
 
 
 def picked(backend: str | None, x: Array, w: BlockSparse) -> str:
@@ -165,9 +178,9 @@ def _backward(backend: str, out: str | None, bare: BlockSparse, saved: Any,
               g: Array) -> tuple[Any, ...]:
   x, blocks, rows = saved
   w = dataclasses.replace(bare, blocks=blocks, rows=rows)
-  # With integers it has their scale in it, which float16 has no room for.
-  g = g.astype(x.dtype if jnp.issubdtype(blocks.dtype, jnp.floating) else jnp.float32)
-  dx = _input_gradient(backend, out, g, w)
+  # Of a float32 result, or of sums that are scaled later, float16 has no room for it.
+  g = g.astype(jnp.promote_types(x.dtype, out or jnp.float32))
+  dx = _input_gradient(backend, _rounded_to(x, bare, None), g, w)
   if jnp.issubdtype(blocks.dtype, jnp.floating):
     db = reference.block_gradient(x, g, w).astype(blocks.dtype)
   else:

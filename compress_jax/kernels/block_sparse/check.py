@@ -1,8 +1,9 @@
-"""What a block-sparse weight and its other operand may be."""
+"""What a block-sparse weight, its other operand and their product may be."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.block_sparse import BlockSparse
@@ -45,6 +46,19 @@ def convolution(x: Array, w: BlockSparse) -> None:
                      "and (*window, channels, outputs) with as many axes, from three")
   w.validate()
   _dtypes(x, w)
+
+
+def result(dtype: DTypeLike | None) -> None:
+  """Raises a ValueError unless a product can be of a dtype.
+
+  Args:
+    dtype: of the result; None for what the operands give.
+
+  Raises:
+    ValueError: it is no float.
+  """
+  if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+    raise ValueError(f"out_dtype={jnp.dtype(dtype).name!r}: must be a float, or None")
 
 
 def _weight(w: BlockSparse) -> None:

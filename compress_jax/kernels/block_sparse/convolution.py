@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from compress_jax.kernels.block_sparse import api, check, reference
 from compress_jax.kernels.windows import Window
@@ -24,7 +25,8 @@ SLICED_BLOCKS = 64
 
 
 def conv(x: Array, w: BlockSparse, *, strides: Sequence[int] | None = None,
-         dilation: Sequence[int] | None = None, backend: str | None = None) -> Array:
+         dilation: Sequence[int] | None = None, backend: str | None = None,
+         out_dtype: DTypeLike | None = None) -> Array:
   """Returns the convolution of x with W, without padding.
 
   Args:
@@ -33,12 +35,13 @@ def conv(x: Array, w: BlockSparse, *, strides: Sequence[int] | None = None,
     strides: of the window; by default 1.
     dilation: of the window; by default 1.
     backend: as for `matmul`.
+    out_dtype: as for `matmul`.
 
   Returns:
     `(batch, *positions, outputs)`; dtypes and derivatives as of `matmul`.
 
   Raises:
-    ValueError: operands that do not belong together.
+    ValueError: operands that do not belong together, or a result that is no float.
 
   Example:
     >>> import jax.numpy as jnp
@@ -48,16 +51,18 @@ def conv(x: Array, w: BlockSparse, *, strides: Sequence[int] | None = None,
     (1, 2, 2, 2)
   """
   check.convolution(x, w)
+  check.result(out_dtype)
   ones = (1,) * (x.ndim - 2)
   window = Window(w.shape[:-2], tuple(strides or ones), tuple(dilation or ones))
   in_one_tap = w.shape[-2] % w.block[0] == 0  # every block lies within a single tap
   if api.picked(backend, x, w) != "xla" or not in_one_tap:
     slices = [window.slice(x, tap, 0, x.shape[-1]) for tap in window]
-    return api.matmul(jnp.concatenate(slices, -1), w, backend=backend)
-  return _on_slices(x, w, window)
+    return api.matmul(jnp.concatenate(slices, -1), w, backend=backend,
+                      out_dtype=out_dtype)
+  return _on_slices(x, w, window, out_dtype)
 
 
-def _on_slices(x: Array, w: BlockSparse, window: Window) -> Array:
+def _on_slices(x: Array, w: BlockSparse, window: Window, out_dtype: DTypeLike | None) -> Array:
   """Returns the convolution, of the slice of x that each block meets."""
   dtype, blocks = reference.operands(x, w)
   shape, height = (x.shape[0], *window.positions(x.shape)), w.block[0]
@@ -77,4 +82,4 @@ def _on_slices(x: Array, w: BlockSparse, window: Window) -> Array:
     return taken.reshape(math.prod(shape), len(rows) * height)
 
   total = reference.columns(take, math.prod(shape), blocks, w, dtype)
-  return api.scaled(total, x, w).reshape(*shape, w.shape[-1])
+  return api.scaled(total, x, w, out_dtype).reshape(*shape, w.shape[-1])

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from compress_jax.kernels.block_sparse import conv, matmul
 from compress_jax.kernels.block_sparse.check import DTYPES
@@ -94,15 +95,17 @@ def _laid_out(op: Contraction, s: Array, w: Ref, ndim: int) -> Array:
 
 
 def _applied(op: Contraction, x: Array, w: Ref, zero: Array) -> Array:
+  # Sums of integers come as they are, for the one rescale.
+  out = op.dtype if jnp.issubdtype(x.dtype, jnp.floating) else None
   if isinstance(op, Conv):
-    return _convolution(op, x, w, zero)
+    return _convolution(op, x, w, zero, out)
   if not isinstance(op, Dot) or not op.is_matrix() or len(w.leaf.shape) != 2:
     raise NoRule(op.primitive.name, w.path, "its blocks take a product with the matrix, no batch")
   ((axis,), (x_axis,)) = op.contracted(), op.x_axes()
   x = jnp.moveaxis(x, x_axis, -1)
   if axis == 1 and jnp.issubdtype(x.dtype, jnp.integer):
     raise op.varying_scale(w.path)
-  out = matmul(x, w.leaf if axis == 0 else _turned(w))
+  out = matmul(x, w.leaf if axis == 0 else _turned(w), out_dtype=out)
   return jnp.moveaxis(out, -1, 0) if op.on_left else out
 
 
@@ -114,7 +117,7 @@ def _turned(w: Ref) -> BlockSparse:
     raise NoRule("transpose", w.path, str(error)) from None
 
 
-def _convolution(op: Conv, x: Array, w: Ref, zero: Array) -> Array:
+def _convolution(op: Conv, x: Array, w: Ref, zero: Array, out: DTypeLike | None) -> Array:
   """Convolves in the one layout that blocks tile."""
   spec, p = op.params["dimension_numbers"], op.params
   nhwc = (0, x.ndim - 1, *range(1, x.ndim - 1))
@@ -122,4 +125,5 @@ def _convolution(op: Conv, x: Array, w: Ref, zero: Array) -> Array:
   if (spec.lhs_spec, spec.rhs_spec, spec.out_spec) != (nhwc, hwio, nhwc) or op.grouped():
     raise NoRule(op.primitive.name, w.path, "its blocks take NHWC by HWIO convolutions, one group")
   x, plain = op.pad(x, zero)
-  return conv(x, w.leaf, strides=plain.params["window_strides"], dilation=p["rhs_dilation"])
+  return conv(x, w.leaf, strides=plain.params["window_strides"], dilation=p["rhs_dilation"],
+              out_dtype=out)
