@@ -136,11 +136,22 @@ def test_the_tpu_kernel_writes_every_block_in_both_interpret_modes(interpret, de
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
-def test_the_tpu_kernel_is_lowered_for_tpu_on_any_host(dtype):
-  leaf = cj.BlockSparse.from_dense(sparse((256, 256), (128, 128), 0.6, 0, dtype), (128, 128))
-  x = jnp.ones((256, 256), dtype)
-  lowered = jax.jit(tpu.matmul).trace(x, leaf).lower(lowering_platforms=("tpu",))
-  assert "tpu_custom_call" in lowered.as_text()
+@pytest.mark.parametrize("shape,block", [
+    ((256, 256), (128, 128)), ((64, 256), (64, 128)), ((128, 40), (128, 64)),
+    ((256, 256), (64, 64)), ((256, 256), (64, 128)), ((256, 256), (128, 64))], ids=str)
+def test_the_tpu_kernel_takes_what_is_lowered_for_tpu_on_any_host(shape, block, dtype):
+  leaf = cj.BlockSparse.from_dense(sparse(shape, block, 0.6, 0, dtype), block)
+  x = jnp.ones((256, shape[0]), dtype)
+  lower = lambda: jax.jit(tpu.matmul).trace(x, leaf).lower(lowering_platforms=("tpu",))
+  # Whole registers, or a side that has no other block beside it.
+  if all(side == 128 or length <= side for side, length in zip(block, shape, strict=True)):
+    assert tpu.supports(x, leaf) is None
+    assert "tpu_custom_call" in lower().as_text()
+    return
+  assert f"block={block}: the TPU kernel takes multiples of 128" in tpu.supports(x, leaf)
+  with pytest.raises(ValueError, match="divisible by 8 and 128"):
+    lower()
+  assert cj.kernels.block_sparse.matmul(x, leaf, backend="tpu_interpret").shape == (256, shape[1])
 
 
 @pytest.mark.parametrize("limits", [{}, {"WHOLE_BYTES": 0, "GROUP_BYTES": 9000},
@@ -188,6 +199,9 @@ def test_bad_operands_are_refused_before_anything_runs(w, x, message):
 def test_blocks_that_a_backend_cannot_run_and_unknown_backends_are_refused():
   with pytest.raises(ValueError, match=r"block=\(4, 4\): the TPU kernel takes multiples of 8"):
     cj.kernels.block_sparse.matmul(jnp.ones((2, 8)), leaf(), backend="tpu")
+  with pytest.raises(ValueError, match=r"block=\(64, 64\): the TPU kernel takes multiples of 128"):
+    cj.kernels.block_sparse.matmul(jnp.ones((2, 128)), cj.BlockSparse.from_dense(
+        jnp.ones((128, 128))), backend="tpu")
   with pytest.raises(ValueError, match=r"block=\(4, 4\): the GPU kernel takes sides of 64"):
     cj.kernels.block_sparse.matmul(jnp.ones((2, 8)), leaf(), backend="gpu")
   with pytest.raises(ValueError, match="backend='cuda': must be one of gpu, tpu"):

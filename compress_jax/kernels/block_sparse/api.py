@@ -125,6 +125,8 @@ def picked(backend: str | None, x: Array, w: BlockSparse) -> str:
 
 def _refusal(backend: str, x: Array, w: BlockSparse) -> str | None:
   """Returns why a backend cannot run x @ w, or None if it can."""
+  if backend == "tpu_interpret":
+    return _kernel(backend).supports(x, w, compiled=False)
   return _kernel(backend).supports(x, w) if backend in _KERNELS else None
 
 

@@ -25,21 +25,27 @@ from compress_jax.leaves.block_sparse import BlockSparse
 
 BATCH_TILE = 128  # rows of x that a step multiplies, at most
 _DTYPES = ("float32", "bfloat16", "int8")
-_SUBLANES = 8  # a TPU's registers hold eight rows
+_SUBLANES, _LANES = 8, 128  # rows and columns that a TPU's registers hold
 # What a step does.
 _ADDS, _STARTS, _EMPTIES = 0, 1, 2
 
 
-def supports(x: Array, w: BlockSparse) -> str | None:
+def supports(x: Array, w: BlockSparse, compiled: bool = True) -> str | None:
   """Returns why the kernel cannot run this product, or None if it can.
 
   Args:
     x: (batch, inputs), or anything that has its dtype.
     w: the weight.
+    compiled: whether for a TPU; the interpreter takes narrower blocks too.
   """
-  height, width = w.block
-  if height % _SUBLANES or width % _SUBLANES:
+  if any(side % _SUBLANES for side in w.block):
     return f"block={w.block}: the TPU kernel takes multiples of {_SUBLANES}"
+  # A block's sides are the last axes of a piece of x and of a piece of the result, which Mosaic
+  # takes in whole registers or whole.
+  if compiled and any(side % _LANES and count > 1
+                      for side, count in zip(w.block, w.tiles, strict=True)):
+    return (f"block={w.block}: the TPU kernel takes multiples of {_LANES}, or a single block along "
+            "an axis")
   for operand in (x, w.blocks):
     if jnp.dtype(operand.dtype).name not in _DTYPES:
       return (f"dtypes {x.dtype} and {w.blocks.dtype}: the TPU kernel takes "
