@@ -10,7 +10,7 @@ from jax.extend.core import Literal
 
 from compress_jax.leaves import input_grid_of
 from compress_jax.lift.contraction import Contraction
-from compress_jax.lift.registry import PRODUCTS, RULES, Captured, NoRule, Ref, bind, product_rule
+from compress_jax.lift.registry import PRODUCTS, RULES, Captured, NoRule, Ref, bind, product_of
 
 
 class Interpreter:
@@ -125,10 +125,9 @@ class Interpreter:
     Raises:
       NoRule: there is no rule for the leaf, or it cannot run this contraction.
     """
-    found, terms = product_rule(w.kind()), op.terms(w.leaf.shape)
+    terms = op.terms(w.leaf.shape)
     try:
-      if found is None:
-        raise NoRule(op.primitive.name, w.path, f"{type(w.leaf).__name__} leaf, none is registered")
+      found = product_of(op, w)
       out = found.rule(self, op, _promoted(op, x, w), w)
       if found.by_parts:
         terms = 0  # the products with parts have records of their own, which say what was summed

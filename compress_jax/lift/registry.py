@@ -197,19 +197,24 @@ def register_product(leaf: type[Leaf], *,
   return add
 
 
-def product_rule(kind: type) -> Product | None:
-  """Returns how products with a type of leaf run: its own rule, or that of a base class.
+def product_of(op: Any, w: Ref) -> Product:
+  """Returns how products with a weight run: by its leaf's own rule, or that of a base class.
 
   Args:
-    kind: a leaf type, or `jax.Array`.
+    op: the contraction, for the error.
+    w: the weight.
 
   Returns:
-    The rule, or None where none is registered.
+    The rule.
+
+  Raises:
+    NoRule: none is registered.
   """
-  for cls in kind.__mro__:
+  for cls in w.kind().__mro__:
     if cls in PRODUCT_RULES:
       return PRODUCT_RULES[cls]
-  return None
+  why = f"{type(w.leaf).__name__} leaf, none is registered"
+  raise NoRule(op.primitive.name, w.path, why)
 
 
 def dense_array(x: Any) -> Array:

@@ -201,6 +201,27 @@ def test_nothing_is_densified_on_the_fast_path(name, linen):
   assert dense_floats(lambda p, x: apply(cj.dense(p), x), deployed, x, shapes) > 0
 
 
+@pytest.mark.parametrize("make", [
+    lambda p, f, x: cj.quantize.calibrate(f, cj.quantize.affine(p, 8), [x], bits=4),
+    lambda p, f, x: cj.quantize.dynamic(cj.quantize.affine(p, 4, symmetric=False)),
+    lambda p, f, x: cj.quantize.calibrate(f, cj.quantize.learned(p, 4), [x], learned=True)],
+    ids=["static", "dynamic", "learned"])
+def test_a_mask_around_a_weight_whose_input_has_a_grid_to_the_bit(make):
+  w, x = (jax.random.normal(jax.random.key(i), (8, 8)) for i in (0, 1))
+  apply = lambda p, x: x @ p["w"]
+  inside = make({"w": w}, apply, x)["w"]
+  p = {"w": cj.Masked(cj.Masked(inside, jnp.abs(w) > 0.3), w > -1)}
+  fake, deployed = both(p, apply, x)
+  np.testing.assert_array_equal(fake, deployed)
+  assert np.abs(deployed - apply(cj.dense(p), x)).max() > 0.01  # the input is rounded
+  trainable, rest = cj.partition(p)
+  grads = jax.grad(lambda t: (cj.lift(apply)(cj.merge(t, rest), x)**2).sum())(trainable)
+  grid = inside.input_grid().for_input(x)
+  plain = jax.grad(lambda t: (apply(cj.dense(cj.merge(t, rest)), grid.fake_quantize(x))**2).sum())(
+      trainable)
+  np.testing.assert_allclose(grads["w"].value.value.value, plain["w"].value.value.value, rtol=1e-3)
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_a_densified_product_still_rounds_its_input(symmetric):
   w, x = (jax.random.normal(jax.random.key(i), (8, 8)) for i in (0, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -17,6 +18,8 @@ from compress_jax.leaves import (
   Float,
   Masked,
   Quantized,
+  UnsupportedError,
+  input_grid_of,
 )
 from compress_jax.leaves.base import Array
 from compress_jax.lift.contraction import Contraction, Conv, Dot
@@ -26,6 +29,7 @@ from compress_jax.lift.registry import (
   Product,
   Ref,
   cast,
+  product_of,
   register,
   register_product,
 )
@@ -51,8 +55,33 @@ def plain(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   return op(x, w.dense())
 
 
-for _leaf in (Masked, Clustered):
-  register_product(_leaf)(plain)
+def masked(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
+  """Applies a `Masked` weight, by the rule of the leaf inside where that has a grid for its input.
+
+  Args:
+    interpreter: the running interpreter.
+    op: the contraction.
+    x: the other operand.
+    w: the weight.
+
+  Returns:
+    The result.
+
+  Raises:
+    NoRule: the leaf inside has a grid, but takes no mask or has no rule.
+  """
+  if input_grid_of(w.leaf) is None:
+    return plain(interpreter, op, x, w)
+  try:
+    # The mask goes inside, as it does when the leaf is frozen: so both give the same bits.
+    inside = dataclasses.replace(w, leaf=w.leaf.value.masked(w.leaf.mask))
+  except UnsupportedError as error:
+    raise NoRule(op.primitive.name, w.path, str(error)) from None
+  return product_of(op, inside).rule(interpreter, op, x, inside)
+
+
+register_product(Masked)(masked)
+register_product(Clustered)(plain)
 for _leaf in (FakeQuant, Quantized, FakeFloat, Float):
   register_product(_leaf)(affine)
 register_product(BlockSparse)(block_sparse)
