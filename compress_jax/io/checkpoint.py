@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import json
 import os
 import shutil
-import uuid
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax.io import containers, leaf_summary, orbax_arrays, processes, validation
+from compress_jax.io import (
+  containers,
+  leaf_summary,
+  orbax_arrays,
+  processes,
+  replacing,
+  validation,
+)
 from compress_jax.io.like import fit
 from compress_jax.io.metadata import plain
 from compress_jax.io.structure import (
@@ -49,7 +54,8 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     **metadata: JSON-able values kept in the manifest.
 
   Raises:
-    ValueError: something in the tree cannot be stored, or a leaf is not sound.
+    ValueError: something in the tree cannot be stored, a leaf is not sound, or something lies at
+      the path that is not a checkpoint, or not only one.
 
   Example:
     >>> import tempfile, numpy as np
@@ -76,7 +82,7 @@ def save_async(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> Futu
     program that ends waits for it too.
 
   Raises:
-    ValueError: something in the tree cannot be stored, or a leaf is not sound.
+    ValueError: as `save` does, at once.
 
   Example:
     >>> import tempfile, numpy as np
@@ -116,7 +122,7 @@ def _begin(path: str | os.PathLike[str], tree: Any, metadata: dict[str, Any]) ->
   """Checks a tree, describes it, and lets Orbax start."""
   # What a link points to is replaced, and not the link.
   path, whole = Path(path).resolve(), processes.whole(tree)
-  _check_replaceable(path)
+  replacing.check(path)
   validation.leaves(whole, halves=True)
   structure, arrays = describe(whole)
   # Zeros and bytes of each leaf, so that inspecting a study reads no arrays.
@@ -159,7 +165,7 @@ def _finish(begun: _Begun) -> None:
       manifest = {**begun.manifest, "files": files}
       manifest["checksum"] = _checksum_of_json(manifest)
       (begun.partial / "manifest.json").write_text(json.dumps(manifest))
-      _replace(begun.partial, begun.path)
+      replacing.replace(begun.partial, begun.path)
   finally:
     if processes.first():
       shutil.rmtree(begun.partial, ignore_errors=True)
@@ -201,7 +207,7 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[s
   """
   path = Path(path).absolute()
   if not path.exists():
-    path = max(_aside(path), key=lambda old: old.stat().st_mtime, default=path)
+    path = max(replacing.aside(path), key=lambda old: old.stat().st_mtime, default=path)
   known = read_manifest(path)
   # Before Orbax: its error for a damaged file is long, and differs by release.
   for problem in damaged_files(path, known):
@@ -357,31 +363,6 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _file_sizes(directory: Path) -> dict[str, int]:
   return {str(p.relative_to(directory)): p.stat().st_size for p in sorted(directory.rglob("*"))
           if p.is_file()}
-
-
-def _replace(new: Path, path: Path) -> None:
-  """Puts a complete directory in place; `load` finds the old or the new one at any moment."""
-  if path.exists():
-    # A name that nobody else gives: a copy that the user keeps beside it stays.
-    os.rename(path, path.with_name(f"{path.name}.replaced-{uuid.uuid4().hex[:8]}"))
-  os.rename(new, path)
-  for old in _aside(path):
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _aside(path: Path) -> list[Path]:
-  """Returns where checkpoints are whose replacing was interrupted between two renames."""
-  return [old for old in path.parent.glob(f"{glob.escape(path.name)}.replaced-*")
-          if (old / "manifest.json").is_file()]
-
-
-def _check_replaceable(path: Path) -> None:
-  """Raises a ValueError where something lies at a path that no checkpoint would replace."""
-  if not path.exists() or (path / "manifest.json").is_file():
-    return
-  if not path.is_dir() or any(path.iterdir()):
-    raise ValueError(f"{path}: holds something that is not a checkpoint; must be new, empty, or a "
-                     "checkpoint that is replaced")
 
 
 def _checksum_of_json(value: Any) -> int:
