@@ -11,7 +11,7 @@ import numpy as np
 
 from compress_jax.inspect.reader import InspectError, Inspection
 from compress_jax.io import containers
-from compress_jax.io.leaf_summary import LeafSummary
+from compress_jax.io.leaf_summary import LeafSummary, too_large
 from compress_jax.leaves import dense_of
 
 
@@ -124,8 +124,8 @@ def relative_change(before: Any, after: Any) -> float | None:
     after: likewise.
 
   Returns:
-    The ratio, NaN where one of them holds NaN; None where one is missing, where shapes
-    differ, or where it is not finite.
+    The ratio, NaN where one of them holds NaN; None where one is missing or too large, where
+    shapes differ, or where it is not finite.
 
   Example:
     >>> import numpy as np
@@ -133,6 +133,8 @@ def relative_change(before: Any, after: Any) -> float | None:
     (0.0, None)
   """
   if before is None or after is None or np.shape(before) != np.shape(after):
+    return None
+  if too_large(before) or too_large(after):
     return None
   # Complex numbers hold all others.
   old, new = (np.asarray(dense_of(x)).astype(np.complex128) for x in (before, after))

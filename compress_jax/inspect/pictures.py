@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from compress_jax.extras import need
+from compress_jax.io.leaf_summary import too_large
 from compress_jax.leaves import dense_of, mask_of, parts_of
 
 LARGEST = 128  # pixels per side
@@ -69,7 +70,7 @@ def histogram(before: Any, after: Any) -> Histogram | None:
 
 
 def _flat(x: Any) -> np.ndarray | None:
-  if x is None:
+  if x is None or too_large(x):
     return None
   values = np.asarray(dense_of(x))
   if np.iscomplexobj(values):
@@ -116,8 +117,8 @@ def masks_of(x: Any) -> dict[str, np.ndarray]:
   found = {}
   for name, part in parts_of(x).items():
     name, mask = f"{name}: " if name else "", mask_of(part)
-    if not part.size:
-      continue  # a picture has pixels
+    if not part.size or too_large(part):
+      continue  # a picture has pixels, and not any number of them
     if mask is not None:
       found[f"{name}mask"] = np.asarray(mask)
     elif part.ndim >= 2:

@@ -26,6 +26,7 @@ from compress_jax.io import (
 from compress_jax.io.container import MAGIC
 from compress_jax.io.leaf_summary import LeafSummary
 from compress_jax.io.structure import describe
+from compress_jax.leaves import parts_of
 
 KINDS = "a stage's directory, a checkpoint, a workdir (with stages/ in it) or an artifact (.cjx)"
 _HINT = f"; a path must be {KINDS}"
@@ -294,10 +295,14 @@ def measured(found: Inspection, params: Any) -> Inspection:
     params: its tree, from `tree_of`.
 
   Returns:
-    The inspection with `leaves` complete.
+    The inspection with `leaves` complete, and a failure for each that is too large to be measured.
   """
-  return dataclasses.replace(found, gzip_bytes=_gzip_bytes(params),
-                             leaves=tuple(leaf_summary.summarize(params, gzip=True)))
+  large = [f"{path}: {leaf_summary.kind(x)} of shape {tuple(x.shape)} was not measured: far more "
+           "than its arrays could fill" for path, x in containers.measurable(params)
+           if any(map(leaf_summary.too_large, parts_of(x).values()))]
+  return dataclasses.replace(found, gzip_bytes=None if large else _gzip_bytes(params),
+                             leaves=tuple(leaf_summary.summarize(params, gzip=True)),
+                             failures=(*found.failures, *large))
 
 
 def _gzip_bytes(params: Any) -> int | None:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress_jax.io import coding, containers, files, validation
-from compress_jax.io.container import ArtifactError, check_size, pack, unpack
+from compress_jax.io.container import ArtifactError, check_magic, check_size, pack, unpack
 from compress_jax.io.like import fit
 from compress_jax.io.metadata import plain
 from compress_jax.io.payloads import payloads, stored
@@ -84,7 +84,8 @@ def load(path: str | os.PathLike[str], *, like: Any = None, progress: Progress |
       `jax.eval_shape`; None for plain containers. What was read comes in containers of
       its kinds; functions, strings and static fields are taken from it.
     progress: is called after every array with the bytes decoded so far and those of all.
-    max_bytes: the most that all arrays may take; checked before memory is taken.
+    max_bytes: the most that all arrays may take; checked before memory is taken. What leaves
+      stand for may be larger: nothing is made dense.
 
   Returns:
     (params, metadata): what was frozen, to the last bit.
@@ -101,13 +102,23 @@ def load(path: str | os.PathLike[str], *, like: Any = None, progress: Progress |
     [1.0, 1.0]
   """
   try:
-    data = Path(path).read_bytes()
-  except IsADirectoryError:
-    raise ArtifactError(f"{path}: a directory; must be a file that `save` wrote") from None
-  try:
+    data = _read(Path(path))
     return decode(data, like=like, progress=progress, max_bytes=max_bytes)
   except ArtifactError as error:
     raise ArtifactError(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+  """Returns the bytes of a file that begins like an artifact; another one may be of any size."""
+  try:
+    with path.open("rb") as file:
+      start = file.peek(4)[:4]
+      # A pipe may give less at first: `decode` looks again.
+      if len(start) == 4:
+        check_magic(start)
+      return file.read()
+  except IsADirectoryError:
+    raise ArtifactError("a directory; must be a file that `save` wrote") from None
 
 
 def encode(params: Any, *, floats: str = "float32", **metadata: Any) -> bytes:

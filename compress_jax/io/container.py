@@ -65,10 +65,7 @@ def unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
   Raises:
     ArtifactError: another kind of file or another version, cut short, or changed.
   """
-  if data[:3] != MAGIC:
-    raise ArtifactError(f"starts with {data[:4]!r}; an artifact starts with {MAGIC + VERSION!r}")
-  if data[3:4] != VERSION:
-    raise ArtifactError(f"version {data[3:4]!r}; this release reads {VERSION!r}")
+  check_magic(data[:4])
   if len(data) < _START:
     raise ArtifactError("cut short or changed: it fails its checksum")
   checksum, size = struct.unpack("<II", data[4:_START])
@@ -89,6 +86,39 @@ def unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
   return header, data[_START + size:]
 
 
+def check_magic(start: bytes) -> None:
+  """Refuses another kind of file by its first bytes.
+
+  Args:
+    start: the first four bytes of a file, or all that it has.
+
+  Raises:
+    ArtifactError: another kind of file or another version.
+
+  Example:
+    >>> check_magic(b"GIF8")
+    Traceback (most recent call last):
+    compress_jax.io.container.ArtifactError: starts with b'GIF8'; an artifact starts with b'CJX2'
+  """
+  if start[:3] != MAGIC:
+    raise ArtifactError(f"starts with {start!r}; an artifact starts with {MAGIC + VERSION!r}")
+  if start[3:] != VERSION:
+    raise ArtifactError(f"version {start[3:]!r}; this release reads {VERSION!r}")
+
+
+def most_bytes(size: int) -> int:
+  """Returns the most bytes of arrays that so many stored bytes may stand for.
+
+  Args:
+    size: bytes that are stored.
+
+  Example:
+    >>> most_bytes(0)
+    67108864
+  """
+  return _FREE + _RATIO * size
+
+
 def check_size(decoded: int, size: int, max_bytes: int) -> None:
   """Refuses what would exhaust memory, before any is taken.
 
@@ -107,7 +137,7 @@ def check_size(decoded: int, size: int, max_bytes: int) -> None:
   """
   if decoded > max_bytes:
     raise ArtifactError(f"decoded it takes {decoded} bytes; max_bytes is {max_bytes}")
-  limit = _FREE + _RATIO * size
+  limit = most_bytes(size)
   if decoded > limit:
     raise ArtifactError(f"decoded it takes {decoded} bytes; a file of {size} holds "
                         f"at most {limit}")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress_jax.io import containers, payloads
+from compress_jax.io.container import most_bytes
 from compress_jax.io.structure import rebuild
 from compress_jax.leaves import (
   UnsupportedError,
@@ -206,6 +207,8 @@ def _held_dtype(x: Any) -> str:
 
 def _measured(path: str, x: Any, gzip: bool) -> LeafSummary:
   known = _outlined(path, x)
+  if any(map(too_large, parts_of(x).values())):
+    return known
   try:
     frozen = freeze_of(x)  # stands for the same numbers, and is measured anyway
     found = {**_zeros(x, frozen), **_grids(x), **_stored(frozen, gzip)}
@@ -230,6 +233,26 @@ def _zeros(x: Any, frozen: Any) -> dict[str, Any]:
     found["block"] = int(height), int(width)
     found["block_sparsity"] = empty_blocks(values[0], found["block"])
   return found
+
+
+def too_large(x: Any) -> bool:
+  """Returns whether a leaf, or one in it, stands for more than its arrays could fill.
+
+  A file of a few bytes may hold a leaf of blocks that no memory holds as an array; the bound is
+  that of a file, see `container.most_bytes`.
+
+  Args:
+    x: array or leaf.
+
+  Example:
+    >>> import compress_jax as cj
+    >>> blocks = cj.BlockSparse.from_dense(jnp.eye(4), block=(2, 2))
+    >>> too_large(blocks), too_large(blocks.replace(dims=(10**9, 4), row_counts=()))
+    (False, True)
+  """
+  leaves = filter(is_leaf, x.nodes() if is_node(x) else ())
+  most = most_bytes(sum(array.nbytes for array in jax.tree.leaves(x)))
+  return any(leaf.size * jnp.dtype(leaf.dtype).itemsize > most for leaf in leaves)
 
 
 def empty_blocks(values: np.ndarray, block: tuple[int, int]) -> float:

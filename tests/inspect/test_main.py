@@ -12,6 +12,7 @@ import pytest
 import compress_jax as cj
 from compress_jax.inspect.__main__ import main
 from tests.inspect.conftest import poison
+from tests.io import hostile
 
 
 @pytest.fixture
@@ -224,3 +225,16 @@ def test_a_manifest_cut_short_is_damage(run, tmp_path):
 def test_an_artifacts_metadata_is_shown(run, tmp_path):
   cj.artifact.save(tmp_path / "model.cjx", {"w": jnp.ones(3)}, accuracy=jnp.float32(0.5))
   assert 'metadata  {"accuracy": 0.5}' in run(tmp_path / "model.cjx")[1]
+
+
+@pytest.mark.parametrize("leaf", [hostile.HUGE, hostile.HUGE_ROUNDED], ids=["blocks", "rounded"])
+def test_a_leaf_that_no_memory_holds_is_told_and_not_made_dense(run, tmp_path, leaf, monkeypatch):
+  file = tmp_path / "model.cjx"
+  file.write_bytes(hostile.artifact_of(leaf))
+  # Without the check this would be what takes the memory.
+  monkeypatch.setattr(cj.BlockSparse, "dense", lambda self: pytest.fail("made dense"))
+  for arguments in ((), ("--check",), ("--html", tmp_path / "page.html")):
+    status, out, _ = run(file, *arguments)
+    assert status == 1 and re.search(
+        r"damaged: w: .*BlockSparse of shape \(60000000, 64\) was not measured", out)
+  assert run(file, "--diff", file)[0] == 2

@@ -1,7 +1,9 @@
 """The deployable file: what a fresh process reads, what damage does."""
 
+import os
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -186,3 +188,24 @@ def test_numbers_that_would_not_come_back_are_refused():
 def test_a_directory_is_no_artifact(tmp_path):
   with pytest.raises(cj.artifact.ArtifactError, match="a directory; must be a file"):
     cj.artifact.load(tmp_path)
+
+
+def test_another_kind_of_file_is_refused_by_its_first_bytes(tmp_path):
+  with (tmp_path / "disk.img").open("wb") as file:
+    file.truncate(2**42)  # takes no room on the disk, and no memory holds it
+  with pytest.raises(cj.artifact.ArtifactError, match=r"disk\.img: starts with b'\\x00"):
+    cj.artifact.load(tmp_path / "disk.img")
+
+
+def test_a_pipe_is_read(tmp_path):
+  os.mkfifo(tmp_path / "pipe")
+  data = cj.artifact.encode({"w": jnp.ones(2)})
+
+  def write():
+    with (tmp_path / "pipe").open("wb", buffering=0) as file:
+      for byte in data:  # one by one, as a slow connection gives them
+        file.write(bytes([byte]))
+  writer = threading.Thread(target=write)
+  writer.start()
+  assert cj.artifact.load(tmp_path / "pipe")[0]["w"].tolist() == [1.0, 1.0]
+  writer.join()

@@ -3,6 +3,7 @@
 import json
 import random
 import struct
+import tracemalloc
 import zlib
 from collections import OrderedDict
 
@@ -14,6 +15,7 @@ import pytest
 import compress_jax as cj
 from compress_jax.io import container
 from compress_jax.io.structure import Absent
+from tests.io import hostile
 from tests.io.trees import same
 
 W = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)), jnp.float32)
@@ -131,6 +133,18 @@ def test_claims_of_size_are_refused_before_memory_is_taken(shape):
             "entries": {"": [1, 0]}, "keep": {}, "base": {}}
   with pytest.raises(cj.artifact.ArtifactError):
     cj.artifact.decode(framed(json.dumps(header).encode(), b"m"))
+
+
+@pytest.mark.parametrize("leaf", [hostile.HUGE, hostile.HUGE_ROUNDED], ids=["blocks", "rounded"])
+def test_a_leaf_of_few_bytes_takes_few_whatever_it_stands_for(leaf):
+  data = hostile.artifact_of(leaf)
+  tracemalloc.start()
+  try:
+    found = cj.artifact.decode(data)[0]["w"]
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+  finally:
+    tracemalloc.stop()
+  assert found.shape == (60_000_000, 64) and len(data) < 500
 
 
 def test_the_caller_may_set_a_limit():
