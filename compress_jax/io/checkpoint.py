@@ -33,8 +33,10 @@ from compress_jax.io.structure import (
   rebuild,
   restored,
 )
+from compress_jax.io.turns import Turns
 
 FORMAT = 1
+_TURNS = Turns()  # of the saves that go on, by their paths
 
 
 class CheckpointError(ValueError):
@@ -64,13 +66,16 @@ def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
     >>> load(path)[1]
     {'epoch': 3}
   """
-  _finish(_begin(path, tree, metadata))
+  begun = _begin(path, tree, metadata)
+  _finish(begun, _TURNS.take(begun.path))
 
 
 def save_async(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> Future[None]:
   """Writes a tree as `save` does, while the program goes on.
 
-  The arrays are copied first: their memory may be donated to the next step at once.
+  The arrays are copied first: their memory may be donated to the next step at once. Of several
+  saves to one path, by this function or `save`, each takes its place after the one before it:
+  the last call counts, and a `save` also waits for those in the background.
 
   Args:
     path: a directory that is made, or replaced once the new one is complete.
@@ -95,10 +100,15 @@ def save_async(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> Futu
   # By containers, so that dicts keep their order.
   copied = containers.change(tree, lambda _, x: jax.tree.map(_copied, x))
   begun = _begin(path, copied, metadata)
+  turn = _TURNS.take(begun.path)
   thread = ThreadPoolExecutor(1, "checkpoint")
-  saving = thread.submit(_finish, begun)
-  thread.shutdown(wait=False)  # it ends after its only task
-  return saving
+  try:
+    return thread.submit(_finish, begun, turn)
+  except BaseException:
+    _TURNS.leave(begun.path, turn)  # or later saves would wait for it
+    raise
+  finally:
+    thread.shutdown(wait=False)  # it ends after its only task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,21 +165,26 @@ def _start_arrays(path: Path, arrays: dict[str, Any], tree: Any) -> Any:
   return orbax_arrays.start(path, filled) if filled else None
 
 
-def _finish(begun: _Begun) -> None:
-  """Completes a checkpoint after its last array, and puts it in place."""
+def _finish(begun: _Begun, turn: object) -> None:
+  """Completes a checkpoint after its last array, and puts it in place when its turn has come."""
   try:
-    if begun.arrays is not None:
-      begun.arrays.result()
-    if processes.first():
-      files = _file_sizes(begun.partial / "arrays")
-      manifest = {**begun.manifest, "files": files}
-      manifest["checksum"] = _checksum_of_json(manifest)
-      (begun.partial / "manifest.json").write_text(json.dumps(manifest))
-      replacing.replace(begun.partial, begun.path)
+    with _TURNS.waited(begun.path, turn):
+      _place(begun)
   finally:
     if processes.first():
       shutil.rmtree(begun.partial, ignore_errors=True)
     processes.meet(f"{begun.partial.name} is there")
+
+
+def _place(begun: _Begun) -> None:
+  if begun.arrays is not None:
+    begun.arrays.result()
+  if processes.first():
+    files = _file_sizes(begun.partial / "arrays")
+    manifest = {**begun.manifest, "files": files}
+    manifest["checksum"] = _checksum_of_json(manifest)
+    (begun.partial / "manifest.json").write_text(json.dumps(manifest))
+    replacing.replace(begun.partial, begun.path)
 
 
 def _copied(x: Any) -> Any:
