@@ -18,6 +18,7 @@ import numpy as np
 
 from compress_jax.io import (
   containers,
+  files,
   leaf_summary,
   orbax_arrays,
   processes,
@@ -180,10 +181,10 @@ def _place(begun: _Begun) -> None:
   if begun.arrays is not None:
     begun.arrays.result()
   if processes.first():
-    files = _file_sizes(begun.partial / "arrays")
-    manifest = {**begun.manifest, "files": files}
+    manifest = {**begun.manifest, "files": _file_sizes(begun.partial / "arrays")}
     manifest["checksum"] = _checksum_of_json(manifest)
-    (begun.partial / "manifest.json").write_text(json.dumps(manifest))
+    files.write(begun.partial / "manifest.json", json.dumps(manifest))
+    files.sync(begun.partial)
     replacing.replace(begun.partial, begun.path)
 
 

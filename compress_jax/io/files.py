@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any
+
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # of file systems that sync no folders
 
 
 def write(path: str | os.PathLike[str], data: bytes | str) -> int:
@@ -42,6 +45,49 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> int:
       partial.unlink()
       raise
   return len(content)
+
+
+def sync(folder: Path) -> None:
+  """Waits until a folder with all that is in it is on the disk, and a power cut keeps it.
+
+  Args:
+    folder: the folder.
+
+  Example:
+    >>> import tempfile
+    >>> sync(Path(tempfile.mkdtemp()))
+  """
+  # Names last: a folder that is on the disk has what its names point to.
+  for path in sorted(folder.rglob("*"), reverse=True):
+    if path.is_dir():
+      sync_names(path)
+    elif path.is_file():
+      with path.open("rb+") as file:  # Windows syncs only what may be written
+        os.fsync(file.fileno())
+  sync_names(folder)
+
+
+def sync_names(folder: Path) -> None:
+  """Waits until the names in a folder are on the disk: what was made, renamed and removed there.
+
+  Args:
+    folder: the folder.
+
+  Example:
+    >>> import tempfile
+    >>> sync_names(Path(tempfile.mkdtemp()))
+  """
+  try:
+    opened = os.open(folder, os.O_RDONLY)
+  except PermissionError:
+    return  # Windows opens no folders
+  try:
+    os.fsync(opened)
+  except OSError as error:
+    if error.errno not in _NO_SYNC:
+      raise
+  finally:
+    os.close(opened)
 
 
 def size(path: Path) -> int:

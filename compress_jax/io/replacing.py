@@ -9,7 +9,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from compress_jax.io import orbax_arrays
+from compress_jax.io import files, orbax_arrays
 
 MANIFEST, ARRAYS = "manifest.json", "arrays"
 _BEGINNING = b'{"format":'  # of every manifest
@@ -61,8 +61,10 @@ def is_ours(path: Path) -> bool:
 def replace(new: Path, path: Path) -> None:
   """Puts a complete directory in place; a reader finds the old or the new one at any moment.
 
+  A power cut, too, leaves the old or the new one.
+
   Args:
-    new: the directory.
+    new: the directory, all of which is on the disk.
     path: where it goes.
   """
   if path.exists() and not any(path.iterdir()):
@@ -71,6 +73,7 @@ def replace(new: Path, path: Path) -> None:
     # A name that nobody else gives: a copy that the user keeps beside it stays.
     os.rename(path, path.with_name(f"{path.name}.replaced-{uuid.uuid4().hex[:8]}"))
   os.rename(new, path)
+  files.sync_names(path.parent)  # before the old one is gone
   for old in filter(is_ours, _left(path)):
     shutil.rmtree(old, ignore_errors=True)
 

@@ -1,6 +1,7 @@
 """What a checkpoint may take the place of, and when what it replaces is removed."""
 
 import json
+import os
 import shutil
 
 import jax.numpy as jnp
@@ -91,3 +92,26 @@ def test_an_empty_folder_is_replaced(tmp_path):
   (tmp_path / "step").mkdir()
   cj.checkpoint.save(tmp_path / "step", NEW)
   assert [path.name for path in tmp_path.iterdir()] == ["step"]
+
+
+def test_the_new_one_is_on_the_disk_before_the_old_one_is_removed(saved, monkeypatch):
+  events = []
+
+  def traced(name, call, key):
+    def wrapper(*args, **options):
+      events.append((name, *map(key, args)))
+      return call(*args, **options)
+    return wrapper
+  inode = lambda fd: os.fstat(fd).st_ino
+  monkeypatch.setattr(os, "fsync", traced("sync", os.fsync, inode))
+  monkeypatch.setattr(os, "rename", traced("rename", os.rename, os.path.basename))
+  monkeypatch.setattr(shutil, "rmtree", traced("remove", shutil.rmtree, os.path.basename))
+  cj.checkpoint.save(saved, {"w": jnp.arange(9.0)}, n=2)
+  monkeypatch.undo()
+
+  place = next(at for at, event in enumerate(events) if event[::2] == ("rename", "step"))
+  removed = next(at for at, event in enumerate(events) if event[0] == "remove" and at > place)
+  assert events[removed][1].startswith("step.replaced-")
+  synced = {event[1] for event in events[:place] if event[0] == "sync"}
+  assert {path.stat().st_ino for path in (saved, *saved.rglob("*"))} <= synced
+  assert ("sync", saved.parent.stat().st_ino) in events[place:removed]
