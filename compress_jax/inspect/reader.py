@@ -21,6 +21,7 @@ from compress_jax.io import (
   leaf_summary,
   orbax_arrays,
   payloads,
+  replacing,
   stage_files,
 )
 from compress_jax.io.container import MAGIC
@@ -132,13 +133,19 @@ def read(path: str | os.PathLike[str], *,
     ('checkpoint', 'Masked', 0.5)
   """
   path = Path(os.path.abspath(path))  # without following links: names are shown
-  if not path.exists():
+  # By its own name, also where it lies beside that for a moment.
+  return replacing.steadily(path, lambda _: _read(path, progress))
+
+
+def _read(path: Path, progress: artifact.Progress | None) -> Inspection:
+  """Returns what is at a path by what is in it."""
+  if not replacing.current(path).exists():
     raise InspectError(f"{path}: no such file or directory; it must be {KINDS}")
   if path.is_file():
     return _artifact(path, progress)
   if is_stage(path):
     return _stage(_lineage(path))
-  if (path / "manifest.json").is_file():
+  if (replacing.current(path) / "manifest.json").is_file():
     return _checkpoint(path)
   if (path / "stages").is_dir():
     return _workdir(path)
@@ -189,7 +196,7 @@ def _loaded_artifact(path: Path, progress: artifact.Progress | None = None
 def _stage(lineage: tuple[Stage, ...]) -> Inspection:
   stage = lineage[-1]
   made = Inspection(path=stage.directory, what="stage", lineage=lineage, failures=stage.problems)
-  if stage.metrics is None and not (stage.directory / "checkpoint").exists():
+  if stage.metrics is None and not checkpoint.exists(stage.directory / "checkpoint"):
     return made  # it has not come so far yet
   return _with_manifest(made, stage.directory / "checkpoint")
 
@@ -204,7 +211,7 @@ def _checkpoint(path: Path) -> Inspection:
 
 def _with_manifest(made: Inspection, path: Path) -> Inspection:
   try:
-    known = checkpoint.read_manifest(path)
+    known, damaged = checkpoint.overview(path)
     if "summary" in known:
       leaves = tuple(map(leaf_summary.from_json, known["summary"]))
     else:  # an older version's
@@ -213,7 +220,7 @@ def _with_manifest(made: Inspection, path: Path) -> Inspection:
     return dataclasses.replace(made, failures=(*made.failures, str(error)))
   return dataclasses.replace(
       made, leaves=leaves, metadata=known["metadata"],
-      failures=(*made.failures, *checkpoint.damaged_files(path, known)))
+      failures=(*made.failures, *damaged))
 
 
 def _workdir(path: Path) -> Inspection:

@@ -6,8 +6,6 @@ import dataclasses
 import json
 import os
 import shutil
-import zlib
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,28 +18,22 @@ from compress_jax.io import (
   containers,
   files,
   leaf_summary,
+  manifest,
   orbax_arrays,
   processes,
   replacing,
   validation,
 )
 from compress_jax.io.like import fit
+from compress_jax.io.manifest import CheckpointError, damaged_files
 from compress_jax.io.metadata import plain
-from compress_jax.io.structure import (
-  array_entries,
-  describe,
-  in_present_names,
-  rebuild,
-  restored,
-)
+from compress_jax.io.structure import array_entries, describe, rebuild, restored
 from compress_jax.io.turns import Turns
 
-FORMAT = 1
+__all__ = ["CheckpointError", "check", "damaged_files", "exists", "load", "overview",
+           "read_manifest", "save", "save_async"]
+
 _TURNS = Turns()  # of the saves that go on, by their paths
-
-
-class CheckpointError(ValueError):
-  """A checkpoint is missing, cut short, or not what its manifest says."""
 
 
 def save(path: str | os.PathLike[str], tree: Any, **metadata: Any) -> None:
@@ -119,13 +111,13 @@ class _Begun:
   Attributes:
     path: where it goes.
     partial: where it is until it is complete.
-    manifest: what it says, but the files' sizes.
+    known: what its manifest says, but the files' sizes.
     arrays: waits until they are on disk; None where there are none.
   """
 
   path: Path
   partial: Path
-  manifest: dict[str, Any]
+  known: dict[str, Any]
   arrays: Any
 
 
@@ -138,11 +130,11 @@ def _begin(path: str | os.PathLike[str], tree: Any, metadata: dict[str, Any]) ->
   structure, arrays = describe(whole)
   # Zeros and bytes of each leaf, so that inspecting a study reads no arrays.
   leaves = [leaf_summary.to_json(leaf) for leaf in leaf_summary.summarize(whole)]
-  manifest = {"format": FORMAT, "structure": structure,
-              "checksums": {name: _checksum(x) for name, x in arrays.items()},
-              "summary": leaves, "metadata": plain(metadata)}
+  known = {"structure": structure,
+           "checksums": {name: manifest.checksum(x) for name, x in arrays.items()},
+           "summary": leaves, "metadata": plain(metadata)}
   # As it is now: the caller may change what it gave.
-  manifest = json.loads(json.dumps(manifest))
+  known = json.loads(json.dumps(known))
   partial = path.with_name(f"{path.name}.partial-{processes.token()}")
   if processes.first():
     partial.mkdir(parents=True)
@@ -152,7 +144,7 @@ def _begin(path: str | os.PathLike[str], tree: Any, metadata: dict[str, Any]) ->
   except BaseException:
     shutil.rmtree(partial, ignore_errors=True)
     raise
-  return _Begun(path=path, partial=partial, manifest=manifest, arrays=writing)
+  return _Begun(path=path, partial=partial, known=known, arrays=writing)
 
 
 def _start_arrays(path: Path, arrays: dict[str, Any], tree: Any) -> Any:
@@ -181,9 +173,7 @@ def _place(begun: _Begun) -> None:
   if begun.arrays is not None:
     begun.arrays.result()
   if processes.first():
-    manifest = {**begun.manifest, "files": _file_sizes(begun.partial / "arrays")}
-    manifest["checksum"] = _checksum_of_json(manifest)
-    files.write(begun.partial / "manifest.json", json.dumps(manifest))
+    manifest.write(begun.partial, begun.known)
     files.sync(begun.partial)
     replacing.replace(begun.partial, begun.path)
 
@@ -221,25 +211,20 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[s
     >>> load(path)[0]["w"].tolist()
     [1.0, 1.0]
   """
-  path = Path(path).absolute()
-  if not path.exists():
-    path = max(replacing.aside(path), key=lambda old: old.stat().st_mtime, default=path)
-  known = read_manifest(path)
+  return replacing.steadily(Path(path).absolute(), lambda found: _load(found, like))
+
+
+def _load(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
+  known = manifest.read(path)
   # Before Orbax: its error for a damaged file is long, and differs by release.
   for problem in damaged_files(path, known):
     raise CheckpointError(problem)
-  arrays = {}
-  if not all(_empty(entry) for entry in array_entries(known["structure"])):
-    try:
-      arrays = orbax_arrays.load(path / "arrays")
-    except ValueError as error:
-      raise CheckpointError(f"{path / 'arrays'}: cannot be read, maybe cut short ({error})"
-                            ) from error
+  arrays = _arrays(path / "arrays") if _filled(known) else {}
 
   def checked(entry: dict[str, Any]) -> Any:
-    if _empty(entry):
+    if 0 in entry["shape"]:
       return restored(entry, np.zeros(entry["shape"], entry["dtype"]))
-    problem = _problem(entry, arrays, known)
+    problem = manifest.problem_of(entry, arrays, known)
     if problem:
       raise CheckpointError(f"{path / 'arrays'}: {entry['array']} {problem}")
     return restored(entry, orbax_arrays.unpacked(arrays[entry["array"]], entry["dtype"]))
@@ -247,13 +232,23 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[s
   try:
     tree = rebuild(known["structure"], checked)
     validation.leaves(tree, halves=True)
-    if like is not None:
-      tree = fit(tree, like)
+    return (tree if like is None else fit(tree, like)), known["metadata"]
   except CheckpointError:
     raise
   except ValueError as error:
     raise CheckpointError(f"{path}: {error}") from None
-  return tree, known["metadata"]
+
+
+def _filled(known: dict[str, Any]) -> list[dict[str, Any]]:
+  """Returns the descriptions of the arrays that have elements: Orbax takes no others."""
+  return [entry for entry in array_entries(known["structure"]) if 0 not in entry["shape"]]
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+  try:
+    return orbax_arrays.load(path)
+  except ValueError as error:
+    raise CheckpointError(f"{path}: cannot be read, maybe cut short ({error})") from error
 
 
 def check(path: str | os.PathLike[str]) -> list[str]:
@@ -275,10 +270,13 @@ def check(path: str | os.PathLike[str]) -> list[str]:
     >>> check(path)
     []
   """
-  path = Path(path).absolute()
-  known = read_manifest(path)
-  entries = [e for e in array_entries(known["structure"]) if not _empty(e)]
+  return replacing.steadily(Path(path).absolute(), _check, lambda found: not found)
+
+
+def _check(path: Path) -> list[str]:
+  known = manifest.read(path)
   found = list(damaged_files(path, known))
+  entries = _filled(known)
   if not entries:
     return found
   try:
@@ -287,8 +285,8 @@ def check(path: str | os.PathLike[str]) -> list[str]:
     return [*found, f"no array can be read ({error})"]
   for entry in entries:
     name = entry["array"]
-    problem = f"cannot be read ({unread[name]})" if name in unread else _problem(
-        entry, arrays, known)
+    problem = f"cannot be read ({unread[name]})" if name in unread else (
+        manifest.problem_of(entry, arrays, known))
     if problem:
       found.append(f"{name} {problem}")
   return found
@@ -303,39 +301,6 @@ def _read_arrays(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
       return orbax_arrays.load_each(path)
     except ValueError:
       raise error from None  # the first error says more
-
-
-def damaged_files(path: Path, known: dict[str, Any]) -> Iterator[str]:
-  """Yields what is wrong with the files' sizes, without reading them.
-
-  Args:
-    path: the checkpoint.
-    known: from `read_manifest`.
-
-  Yields:
-    One line for each file.
-  """
-  for name, size in known["files"].items():
-    file = path / "arrays" / name
-    if not file.is_file():
-      yield f"{file}: is missing; it must have {size} bytes"
-    elif file.stat().st_size != size:
-      yield f"{file}: has {file.stat().st_size} bytes; it must have {size} bytes"
-
-
-def _empty(entry: dict[str, Any]) -> bool:
-  return 0 in entry["shape"]
-
-
-def _problem(entry: dict[str, Any], arrays: dict[str, Any], known: dict[str, Any]) -> str:
-  """Returns what is wrong with an array that was read, or ""."""
-  x = arrays.get(entry["array"])
-  if x is not None:
-    x = orbax_arrays.unpacked(x, entry["dtype"])
-  if x is None or list(x.shape) != entry["shape"] or np.dtype(x.dtype).name != entry["dtype"]:
-    return "is missing or not as in the manifest"
-  # A manifest that was changed may lack the name.
-  return "" if _checksum(x) == known["checksums"].get(entry["array"]) else "fails its checksum"
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -358,33 +323,51 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> read_manifest(path)["structure"]
     {'dict': {'w': {'array': 'w', 'shape': [2], 'dtype': 'float32'}}}
   """
-  file = Path(path) / "manifest.json"
-  try:
-    known = json.loads(file.read_text())
-    if known["format"] != FORMAT:
-      raise CheckpointError(f"{file}: format {known['format']}; this version reads {FORMAT}")
-    # Before version 0.6 there was none.
-    if known.pop("checksum", None) not in (None, _checksum_of_json(known)):
-      raise CheckpointError(f"{file}: fails its checksum")
-    structure = in_present_names(known["structure"])
-    array_entries(structure)  # raises where it is none
-    return {**known, "structure": structure, "checksums": dict(known["checksums"]),
-            "files": dict(known["files"])}
-  except CheckpointError:
-    raise
-  except (OSError, KeyError, TypeError, ValueError) as error:
-    raise CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
+  return replacing.steadily(Path(path).absolute(), manifest.read)
 
 
-def _file_sizes(directory: Path) -> dict[str, int]:
-  return {str(p.relative_to(directory)): p.stat().st_size for p in sorted(directory.rglob("*"))
-          if p.is_file()}
+def overview(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[str]]:
+  """Reads the manifest and looks at the files' sizes, without reading the arrays.
+
+  Args:
+    path: a directory that `save` wrote.
+
+  Returns:
+    What `read_manifest` does, and one line for each file that has not the size it must have.
+
+  Raises:
+    CheckpointError: as by `read_manifest`.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> save(path, {"w": np.ones(2, np.float32)}, epoch=3)
+    >>> known, damaged = overview(path)
+    >>> known["metadata"], damaged
+    ({'epoch': 3}, [])
+  """
+  def read(found: Path) -> tuple[dict[str, Any], list[str]]:
+    known = manifest.read(found)
+    return known, list(damaged_files(found, known))
+  return replacing.steadily(Path(path).absolute(), read, lambda found: not found[1])
 
 
-def _checksum_of_json(value: Any) -> int:
-  """Returns a checksum of a manifest, however its file is laid out."""
-  return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+def exists(path: str | os.PathLike[str]) -> bool:
+  """Returns whether there is a checkpoint for `load`, sound or damaged.
 
+  The path alone does not tell: where a program was killed while one checkpoint took the place
+  of another, the old one lies beside it for a moment, and `load` finds it there.
 
-def _checksum(x: Any) -> int:
-  return zlib.crc32(np.ascontiguousarray(x).tobytes())
+  Args:
+    path: a directory that `save` wrote, or will.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/step"
+    >>> exists(path)
+    False
+    >>> save(path, {"w": np.ones(2, np.float32)})
+    >>> exists(path)
+    True
+  """
+  return replacing.steadily(Path(path).absolute(), replacing.is_there, lambda found: found)

@@ -7,12 +7,17 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from compress_jax.io import files, orbax_arrays
 
 MANIFEST, ARRAYS = "manifest.json", "arrays"
+_READS = 20  # of one checkpoint, each after another one took its place
 _BEGINNING = b'{"format":'  # of every manifest
+
+Read = TypeVar("Read")
 
 
 def check(path: Path) -> None:
@@ -78,14 +83,73 @@ def replace(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def aside(path: Path) -> list[Path]:
-  """Returns where the checkpoints are whose replacing was interrupted between two renames.
+def current(path: Path) -> Path:
+  """Returns where a checkpoint is now: beside its path, where two renames were interrupted.
 
   Args:
-    path: where they were.
+    path: where it was written.
+
+  Returns:
+    The path itself where anything is there, or nothing beside it.
   """
-  return [old for old in _left(path) if (old / MANIFEST).is_file()]
+  if path.exists():
+    return path
+  # What a link points to was replaced, and not the link.
+  found = [old for old in _left(path.resolve()) if (old / MANIFEST).is_file()]
+  return max(found, key=_written, default=path)
 
 
 def _left(path: Path) -> list[Path]:
   return list(path.parent.glob(f"{glob.escape(path.name)}.replaced-*"))
+
+
+def _written(path: Path) -> int:
+  try:
+    return path.stat().st_mtime_ns
+  except FileNotFoundError:
+    return 0  # removed meanwhile
+
+
+def is_there(path: Path) -> bool:
+  """Returns whether a directory has any part of a checkpoint.
+
+  Args:
+    path: the directory, which need not be there.
+  """
+  return any((path / name).exists() for name in (MANIFEST, ARRAYS))
+
+
+def steadily(path: Path, read: Callable[[Path], Read],
+             sound: Callable[[Read], bool] = lambda found: True) -> Read:
+  """Reads a checkpoint, and again where another one took its place meanwhile.
+
+  Args:
+    path: where it was written.
+    read: called with where it is now.
+    sound: whether nothing is wrong with what was read.
+
+  Returns:
+    What `read` returned last.
+  """
+  for left in reversed(range(_READS)):
+    # Its files are opened one by one, by their names: some may be the old one's, some the new's.
+    before = _identity(path)
+    try:
+      found = read(before[0])
+      if sound(found) or not left or _identity(path) == before:
+        return found
+    except (OSError, ValueError):
+      if not left or _identity(path) == before:
+        raise
+  raise AssertionError("the last read returns or raises")
+
+
+def _identity(path: Path) -> tuple[Any, ...]:
+  """Returns where a checkpoint is, and what tells it from others that were or will be there."""
+  where = current(path)
+  try:
+    known = where.stat()
+  except OSError:
+    return where, None
+  # The time too: a number that is free again is given to the next directory.
+  return where, known.st_dev, known.st_ino, known.st_mtime_ns

@@ -128,11 +128,9 @@ def _changed(file: Path, entry: dict[str, Any], contents: bool) -> Iterator[str]
 def _cut_arrays(path: Path) -> Iterator[str]:
   """Yields which files of a checkpoint's arrays do not have their size."""
   try:
-    known = checkpoint.read_manifest(path)
+    yield from checkpoint.overview(path)[1]
   except checkpoint.CheckpointError as error:
     yield str(error)
-    return
-  yield from checkpoint.damaged_files(path, known)
 
 
 def check(directory: Path) -> list[str]:

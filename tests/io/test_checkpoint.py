@@ -12,7 +12,7 @@ import pytest
 
 import compress_jax as cj
 import compress_jax.inspect
-from compress_jax.io import checkpoint
+from compress_jax.io import manifest
 from tests.transforms import TRANSFORMS, assert_same, params
 
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_saved_in_the_background_is_told(tmp_path, monkeypatch):
     cj.checkpoint.save_async(tmp_path / "step", {"w": jnp.ones(2)}, number={1, 2})
   def fails(*args):
     raise OSError("no such disk")
-  monkeypatch.setattr(checkpoint, "_file_sizes", fails)
+  monkeypatch.setattr(manifest, "_file_sizes", fails)
   with pytest.raises(OSError, match="no such disk"):
     cj.checkpoint.save_async(tmp_path / "step", {"w": jnp.ones(2)}).result()
   assert not list(tmp_path.iterdir())

@@ -3,11 +3,15 @@
 import json
 import os
 import shutil
+import threading
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 
 import compress_jax as cj
+from compress_jax import inspect
+from compress_jax.io import orbax_arrays
 
 NEW = {"w": jnp.zeros(1)}
 EXTENSION = {"manifest.json": json.dumps({"manifest_version": 3, "name": "reader"}),
@@ -115,3 +119,85 @@ def test_the_new_one_is_on_the_disk_before_the_old_one_is_removed(saved, monkeyp
   synced = {event[1] for event in events[:place] if event[0] == "sync"}
   assert {path.stat().st_ino for path in (saved, *saved.rglob("*"))} <= synced
   assert ("sync", saved.parent.stat().st_ino) in events[place:removed]
+
+
+READERS = {
+    "load": lambda path: cj.checkpoint.load(path)[1]["n"],
+    "read_manifest": lambda path: cj.checkpoint.read_manifest(path)["metadata"]["n"],
+    "overview": lambda path: cj.checkpoint.overview(path)[0]["metadata"]["n"],
+    "check": lambda path: _sound(cj.checkpoint.check(path)),
+    "inspect": lambda path: _sound(inspect.check(inspect.read(path)).failures),
+    "exists": lambda path: int(cj.checkpoint.exists(path))}
+
+
+def _sound(problems):
+  assert not problems
+  return 1
+
+
+@pytest.mark.parametrize("name", ["load", "check", "inspect"])
+def test_what_is_read_while_it_is_replaced_is_the_old_or_the_new_one(name, saved, monkeypatch):
+  load, times = orbax_arrays.load, [0, 0, 0]
+
+  def late(path):  # after the manifest was read
+    if times:
+      times.pop()
+      cj.checkpoint.save(saved, {"v": jnp.ones(3 + len(times))}, n=1)
+    return load(path)
+  monkeypatch.setattr(orbax_arrays, "load", late)
+  assert READERS[name](saved) == 1 and not times
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_read_between_the_two_renames_is_the_old_one(name, saved, monkeypatch):
+  rename, seen = os.rename, []
+
+  def between(old, new):
+    rename(old, new)
+    if not saved.exists():
+      seen.append(READERS[name](saved))
+  monkeypatch.setattr(os, "rename", between)
+  cj.checkpoint.save(saved, NEW, n=2)
+  assert seen == [1]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_checkpoint_that_a_killed_program_left_between_two_renames_is_found(name, saved):
+  (saved.parent / "link").symlink_to(saved)
+  saved.rename(saved.with_name("step.replaced-0123abcd"))
+  assert READERS[name](saved) == READERS[name](saved.parent / "link") == 1
+
+
+def test_readers_beside_a_program_that_saves_find_no_damage(saved):
+  done = threading.Event()
+
+  def save():
+    for n in range(12):
+      cj.checkpoint.save(saved, {f"w{n}": jnp.full(n + 1, n)}, n=1)
+    done.set()
+  thread = threading.Thread(target=save)
+  thread.start()
+  try:
+    while not done.is_set():
+      for name, read in READERS.items():
+        assert read(saved) == 1, name
+  finally:
+    thread.join()
+
+
+def test_damage_that_stays_is_reported_at_once(saved, monkeypatch):
+  reads, load = [], orbax_arrays.load
+  monkeypatch.setattr(orbax_arrays, "load", lambda path: reads.append(path) or load(path))
+  for file in filter(Path.is_file, (saved / "arrays").rglob("*")):
+    file.write_bytes(b"\xff" * file.stat().st_size)
+  with pytest.raises(cj.checkpoint.CheckpointError, match="step/arrays"):
+    cj.checkpoint.load(saved)
+  assert cj.checkpoint.check(saved) and len(reads) == 2
+
+
+def test_only_what_could_be_loaded_exists(saved, tmp_path):
+  (tmp_path / "empty").mkdir()
+  written(tmp_path / "other", {"notes.txt": "precious"})
+  assert not any(cj.checkpoint.exists(tmp_path / name) for name in ("empty", "other", "nothing"))
+  (saved / "manifest.json").unlink()
+  assert cj.checkpoint.exists(saved)  # damaged: `load` says so
