@@ -149,7 +149,7 @@ def encode(params: Any, *, floats: str = "float32", **metadata: Any) -> bytes:
   structure, described = describe(params)
   everything = payloads(params)
   _check_payloads(everything, described)
-  arrays = {name: np.asarray(p.array) for name, p in everything.items()}
+  arrays = {name: _as_read(name, everything) for name in everything}
   keep = {name: p.keep for name, p in everything.items() if p.keep is not None}
   base = {name: p.base for name, p in everything.items() if p.base is not None}
   bodies, entries = [], {}
@@ -186,6 +186,19 @@ def _check_kept(name: str, x: np.ndarray, kept: np.ndarray) -> None:
   if kept.dtype == bool and kept.shape == x.shape and x[~kept].any():
     raise ValueError(f"{name}: its payload keeps some elements, and others are not zero; they "
                      "must be zero")
+
+
+def _as_read(name: str, everything: dict[str, Payload]) -> np.ndarray:
+  """Returns an array as it is in the file: what is not stored comes back as zeros without a sign.
+
+  A weight times its mask has zeros with one.
+  """
+  x, keep = np.asarray(everything[name].array), everything[name].keep
+  if keep is None:
+    return x
+  kept = np.asarray(everything[keep].array)
+  fits = kept.dtype == bool and kept.shape == x.shape  # or else `_context` says what is wrong
+  return np.where(kept, x, np.zeros((), x.dtype)) if fits else x
 
 
 def decode(data: bytes, *, like: Any = None, progress: Progress | None = None,

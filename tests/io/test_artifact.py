@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import compress_jax as cj
 from compress_jax.io import container
+from tests.io.trees import same
 
 
 def model(sparsity=0.9):
@@ -181,8 +182,21 @@ def test_numbers_that_would_not_come_back_are_refused():
     cj.artifact.encode({"w": Kept(value, mask)})
   loaded = cj.artifact.decode(cj.artifact.encode({"w": Kept(value * mask, mask)}))[0]
   np.testing.assert_array_equal(loaded["w"].value, value * mask)
+  with pytest.raises(ValueError, match="w/value: its payload keeps some elements, and others"):
+    cj.artifact.encode({"w": Kept(jnp.where(mask, value, jnp.nan), mask)})
   with pytest.raises(ValueError, match="w: complex128; must be a dtype of at most 8 bytes"):
     cj.artifact.encode({"w": np.ones(2, complex)})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float8_e4m3fn", "complex64"])
+def test_zeros_with_a_sign_are_zeros_outside_of_the_mask(dtype):
+  mask = np.eye(3, dtype=bool)
+  value = np.full((3, 3), -0.0, dtype)
+  value[2, 2] = -1
+  assert np.signbit(value.astype(np.complex64).real).all()  # what it is about
+  found = cj.artifact.decode(cj.artifact.encode({"w": Kept(value, mask)}))[0]["w"]
+  same({"mask": found.mask, "value": found.value}, {
+      "mask": jnp.asarray(mask), "value": jnp.where(mask, value, 0).astype(dtype)})
 
 
 def test_a_directory_is_no_artifact(tmp_path):
