@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress_jax.io import containers, processes
+from compress_jax.io import containers, dtypes, processes
 from compress_jax.leaves import Node, node
 from compress_jax.leaves.base import static
 
@@ -103,7 +103,8 @@ def describe(tree: Any) -> tuple[Json, dict[str, Any]]:
     {name: array} with "/"-joined names (see `containers.named`).
 
   Raises:
-    ValueError: another object is in the tree, or a key that JSON cannot hold.
+    ValueError: another object is in the tree, an array that JAX would not take back, or a key
+      that JSON cannot hold.
 
   Example:
     >>> import numpy as np
@@ -150,6 +151,7 @@ def _describe_array(name: str, x: Any, arrays: dict[str, Any]) -> Json:
   if array is None:
     raise ValueError(f"{name}: a {type(x).__name__} cannot be stored; must be a dict, list, "
                      "tuple, leaf, array or None, or lie in a container of a model's class")
+  dtypes.check(name, array.dtype.name)
   # What other processes hold parts of cannot be seen whole here.
   arrays[name] = array = array if processes.scattered(array) else np.asarray(array)
   found = {"array": name, "shape": list(array.shape), "dtype": array.dtype.name}
@@ -346,8 +348,9 @@ def restored(entry: Json, x: np.ndarray) -> Any:
     narrow it (64 bits).
 
   Raises:
-    ValueError: it is not a key of the kind that the description says.
+    ValueError: it is not a key of the kind that the description says, or JAX has no such arrays.
   """
+  dtypes.check(entry["array"], x.dtype.name)
   if "prng" in entry:
     return jax.random.wrap_key_data(jnp.asarray(x), impl=entry["prng"])
   made = jnp.asarray(x)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any
 
 import jax.numpy as jnp
 
-from compress_jax.io import containers
+from compress_jax.io import containers, dtypes
 from compress_jax.io.structure import describe, without_types
 from compress_jax.leaves import Node
 
-_DTYPE = re.compile(r"bool|u?int\d+|b?float\w+|complex\d+")
 _MOST_AXES = 32
 
 
@@ -27,7 +25,7 @@ def array_bytes(entry: dict[str, Any]) -> int:
     Bytes, elements of less than a byte taking one.
 
   Raises:
-    ValueError: no shape, or no dtype of numbers.
+    ValueError: no shape, or no dtype that files keep.
 
   Example:
     >>> array_bytes({"array": "w", "shape": [3, 2], "dtype": "int16"})
@@ -36,8 +34,9 @@ def array_bytes(entry: dict[str, Any]) -> int:
   name, shape, dtype = entry["array"], entry["shape"], entry["dtype"]
   if not isinstance(name, str) or not _is_shape(shape):
     raise ValueError(f"array {name!r}: shape {str(shape)[:60]}; must be whole numbers from 0")
-  if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
-    raise ValueError(f"array {name!r}: dtype {str(dtype)[:60]!r}; must be one of numbers")
+  if not isinstance(dtype, str):
+    raise ValueError(f"array {name!r}: dtype {str(dtype)[:60]!r}; must be a name")
+  dtypes.check(f"array {name!r}", dtype)
   return math.prod(shape) * jnp.dtype(dtype).itemsize
 
 
