@@ -10,8 +10,9 @@ import jax
 Made = TypeVar("Made")
 
 # What tracing raises where a program depends on the batch's size: JAX on comparing
-# symbols, converters on shapes that they cannot write.
-_SYMBOLIC_FAILS = (TypeError, ValueError, NotImplementedError)
+# symbols, converters on shapes that they cannot write or that they take for numbers.
+_SYMBOLIC_FAILS = (TypeError, ValueError, NotImplementedError,
+                   jax.errors.InconclusiveDimensionOperation)
 
 
 def spec(x: Any, batch: str | None) -> jax.ShapeDtypeStruct:

@@ -65,6 +65,10 @@ class Weight(Leaf):
   def dense(self) -> Array:
     return self.value.astype(self.dtype)
 
+  def taken(self, rows: Array) -> Weight:
+    # No rows share an entry here; graphs have no division of as many numbers as a batch has.
+    return self.replace(value=jnp.take(self.value, rows, axis=0, mode="clip"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -176,6 +180,8 @@ class _Tracer(Interpreter):
     if equation.primitive is primitives.cond_p and isinstance(inputs[0], np.integer):
       branch = equation.params["branches"][inputs[0]]
       return self.run(*control_flow.open_jaxpr(branch), inputs[1:])
+    if equation.primitive is primitives.gather_p and isinstance(inputs[0], Ref):
+      inputs = [_of_weights(inputs[0]), *inputs[1:]]
     if equation.primitive in _LOOPS:
       # No mark is found inside; what comes back is inlined as well.
       return list(RULES[equation.primitive, None](self, equation, *map(_unmarked, inputs)))
@@ -203,6 +209,13 @@ def _unmarked(x: Any) -> Any:
   if not isinstance(x, Ref) or not isinstance(x.leaf, Weight):
     return x
   return dataclasses.replace(x, leaf=x.leaf.replace(mark=None))
+
+
+def _of_weights(x: Ref) -> Ref:
+  """Returns a reference to the leaf with its factors as `Weight`s, which know how to take rows."""
+  factors = {name: Weight(part, None, None, dense_dtype=part.dtype.name)
+             for name, part in parts_of(x.leaf).items() if name and not is_leaf(part)}
+  return dataclasses.replace(x, leaf=x.leaf.replace(**factors))
 
 
 def _on_grid(x: Array, leaf: Weight) -> Array:

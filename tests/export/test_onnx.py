@@ -234,3 +234,22 @@ def test_errors(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=rf"{package} is not .*pip install compress_jax\[onnx\]"):
       cj.export.onnx(path, apply, params, x)
   assert not path.exists()
+
+
+EMBEDDINGS = {
+    "float": lambda p: p, "quantized": lambda p: cj.quantize.affine(p, 8),
+    "quantized by rows": lambda p: cj.quantize.affine(p, 4, axis=0),
+    "in groups": lambda p: cj.quantize.affine(p, 4, group=2, symmetric=False),
+    "pruned": lambda p: cj.prune.magnitude(p, 0.5),
+    "clustered": lambda p: cj.quantize.cluster(p, 4),
+    "factors": lambda p: cj.factorize.svd(p, rank=3),
+    "quantized factors": lambda p: cj.quantize.affine(cj.factorize.svd(p, rank=3), 8)}
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2)], ids=str)
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_embeddings_take_batches_of_any_size(name, shape, tmp_path):
+  keys = jax.random.split(jax.random.key(0, impl="rbg"), 2)
+  params = {"e": jax.random.normal(keys[0], (8, 6)), "v": jax.random.normal(keys[1], (6, 4))}
+  ids = jnp.arange(8 - np.prod(shape), 8).reshape(shape)
+  exported(tmp_path / "model.onnx", lambda p, i: p["e"][i] @ p["v"], EMBEDDINGS[name](params), ids)
