@@ -81,8 +81,13 @@ class Grid(base.Study):
     cells = {}
     for sparsity in self.config.sparsities:
       for bits in self.config.bits:
-        cells[f"sparsity{sparsity:g}-bits{bits}"] = (sparsity, bits)
+        cells[f"{_pruned_stage(sparsity)}-bits{bits}"] = (sparsity, bits)
     return cells
+
+  @property
+  def pruned(self) -> dict[str, float]:
+    """The sparsity of every stage that prunes for its cells."""
+    return {_pruned_stage(sparsity): sparsity for sparsity in self.config.sparsities if sparsity}
 
   @property
   def names(self) -> Sequence[str]:
@@ -91,17 +96,19 @@ class Grid(base.Study):
   def parent(self, name: str) -> str | None:
     if name == "base":
       return None
-    sparsity = self.cells[name][0] if name in self.cells else 0.0
-    # Cells of one sparsity go on from one pruned model; side by side each is trained whole.
-    return f"sparsity{sparsity:g}" if sparsity and not self.config.vmap else "base"
+    if name not in self.cells or self.config.vmap:
+      return "base"  # side by side each cell is trained whole
+    # Cells of one sparsity go on from one pruned model.
+    stage = _pruned_stage(self.cells[name][0])
+    return stage if stage in self.pruned else "base"
 
   def spec(self, name: str) -> Mapping[str, Any]:
     c = self.config
     if name == "base":
       return self.base_spec(c.model, c.base)
     spec = {field: c[field] for field in _PRUNING}
-    if name not in self.cells:
-      return {**spec, "sparsity": _sparsity(name)}
+    if name in self.pruned:
+      return {**spec, "sparsity": self.pruned[name]}
     sparsity, bits = self.cells[name]
     return {**spec, **{field: c[field] for field in _ROUNDING}, "sparsity": sparsity, "bits": bits}
 
@@ -131,8 +138,8 @@ class Grid(base.Study):
   def make(self, name: str, work: Path, log: Log) -> techniques.Outcome:
     if name == "base":
       return self.teach(self.config.model, self.config.base, work, log)
-    if name not in self.cells:
-      return self._pruned(name, work, log)
+    if name in self.pruned:
+      return self._prune(name, work, log)
     sparsity, bits = self.cells[name]
     if self.config.vmap:
       # Whichever cell comes first trains all of them.
@@ -147,9 +154,9 @@ class Grid(base.Study):
                                     self.plan.steps)
     return self._rounded(state["params"], bits), {"history": history}
 
-  def _pruned(self, name: str, work: Path, log: Log) -> techniques.Outcome:
+  def _prune(self, name: str, work: Path, log: Log) -> techniques.Outcome:
     """Returns the model of one sparsity, from which its cells go on."""
-    numbers = {"sparsity": jnp.float32(_sparsity(name)), "bits": jnp.int32(32)}
+    numbers = {"sparsity": jnp.float32(self.pruned[name]), "bits": jnp.int32(32)}
     state, history = self._looped("base", numbers, work, log, 0, self.plan.prune_steps)
     return self._as_trained(state["params"]), {"history": history}
 
@@ -280,8 +287,8 @@ class Grid(base.Study):
     return evaluate.accuracy(self.model, {"params": params}, self.data.validation)
 
 
-def _sparsity(name: str) -> float:
-  return float(name.removeprefix("sparsity"))
+def _pruned_stage(sparsity: float) -> str:
+  return f"sparsity{sparsity:g}"
 
 
 def _changes(plan: training.Plan, numbers: Any, first: int, last: int) -> bool:
