@@ -16,6 +16,8 @@ from compress_jax.io import files, orbax_arrays
 MANIFEST, ARRAYS = "manifest.json", "arrays"
 _READS = 20  # of one checkpoint, each after another one took its place
 _BEGINNING = b'{"format":'  # of every manifest
+# What macOS and Windows leave in folders that somebody looked at.
+_LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 Read = TypeVar("Read")
 
@@ -35,7 +37,7 @@ def check(path: Path) -> None:
   """
   if not path.exists() or is_ours(path):
     return
-  if not path.is_dir() or any(path.iterdir()):
+  if not path.is_dir() or _names(path):
     raise ValueError(f"{path}: holds something that is not a checkpoint; must be new, empty, or a "
                      "checkpoint that is replaced")
 
@@ -50,7 +52,7 @@ def is_ours(path: Path) -> bool:
     True or False; False where there is none.
   """
   # Many kinds of folders have a manifest.json: what a user put in there must not be removed.
-  if not path.is_dir() or not {part.name for part in path.iterdir()} <= {MANIFEST, ARRAYS}:
+  if not path.is_dir() or not _names(path) <= {MANIFEST, ARRAYS}:
     return False
   try:
     text = (path / MANIFEST).read_bytes()
@@ -63,6 +65,12 @@ def is_ours(path: Path) -> bool:
   return isinstance(known, dict) and {"format", "structure"} <= known.keys()
 
 
+def _names(path: Path) -> set[str]:
+  """Returns the names in a directory of what a program or a user put there."""
+  return {part.name for part in path.iterdir()
+          if part.name not in _LITTER and not part.name.startswith("._")}
+
+
 def replace(new: Path, path: Path) -> None:
   """Puts a complete directory in place; a reader finds the old or the new one at any moment.
 
@@ -72,8 +80,8 @@ def replace(new: Path, path: Path) -> None:
     new: the directory, all of which is on the disk.
     path: where it goes.
   """
-  if path.exists() and not any(path.iterdir()):
-    path.rmdir()
+  if path.exists() and not _names(path):
+    shutil.rmtree(path)
   elif path.exists():
     # A name that nobody else gives: a copy that the user keeps beside it stays.
     os.rename(path, path.with_name(f"{path.name}.replaced-{uuid.uuid4().hex[:8]}"))

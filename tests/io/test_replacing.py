@@ -63,6 +63,17 @@ def test_notes_within_a_checkpoint_stay(saved):
   assert cj.checkpoint.load(saved)[1] == {"n": 1}
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "._manifest.json", "Thumbs.db", "desktop.ini"])
+def test_what_a_desktop_leaves_in_folders_is_no_users(name, saved, tmp_path):
+  (tmp_path / "empty").mkdir()
+  for path in (saved, tmp_path / "empty"):
+    (path / name).write_bytes(b"\0")
+    cj.checkpoint.save(path, NEW, n=2)
+    assert cj.checkpoint.load(path)[1] == {"n": 2} and not (path / name).exists()
+  # Nothing is left beside them, either.
+  assert {path.name for path in tmp_path.iterdir()} == {"step", "empty"}
+
+
 def test_notes_in_what_an_interrupted_save_left_stay(saved):
   left = saved.rename(saved.with_name("step.replaced-0123abcd"))
   (left / "notes.txt").write_text("precious")
