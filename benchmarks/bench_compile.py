@@ -24,13 +24,10 @@ _FLAGS_SET = cpu.prepare()
 import jax
 import jax.numpy as jnp
 
-import compress_jax as cj
 from benchmarks import nets
 from benchmarks.nets import NETS
 from experiments.training import evaluate, loop
 from experiments.training.draws import random_key
-from experiments.training.techniques import quantizing
-from experiments.training.techniques.trained import Trained
 
 _MODELS = flags.DEFINE_list("models", ["convnet", "resnet20", "resnet18", "vgg", "densenet"],
                             f"Of {', '.join(NETS)}.")
@@ -101,19 +98,10 @@ def _evaluation(model: Any, variables: Any) -> Program:
 
 def _integers(name: str, variables: Any) -> Program:
   """Returns the program that the quantized, frozen model is evaluated by."""
-  zoo, arguments = NETS[name]
-  folded = quantizing.without_norms(Trained(name=zoo, arguments=arguments, num_classes=10,
-                                            variables=variables))
-  image = jnp.ones((1, _SIDE.value, _SIDE.value, 3))
-  fake = cj.quantize.calibrate(functools.partial(_apply, folded.model),
-                               cj.quantize.affine(folded.params, 8), [image])
-  images = jnp.zeros((evaluate.BATCH, *image.shape[1:]), jnp.uint8)
-  program = evaluate.logits_program(folded.model, lifted=True)
-  return program, ({"params": cj.freeze(fake)}, images)
-
-
-def _apply(model: Any, params: Any, images: jax.Array) -> jax.Array:
-  return model.apply({"params": params}, images, train=False)
+  model, params = nets.folded(name, variables)
+  frozen = nets.integers(model, params, jnp.ones((1, _SIDE.value, _SIDE.value, 3)))
+  images = jnp.zeros((evaluate.BATCH, _SIDE.value, _SIDE.value, 3), jnp.uint8)
+  return evaluate.logits_program(model, lifted=True), ({"params": frozen}, images)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,11 @@ import onnxruntime
 from absl import app, flags
 
 import compress_jax as cj
+from benchmarks import nets
 from benchmarks.timing import in_turns, ratios
-from experiments import models
 from experiments.training import loop
-from experiments.training.techniques import quantizing
-from experiments.training.techniques.trained import Trained
 
-_MODELS = flags.DEFINE_list("models", ["resnet18", "vgg"], "Zoo models with batch norm.")
+_MODELS = flags.DEFINE_list("models", ["resnet18", "vgg"], f"Of {', '.join(nets.NETS)}.")
 _BATCHES = flags.DEFINE_list("batches", ["1", "64"], "Images of a call.")
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Measurements of each.")
 
@@ -50,14 +48,10 @@ def main(_: Sequence[str]) -> None:
 
 
 def _runs(name: str, images: np.ndarray) -> dict[str, Callable[[], Any]]:
-  variables = loop.initial(models.create(name, num_classes=10), images.shape[1:], 0)
-  # Norms are folded everywhere, as ONNX Runtime does by itself.
-  folded = quantizing.without_norms(Trained(name=name, arguments={}, num_classes=10,
-                                            variables=variables))
-  apply = functools.partial(_apply, folded.model)
-  dense = folded.params
-  fake = cj.quantize.calibrate(apply, cj.quantize.affine(dense, 8), [jnp.asarray(images)])
-  integers = cj.freeze(fake)
+  variables = loop.initial(nets.create(name), images.shape[1:], 0)
+  model, dense = nets.folded(name, variables)
+  integers = nets.integers(model, dense, jnp.asarray(images))
+  apply = nets.apply_of(model)
   ours = {"ours float32": (jax.jit(apply), dense), "ours int8": (jax.jit(cj.lift(apply)), integers)}
   runs = {way: functools.partial(run, params, jnp.asarray(images))
           for way, (run, params) in ours.items()}
@@ -68,10 +62,6 @@ def _runs(name: str, images: np.ndarray) -> dict[str, Callable[[], Any]]:
       runs[f"ONNX Runtime {dtype}"] = functools.partial(
           _session(path).run, None, {"input": images})
   return runs
-
-
-def _apply(model: Any, params: Any, images: jax.Array) -> jax.Array:
-  return model.apply({"params": params}, images, train=False)
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

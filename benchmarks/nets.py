@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+import compress_jax as cj
 from experiments import models
 from experiments.training import loop
 from experiments.training.augment import Augment
 from experiments.training.draws import random_key
 from experiments.training.step import steps_program
+from experiments.training.techniques import quantizing
+from experiments.training.techniques.trained import Trained
 
 # (in the zoo, its arguments)
 NETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -60,3 +66,36 @@ def training(model: nn.Module, variables: Any, side: int, batch: int,
   data = {"images": jnp.asarray(images), "labels": jnp.asarray(labels), "order": order,
           "offset": 0, "key": random_key(0)}
   return steps_program(model, Augment()), loop.start_state(variables), data
+
+
+def folded(name: str, variables: Any) -> tuple[nn.Module, Any]:
+  """Returns (model, parameters) of a network whose norms are folded, as runtimes do by themselves.
+
+  Args:
+    name: one of `NETS`.
+    variables: of the network.
+  """
+  zoo, arguments = NETS[name]
+  without = quantizing.without_norms(Trained(name=zoo, arguments=arguments, num_classes=10,
+                                             variables=variables))
+  return without.model, without.params
+
+
+def integers(model: nn.Module, params: Any, images: jax.Array) -> Any:
+  """Returns the parameters in 8 bits, frozen, with calibrated inputs.
+
+  Args:
+    model: of `folded`.
+    params: of the model.
+    images: float32, that it is calibrated on.
+  """
+  return cj.freeze(cj.quantize.calibrate(apply_of(model), cj.quantize.affine(params, 8), [images]))
+
+
+def apply_of(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
+  """Returns what evaluates a model without batch statistics, given parameters and images."""
+  return functools.partial(_apply, model)
+
+
+def _apply(model: nn.Module, params: Any, images: jax.Array) -> jax.Array:
+  return model.apply({"params": params}, images, train=False)
