@@ -193,7 +193,7 @@ class _Tracer(Interpreter):
   def product(self, op: Contraction, x: Any, w: Ref) -> Any:
     if not isinstance(w.leaf, Weight):
       return super().product(op, x, w)
-    op = dataclasses.replace(op, outer=None)
+    op = op.bare()
     if isinstance(op, Conv):
       return _convolution(op, x, w).astype(op.dtype)
     return op(_on_grid(x, w.leaf), w.dense()).astype(op.dtype)

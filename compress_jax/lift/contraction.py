@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from jax.custom_batching import custom_vmap
 
 from compress_jax.leaves.base import Array
 from compress_jax.lift import patches
-from compress_jax.lift.registry import NoRule
+from compress_jax.lift.registry import NoRule, Ref
+from compress_jax.lift.surrogate import with_gradient_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,26 @@ class Contraction:
     if self.outer is None:
       return self.bind(x, w)
     return self.outer(w, x) if self.on_left else self.outer(x, w)
+
+  def bare(self) -> Self:
+    """Returns the contraction without a custom derivative, for what makes up its value."""
+    return dataclasses.replace(self, outer=None)
+
+  def with_own_gradient(self, value: Array, x: Array, w: Ref) -> Array:
+    """Returns a result that a rule computed, differentiated as the program's author said.
+
+    Args:
+      value: the result.
+      x: the other operand.
+      w: the weight.
+
+    Returns:
+      `value`; where there is a custom derivative its gradient is that of the dense weight, as on
+      parts or steps of the weight the author's function would see other numbers.
+    """
+    if self.outer is None:
+      return value
+    return with_gradient_of(lax.stop_gradient(value), self(x, w.dense()))
 
   def exact(self, x: Array, w: Array, dtype: Any) -> Array:
     """Returns the result accumulated at full precision.

@@ -88,14 +88,14 @@ class Interpreter:
     if equation.primitive not in PRODUCTS:
       why += ("; if no product multiplies by it, it should not have been compressed: "
               "where=cj.used_in_products(fn, params, x) leaves it out")
-    return bind(equation, [self.plain(x, equation, why) for x in inputs])
+    return bind(equation, [self.plain(x, equation.primitive.name, why) for x in inputs])
 
-  def plain(self, x: Any, equation: Any, why: str) -> Any:
+  def plain(self, x: Any, primitive: str, why: str) -> Any:
     """Returns `x` as an array where that is allowed.
 
     Args:
       x: array or `Ref`.
-      equation: whose input it is, for the error.
+      primitive: whose input it is, for the error.
       why: what keeps it from staying a leaf, for the error.
 
     Returns:
@@ -108,7 +108,7 @@ class Interpreter:
       return x
     if x.compressed and not self.densify:
       kind = f"{type(x.leaf).__name__} leaf"
-      raise NoRule(equation.primitive.name, x.path, f"{kind}, {why}")
+      raise NoRule(primitive, x.path, f"{kind}, {why}")
     return x.dense()
 
   def product(self, op: Contraction, x: Any, w: Ref) -> Any:
@@ -165,7 +165,7 @@ class Interpreter:
       inner = type(self)(self.densify, self.watching, self.exact)
       outs = inner.run(jaxpr, consts, inputs)
       # JAX's own loops and branches carry arrays only.
-      return [inner.plain(x, _Returned, "it is returned") for x in outs], inner.records
+      return [inner.plain(x, "return", "it is returned") for x in outs], inner.records
     return fn
 
   def absorb(self, outs: list[Any], records: dict[str, list[Captured]]) -> list[Any]:
@@ -181,13 +181,6 @@ class Interpreter:
     for path, uses in records.items():
       self.records.setdefault(path, []).extend(uses)
     return list(outs)
-
-
-class _Returned:
-  """Stands for the end of an inner program in an error."""
-
-  class primitive:
-    name = "return"
 
 
 def _rule_for(primitive: Any, refs: list[Ref]) -> Any:

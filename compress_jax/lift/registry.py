@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import primitives
 
-from compress_jax.leaves import Leaf, dense_of, is_leaf
+from compress_jax.leaves import Leaf, UnsupportedError, dense_of, is_leaf
 from compress_jax.leaves.base import Array
 
 Rule = Callable[..., list[Any]]
@@ -52,6 +53,23 @@ class NoRule(NotImplementedError):
     self.primitive, self.path = primitive, path
     super().__init__(f"no rule for {primitive} on {path}: {why}; "
                      "lift(fn, densify=True) runs it on the dense array instead")
+
+
+@contextlib.contextmanager
+def as_no_rule(primitive: str, path: str) -> Iterator[None]:
+  """Raises NoRule where a leaf says that it cannot do what is asked of it.
+
+  Args:
+    primitive: the primitive's name.
+    path: of the leaf.
+
+  Raises:
+    NoRule: `UnsupportedError` was raised inside; it says the same.
+  """
+  try:
+    yield
+  except UnsupportedError as error:
+    raise NoRule(primitive, path, str(error)) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,13 +146,13 @@ class Ref:
 jax.tree_util.register_dataclass(Ref)
 
 
-def register(primitive: Any, leaf: type | None) -> Callable[[Rule], Rule]:
+def register(primitive: Any, leaf: type | None = None) -> Callable[[Rule], Rule]:
   """Registers how a primitive runs on a leaf.
 
   Args:
     primitive: a JAX primitive (`jax.extend.core.primitives`), or the name of one that JAX
       does not export.
-    leaf: the leaf type; None serves every leaf; `jax.Array` a watched array.
+    leaf: the leaf type; None serves every leaf and watched arrays; `jax.Array` only these.
 
   Returns:
     A decorator for `rule(interpreter, equation, *inputs) -> outputs`, where each input
@@ -218,7 +236,7 @@ def product_of(op: Any, w: Ref) -> Product:
 
 
 def dense_array(x: Any) -> Array:
-  """Returns a watched array, or an array, as the program has it.
+  """Returns the array that the program would have: of a compressed weight, the dense one.
 
   Args:
     x: array or `Ref`.

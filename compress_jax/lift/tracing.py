@@ -14,7 +14,7 @@ from compress_jax.lift.interpreter import Interpreter
 from compress_jax.lift.registry import Captured, Ref
 
 
-def lift(fn: Callable[..., Any], densify: bool = False,
+def lift(fn: Callable[..., Any], *, densify: bool = False,
          exact: bool = True) -> Callable[..., Any]:
   """Makes a function run on compressed leaves, by the rules of its primitives.
 
@@ -55,7 +55,7 @@ def lift(fn: Callable[..., Any], densify: bool = False,
   return lifted
 
 
-def capture(fn: Callable[..., Any], where: tree.Where = None,
+def capture(fn: Callable[..., Any], *, where: tree.Where = None,
             densify: bool = False) -> Callable[..., Any]:
   """Makes a function also return what went into and came out of its products.
 

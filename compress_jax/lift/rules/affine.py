@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,13 +27,17 @@ _FLOAT32_EXACT = 2**24
 _INT32_EXACT = 2**31
 
 
-def affine(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
-  """Applies a `FakeQuant`, `Quantized`, `FakeFloat` or `Float` weight.
+# (contraction, other operand on its grid, leaf, that grid, path) -> the sum of whole numbers
+Sum = Callable[[Contraction, Array, Any, StaticGrid, str], Array]
+
+
+def fake_quantized(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
+  """Applies a `FakeQuant` weight.
 
   Args:
-    interpreter: the running interpreter. Where it is `exact`, a fake-quantized product
-      adds up just what the integers give; if not, it is one product of rounded floats,
-      the cheap way to train.
+    interpreter: the running interpreter. Where it is `exact`, a product with a quantized input
+      adds up just what the integers give; if not, it is one product of rounded floats, the
+      cheap way to train.
     op: the contraction.
     x: the other operand.
     w: the weight.
@@ -43,27 +49,47 @@ def affine(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
     NoRule: the scale varies along a summed axis that cannot be cut up, or the
       integers' sum may leave int32.
   """
-  if input_grid_of(w.leaf) is None:
+  if w.leaf.input is None:
     return _weight_only(op, x, w)
-  grid = w.leaf.input_grid().for_input(x)
-  # One product of rounded floats has the gradients, whatever computes the value.
-  surrogate = op(grid.fake_quantize(x).astype(x.dtype), w.leaf.dense().astype(w.dtype))
-  if isinstance(w.leaf, FakeQuant) and not interpreter.exact:
-    return surrogate
+  if not interpreter.exact:
+    return _surrogate(op, x, w, w.leaf.input.for_input(x))
+  return _on_integers(op, x, w, _integer_valued)
+
+
+def quantized(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
+  """Applies a `Quantized` weight; see `fake_quantized`, whose bits it gives."""
+  if w.leaf.input is None:
+    return _weight_only(op, x, w)
+  return _on_integers(op, x, w, _integer)
+
+
+def narrow_float(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
+  """Applies a `FakeFloat` or `Float` weight; see `fake_quantized`."""
+  if input_grid_of(w.leaf) is not None:
+    raise NoRule(op.primitive.name, w.path, "a leaf inside has a grid for its input, which floats "
+                 "do not have; must be None")
+  return _weight_only(op, x, w)
+
+
+def _surrogate(op: Contraction, x: Array, w: Ref, grid: StaticGrid) -> Array:
+  """One product of rounded floats, which has the gradients whatever computes the value."""
+  return op(grid.fake_quantize(x).astype(x.dtype), w.leaf.dense().astype(w.dtype))
+
+
+def _on_integers(op: Contraction, x: Array, w: Ref, total: Sum) -> Array:
+  grid = w.leaf.input.for_input(x)
   fixed = dataclasses.replace(w, leaf=lax.stop_gradient(w.leaf).replace(input=grid))
-  rule = _grouped if _summed_with_scales(op, w.leaf) else _integer_product
-  value = rule(dataclasses.replace(op, outer=None), lax.stop_gradient(x), fixed)
-  return with_gradient_of(value.astype(op.dtype), surrogate.astype(op.dtype))
+  rule = functools.partial(_integer_product, total)
+  if _summed_with_scales(op, w.leaf):
+    rule = functools.partial(_grouped, rule)
+  value = rule(op.bare(), lax.stop_gradient(x), fixed)
+  return with_gradient_of(value.astype(op.dtype), _surrogate(op, x, w, grid).astype(op.dtype))
 
 
 def _weight_only(op: Contraction, x: Array, w: Ref) -> Array:
   """The same arithmetic for a leaf and its deployed form, so the same bits."""
   w, x = in_turn(w, x)
-  value = _product_of_floats(dataclasses.replace(op, outer=None), x, w)
-  if op.outer is None:
-    return value
-  # The author's derivative is of the weights: on steps it would see the scale in what comes back.
-  return with_gradient_of(lax.stop_gradient(value), op(x, w.dense()))
+  return op.with_own_gradient(_product_of_floats(op.bare(), x, w), x, w)
 
 
 def _product_of_floats(op: Contraction, x: Array, w: Ref) -> Array:
@@ -75,7 +101,7 @@ def _product_of_floats(op: Contraction, x: Array, w: Ref) -> Array:
     x = x.astype(at_least_float32(x.dtype)) * _on_x(op, x, scale, w)
     return _product_of_steps(op, x, leaf, None, w.path)
   if varying:
-    return _grouped(op, x, w)
+    return _grouped(_plain_group, op, x, w)
   return _product_of_steps(op, x, leaf, scale, w.path)
 
 
@@ -122,14 +148,13 @@ def _on_x(op: Contraction, x: Array, scale: Array, w: Ref) -> Array:
   return jnp.transpose(full, order).reshape(laid)
 
 
-def _grouped(op: Contraction, x: Array, w: Ref) -> Array:
+def _grouped(rule: Callable[..., Array], op: Contraction, x: Array, w: Ref) -> Array:
   """Sums over groups of inputs, each with its own scale."""
   leaf = w.leaf
   (axis, *others) = _summed_with_scales(op, leaf)
   count, at = leaf.scale.shape[axis], op.x_axis(axis)
   if others or at is None or count == leaf.shape[axis]:
     raise op.varying_scale(w.path)
-  rule = _plain_group if input_grid_of(leaf) is None else _integer_product
 
   def one(part: Array, fields: dict[str, Any]) -> Array:
     return rule(op, part, dataclasses.replace(w, leaf=leaf.replace(**fields)))
@@ -142,16 +167,13 @@ def _plain_group(op: Contraction, x: Array, w: Ref) -> Array:
   return _product_of_steps(op, x, w.leaf, w.leaf.step_size(), w.path)
 
 
-def _integer_product(op: Contraction, x: Array, w: Ref) -> Array:
+def _integer_product(total_of: Sum, op: Contraction, x: Array, w: Ref) -> Array:
   """The integers' sum and its rescale; `input` is fixed, nothing is differentiated."""
   leaf, grid, scale = w.leaf, w.leaf.input, w.leaf.step_size()
   _check_sum(op, leaf, w.path)
   if leaf.may_exceed_8_bits or grid.may_exceed_8_bits:
-    total = _sum_of_digits(op, x, leaf, grid, w.path)
-  elif isinstance(leaf, Quantized):
-    total = _integer(op, x, leaf, grid, w.path)
-  else:
-    total = _integer_valued(op, x, leaf, grid, w.path)
+    total_of = _sum_of_digits
+  total = total_of(op, x, leaf, grid, w.path)
   return rounded(total * (grid.scale * _per_output(op, scale, leaf, w.path, total)))
 
 

@@ -12,11 +12,11 @@ from jax.typing import DTypeLike
 
 from compress_jax.kernels.block_sparse import conv, matmul
 from compress_jax.kernels.block_sparse.check import DTYPES
-from compress_jax.leaves import BlockSparse, UnsupportedError
+from compress_jax.leaves import BlockSparse
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.grid import codes
 from compress_jax.lift.contraction import Contraction, Conv, Dot
-from compress_jax.lift.registry import NoRule, Ref
+from compress_jax.lift.registry import NoRule, Ref, as_no_rule
 from compress_jax.lift.surrogate import rounded, with_gradient_of
 
 
@@ -111,10 +111,8 @@ def _applied(op: Contraction, x: Array, w: Ref, zero: Array) -> Array:
 
 def _turned(w: Ref) -> BlockSparse:
   """Returns the transposed weight."""
-  try:
+  with as_no_rule("transpose", w.path):
     return w.leaf.transposed((1, 0))
-  except UnsupportedError as error:
-    raise NoRule("transpose", w.path, str(error)) from None
 
 
 def _convolution(op: Conv, x: Array, w: Ref, zero: Array, out: DTypeLike | None) -> Array:

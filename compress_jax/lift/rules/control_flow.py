@@ -12,10 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives
 
-from compress_jax.leaves import UnsupportedError
 from compress_jax.leaves.axes import stacked
 from compress_jax.lift.contraction import Conv, Dot
-from compress_jax.lift.registry import NoRule, Ref, bind, dense_array, register
+from compress_jax.lift.registry import Ref, as_no_rule, bind, dense_array, register
 from compress_jax.lift.rules.products import operands
 from compress_jax.lift.surrogate import with_gradient_of
 
@@ -32,13 +31,12 @@ def open_jaxpr(jaxpr: Any) -> tuple[Any, Any]:
   return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
 
+@register(primitives.jit_p)
 def _inline(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   return interpreter.run(*open_jaxpr(equation.params["jaxpr"]), inputs)
 
 
-register(primitives.jit_p, None)(_inline)
-
-
+@register(primitives.remat_p)
 def _remat(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   fn = interpreter.sub(*open_jaxpr(equation.params["jaxpr"]))
   fn = jax.checkpoint(fn, prevent_cse=equation.params["prevent_cse"],
@@ -46,9 +44,7 @@ def _remat(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   return interpreter.absorb(*fn(*inputs))
 
 
-register(primitives.remat_p, None)(_remat)
-
-
+@register(primitives.cond_p)
 def _cond(interpreter: Any, equation: Any, index: Any, *operands: Any) -> list[Any]:
   branches = [interpreter.sub(*open_jaxpr(b)) for b in equation.params["branches"]]
   if interpreter.watching:
@@ -89,9 +85,6 @@ def _only(branch: Any, names: set[str]) -> Any:
   return fn
 
 
-register(primitives.cond_p, None)(_cond)
-
-
 def _scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
   """Returns how many inputs are constants and how many are carried."""
   if "num_consts" in params:
@@ -101,11 +94,12 @@ def _scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
   return len(consts), len(carry)
 
 
+@register(primitives.scan_p)
 def _scan(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   p = equation.params
   n_consts, n_carry = _scan_sizes(p)
   consts, carry = inputs[:n_consts], inputs[n_consts:n_consts + n_carry]
-  carry = [interpreter.plain(x, equation, "it is carried from step to step") for x in carry]
+  carry = [interpreter.plain(x, "scan", "it is carried from step to step") for x in carry]
   xs = [_stacked(x, p["length"]) for x in inputs[n_consts + n_carry:]]
   fn = interpreter.sub(*open_jaxpr(p["jaxpr"]))
 
@@ -122,20 +116,16 @@ def _stacked(x: Any, length: int) -> Any:
   """Gives every field of a leaf the leading axis that the scan slices."""
   if not isinstance(x, Ref):
     return x
-  try:
+  with as_no_rule("scan", x.path):
     return dataclasses.replace(x, leaf=stacked(x.leaf, length, x.leaf.ndim - 1))
-  except UnsupportedError as error:
-    raise NoRule("scan", x.path, str(error)) from None
 
 
-register(primitives.scan_p, None)(_scan)
-
-
+@register(primitives.while_p)
 def _while(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   p = equation.params
   n_cond, n_body = p["cond_nconsts"], p["body_nconsts"]
   cond_consts, body_consts = inputs[:n_cond], inputs[n_cond:n_cond + n_body]
-  init = [interpreter.plain(x, equation, "it is carried from step to step")
+  init = [interpreter.plain(x, "while", "it is carried from step to step")
           for x in inputs[n_cond + n_body:]]
   cond, body = (interpreter.sub(*open_jaxpr(p[k])) for k in ("cond_jaxpr", "body_jaxpr"))
   # The number of steps is unknown, so what happens inside cannot be captured.
@@ -143,9 +133,8 @@ def _while(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
                         lambda c: body(*body_consts, *c)[0], init)
 
 
-register(primitives.while_p, None)(_while)
-
-
+@register(primitives.custom_vjp_call_p)
+@register(primitives.custom_jvp_call_p)
 def _custom_derivative(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   """Runs the function on leaves, and differentiates it as its author said."""
   jaxpr, consts = open_jaxpr(equation.params["call_jaxpr"])
@@ -160,7 +149,8 @@ def _custom_derivative(interpreter: Any, equation: Any, *inputs: Any) -> list[An
       return original(args)[0]
     return operands(cls, interpreter, inner, inputs[first], inputs[second], outer)
   values = interpreter.run(jaxpr, consts, inputs)
-  values = [interpreter.plain(v, equation, "it leaves a custom derivative") for v in values]
+  values = [interpreter.plain(v, equation.primitive.name, "it leaves a custom derivative")
+            for v in values]
   surrogates = original(list(map(dense_array, inputs)))
   return [with_gradient_of(lax.stop_gradient(value), surrogate)
           if jnp.issubdtype(value.dtype, jnp.inexact) else value
@@ -182,7 +172,3 @@ def _single_product(jaxpr: Any) -> tuple[Any, Any, tuple[int, int]] | None:
   if cls is None or any(v not in jaxpr.invars for v in equation.invars):
     return None
   return equation, cls, tuple(jaxpr.invars.index(v) for v in equation.invars)
-
-
-register(primitives.custom_vjp_call_p, None)(_custom_derivative)
-register(primitives.custom_jvp_call_p, None)(_custom_derivative)

@@ -7,17 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jax import lax
 from jax.extend.core import primitives
 
 from compress_jax.leaves import LowRank, Spatial, Tucker2
 from compress_jax.leaves.base import Array
 from compress_jax.lift.contraction import Contraction, Conv, Dot
 from compress_jax.lift.registry import NoRule, ProductRule, Ref, register_product
-from compress_jax.lift.surrogate import with_gradient_of
 
 # (contraction, other operand, factor) -> result
-Product = Callable[[Contraction, Array, Ref], Array]
+Multiply = Callable[[Contraction, Array, Ref], Array]
 
 
 def in_factors(rule: Callable[..., Array]) -> ProductRule:
@@ -31,10 +29,7 @@ def in_factors(rule: Callable[..., Array]) -> ProductRule:
     author's.
   """
   def factorized(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
-    value = rule(interpreter.product, dataclasses.replace(op, outer=None), x, w)
-    if op.outer is None:
-      return value
-    return with_gradient_of(lax.stop_gradient(value), op(x, w.dense()))
+    return op.with_own_gradient(rule(interpreter.product, op.bare(), x, w), x, w)
   return factorized
 
 
@@ -42,7 +37,7 @@ def _parts(w: Ref) -> list[Ref]:
   return [w.part(name) for name in w.leaf.parts]
 
 
-def _low_rank(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
+def _low_rank(product: Multiply, op: Contraction, x: Array, w: Ref) -> Array:
   u, v = _parts(w)
   if isinstance(op, Conv):
     channels = _channels(op, w)[1]
@@ -57,14 +52,14 @@ def _low_rank(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
   return jnp.moveaxis(out, -1, 0) if op.on_left else out
 
 
-def _tucker2(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
+def _tucker2(product: Multiply, op: Contraction, x: Array, w: Ref) -> Array:
   u, core, v = _parts(w)
   before, after = _channels(op, w)
   h = product(op, _pointwise(product, op, x, u, before).astype(x.dtype), core)
   return _pointwise(product, op, h.astype(x.dtype), v, after)
 
 
-def _spatial(product: Product, op: Contraction, x: Array, w: Ref) -> Array:
+def _spatial(product: Multiply, op: Contraction, x: Array, w: Ref) -> Array:
   _channels(op, w)
   if op.params["dimension_numbers"].rhs_spec[2:] != (0, 1):
     raise NoRule(op.primitive.name, w.path, "the factors need a kernel of height, width, channels")
@@ -96,7 +91,7 @@ def _channels(op: Contraction, w: Ref) -> tuple[int, int]:
                "the factors need a convolution of one group with channels last in its kernel")
 
 
-def _pointwise(product: Product, op: Contraction, x: Array, w: Ref, channels: int) -> Array:
+def _pointwise(product: Multiply, op: Contraction, x: Array, w: Ref, channels: int) -> Array:
   """Mixes channels: a 1 x 1 convolution as a matrix product."""
   numbers: dict[str, Any] = {
       "dimension_numbers": (((channels,), (0,)), ((), ())), "precision": op.params["precision"],

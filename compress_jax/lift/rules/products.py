@@ -18,7 +18,6 @@ from compress_jax.leaves import (
   Float,
   Masked,
   Quantized,
-  UnsupportedError,
   input_grid_of,
 )
 from compress_jax.leaves.base import Array
@@ -28,12 +27,13 @@ from compress_jax.lift.registry import (
   NoRule,
   Product,
   Ref,
+  as_no_rule,
   cast,
   product_of,
   register,
   register_product,
 )
-from compress_jax.lift.rules.affine import affine
+from compress_jax.lift.rules.affine import fake_quantized, narrow_float, quantized
 from compress_jax.lift.rules.block_sparse import block_sparse
 from compress_jax.lift.scheduling import in_turn
 
@@ -72,18 +72,18 @@ def masked(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
   """
   if input_grid_of(w.leaf) is None:
     return plain(interpreter, op, x, w)
-  try:
-    # The mask goes inside, as it does when the leaf is frozen: so both give the same bits.
+  # The mask goes inside, as it does when the leaf is frozen: so both give the same bits.
+  with as_no_rule(op.primitive.name, w.path):
     inside = dataclasses.replace(w, leaf=w.leaf.value.masked(w.leaf.mask))
-  except UnsupportedError as error:
-    raise NoRule(op.primitive.name, w.path, str(error)) from None
   return product_of(op, inside).rule(interpreter, op, x, inside)
 
 
 register_product(Masked)(masked)
 register_product(Clustered)(plain)
-for _leaf in (FakeQuant, Quantized, FakeFloat, Float):
-  register_product(_leaf)(affine)
+register_product(FakeQuant)(fake_quantized)
+register_product(Quantized)(quantized)
+register_product(FakeFloat)(narrow_float)
+register_product(Float)(narrow_float)
 register_product(BlockSparse)(block_sparse)
 # A watched array is not a leaf, but runs like one.
 PRODUCT_RULES[jax.Array] = Product(plain, by_parts=False)
@@ -118,14 +118,12 @@ def operands(cls: type[Contraction], interpreter: Any, equation: Any, left: Any,
   return [interpreter.product(op, x, w)]
 
 
-register(primitives.dot_general_p, None)(functools.partial(operands, Dot))
-register(primitives.conv_general_dilated_p, None)(functools.partial(operands, Conv))
+register(primitives.dot_general_p)(functools.partial(operands, Dot))
+register(primitives.conv_general_dilated_p)(functools.partial(operands, Conv))
 
 
+@register(primitives.convert_element_type_p)
 def _convert(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   if not jnp.issubdtype(equation.params["new_dtype"], jnp.floating):
     raise NoRule(equation.primitive.name, x.path, "a weight stays in floating point")
   return [cast(x, equation.params["new_dtype"])]
-
-
-register(primitives.convert_element_type_p, None)(_convert)

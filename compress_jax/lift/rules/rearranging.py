@@ -11,30 +11,31 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives
 
-from compress_jax.leaves import UnsupportedError, axes
+from compress_jax.leaves import axes
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.dtypes import at_least_int32
-from compress_jax.lift.registry import NoRule, Ref, register
+from compress_jax.lift.registry import NoRule, Ref, as_no_rule, register
 
 
 def _rearranged(equation: Any, x: Ref, change: Callable[[], Any]) -> list[Any]:
   """Returns the reference to the changed leaf, or says why there is none."""
-  try:
+  with as_no_rule(equation.primitive.name, x.path):
     return [dataclasses.replace(x, leaf=change())]
-  except UnsupportedError as error:
-    raise NoRule(equation.primitive.name, x.path, str(error)) from None
 
 
+@register(primitives.transpose_p)
 def _transpose(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   order = equation.params["permutation"]
   return _rearranged(equation, x, lambda: axes.transposed(x.leaf, order))
 
 
+@register(primitives.rev_p)
 def _reverse(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   dims = equation.params["dimensions"]
   return _rearranged(equation, x, lambda: axes.reversed_(x.leaf, dims))
 
 
+@register(primitives.slice_p)
 def _slice(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   p = equation.params
   steps = p["strides"] or (1,) * x.leaf.ndim
@@ -43,6 +44,7 @@ def _slice(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   return _rearranged(equation, x, lambda: axes.sliced(x.leaf, taken))
 
 
+@register(primitives.squeeze_p)
 def _squeeze(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   dims = equation.params["dimensions"]
   return _rearranged(equation, x, lambda: axes.squeezed(x.leaf, dims))
@@ -70,13 +72,10 @@ def _unstack_primitives() -> list[Any]:
 
 
 for _primitive in _unstack_primitives():
-  register(_primitive, None)(_unstack)
-register(primitives.transpose_p, None)(_transpose)
-register(primitives.rev_p, None)(_reverse)
-register(primitives.slice_p, None)(_slice)
-register(primitives.squeeze_p, None)(_squeeze)
+  register(_primitive)(_unstack)
 
 
+@register(primitives.gather_p)
 def _gather(interpreter: Any, equation: Any, x: Any, indices: Any) -> list[Any]:
   """Looks rows up, as embeddings do: only those are made dense."""
   if not isinstance(x, Ref) or isinstance(indices, Ref):
@@ -86,10 +85,8 @@ def _gather(interpreter: Any, equation: Any, x: Any, indices: Any) -> list[Any]:
     raise NoRule(equation.primitive.name, x.path, "only whole rows can be looked up")
   # A byte cannot hold how many rows there are, from 256 on.
   rows = indices[..., 0].astype(at_least_int32(indices.dtype))
-  try:
+  with as_no_rule(equation.primitive.name, x.path):
     found = axes.taken(x.leaf, rows.reshape(-1), shape[0])
-  except UnsupportedError as error:
-    raise NoRule(equation.primitive.name, x.path, str(error)) from None
   out = Ref(found, x.path, x.dtype).dense().reshape(*rows.shape, *shape[1:])
   return [_filled(out, rows, shape[0], p)]
 
@@ -111,6 +108,3 @@ def _filled(out: Array, rows: Array, count: int, params: Any) -> Array:
   inside = ((rows >= 0) & (rows < count)).reshape(*rows.shape, *(1,) * (out.ndim - rows.ndim))
   fill = params["fill_value"]
   return jnp.where(inside, out, jnp.nan if fill is None else fill)
-
-
-register(primitives.gather_p, None)(_gather)

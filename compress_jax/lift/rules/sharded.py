@@ -12,10 +12,10 @@ from typing import Any
 import jax
 from jax.sharding import PartitionSpec
 
-from compress_jax.leaves import UnsupportedError
-from compress_jax.lift.registry import NoRule, Ref, bind, register
+from compress_jax.lift.registry import Ref, as_no_rule, bind, register
 
 
+@register("shard_map")
 def _shard_map(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   p = equation.params
   # A body has constants only where it is closed over arrays, which JAX makes inputs.
@@ -33,9 +33,6 @@ def _shard_map(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
     body, mesh=p["mesh"], axis_names=set(axes), check_vma=p["check_vma"],
     in_specs=tuple(specs), out_specs=(tuple(p["out_specs"]), PartitionSpec(axes)))
   return interpreter.absorb(*run(*inputs))
-
-
-register("shard_map", None)(_shard_map)
 
 
 def _as_cut(x: Any, specs: Any, spec: PartitionSpec) -> Any:
@@ -63,10 +60,8 @@ def _specs(x: Any, spec: PartitionSpec, mesh: Any) -> Any:
   if not isinstance(x, Ref) or not x.compressed:
     return spec
   entries = (*spec, *(None,) * (x.leaf.ndim - len(spec)))
-  try:
+  with as_no_rule("shard_map", x.path):
     specs = x.leaf.partition_specs(entries, [_shards(entry, mesh) for entry in entries])
-  except UnsupportedError as error:
-    raise NoRule("shard_map", x.path, str(error)) from None
   return dataclasses.replace(x, leaf=specs)
 
 
@@ -75,10 +70,8 @@ def _shards(entry: Any, mesh: Any) -> int:
   return math.prod(mesh.shape[name] for name in _names(entry))
 
 
+@register("pvary")
 def _vary(interpreter: Any, equation: Any, x: Ref) -> list[Any]:
   """Marks all arrays of a weight as differing from device to device."""
   leaf = jax.tree.map(lambda a: bind(equation, [a])[0], x.leaf)
   return [dataclasses.replace(x, leaf=leaf)]
-
-
-register("pvary", None)(_vary)
