@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging as python_logging
 import os
 import pathlib
 import re
@@ -104,6 +105,7 @@ def main(argv: list[str]) -> None:
   if _REPAIR.value:
     for line in stages.repair(workdir):
       print(f"repair: removed {line}", flush=True)
+  # Before hours of the study itself.
   combinations = _combinations(config)
   failure = None
   try:
@@ -172,9 +174,12 @@ def _combinations(config: Any) -> Any:
   if not config.get("combo") or "combine" not in config:
     return None
   # Imported late, as every study is: most runs need only their own.
+  from experiments.datasets import builders
   from experiments.studies import combo
   made = combo.beside(config)
-  combo.config.check(made)  # now, and not after hours of the study itself
+  combo.config.check(made)
+  combo.config.check_models(made, builders.builder(
+      made.data.name, _DATA_DIR.value, made.data.get("side")))
   return made
 
 
@@ -211,6 +216,8 @@ def _parse(argv: list[str]) -> list[str]:
     if not flags.FLAGS["verbosity"].present:
       # Orbax and TFDS tell of every file.
       logging.set_verbosity(logging.ERROR)
+      # JAX warns where it does not find the GPU that there is: a night on the CPU otherwise.
+      python_logging.getLogger("jax").setLevel(python_logging.WARNING)
     if _looks_at_runs():
       return rest
     if _CONFIG.value is None:
@@ -345,7 +352,7 @@ def _end_stopped(stop: BaseException) -> None:
   number, cause = signal.SIGINT, stop
   while cause is not None:
     if isinstance(cause, faults.Terminated):
-      number = signal.SIGTERM
+      number = cause.number
     cause = cause.__cause__ or cause.__context__
   # Nothing had begun where no stage knows of it.
   where = str(stop) if isinstance(stop, faults.Stopped) else "its beginning"
@@ -357,6 +364,9 @@ def _end_stopped(stop: BaseException) -> None:
 if __name__ == "__main__":
   signal.signal(signal.SIGINT, faults.on_signal)
   signal.signal(signal.SIGTERM, faults.on_signal)
+  # A closed terminal, unless `nohup` has it ignored; Windows has no such signal.
+  if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, faults.on_signal)
   try:
     # Before the flags are parsed: JAX's own options become flags too.
     jax.config.config_with_absl()

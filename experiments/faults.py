@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from compress_jax.io import processes
 from compress_jax.tree import path_str
 
 
@@ -69,9 +70,11 @@ def of_one_stage(error: BaseException) -> bool:
     >>> of_one_stage(MemoryError()), of_one_stage(ValueError("config"))
     (True, False)
   """
-  out_of_memory = isinstance(error, MemoryError) or (
-      isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error))
-  return anywhere(error) or out_of_memory
+  # A device that has no memory left, or broke. Of a training over several processes it may be
+  # that another one is gone, without which no stage goes on.
+  on_device = isinstance(error, jax.errors.JaxRuntimeError) and (
+      not processes.several() or "RESOURCE_EXHAUSTED" in str(error))
+  return anywhere(error) or on_device or isinstance(error, MemoryError)
 
 
 def anywhere(error: BaseException) -> bool:
@@ -106,7 +109,20 @@ class DiskFull(OSError):
 
 
 class Terminated(KeyboardInterrupt):
-  """SIGTERM came, which is treated as Ctrl-C is."""
+  """SIGTERM or SIGHUP came, which are treated as Ctrl-C is.
+
+  Attributes:
+    number: of the signal.
+  """
+
+  def __init__(self, number: int):
+    """Makes the error.
+
+    Args:
+      number: of the signal.
+    """
+    super().__init__()
+    self.number = signal.Signals(number)
 
 
 class _Signals:
@@ -117,20 +133,20 @@ class _Signals:
 
 
 def on_signal(number: int, _: Any = None) -> None:
-  """Handles SIGINT and SIGTERM: raises, or waits for the end of what `finishing` protects.
+  """Handles SIGINT, SIGTERM and SIGHUP: raises, or waits for the end of what `finishing` protects.
 
   Args:
     number: of the signal.
 
   Raises:
-    KeyboardInterrupt: of either signal; `Terminated` for SIGTERM.
+    KeyboardInterrupt: of any of them; `Terminated` unless it is SIGINT.
   """
   # Who asks twice does not want to wait.
   if _Signals.finishing and _Signals.pending is None:
     _Signals.pending = number
     return
   _Signals.pending = None
-  raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+  raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from compress_jax.io import files
 
 EXPIRES = 60.0  # seconds without a sign of life
 _POLL = 0.2  # seconds between attempts
+_TOUCHES = 1 / 6  # of the time after which it expires, between signs of life
 
 
 class LeaseLost(RuntimeError):
@@ -54,7 +55,9 @@ class Holder:
     Args:
       expires: seconds without a sign of life after which it is not.
     """
-    return not self.released and self.seconds < expires and not _known_dead(self.owner)
+    # In the future, where a clock was put right since.
+    recent = -expires < self.seconds < expires
+    return not self.released and recent and not _known_dead(self.owner)
 
 
 class Lease:
@@ -63,6 +66,7 @@ class Lease:
   Attributes:
     path: its file.
     token: what tells it from all other leases.
+    also: called with every sign of life.
   """
 
   def __init__(self, path: Path, token: str, expires: float):
@@ -74,8 +78,9 @@ class Lease:
       expires: seconds without a sign of life after which others take over.
     """
     self.path, self.token, self._stop = path, token, threading.Event()
+    self.also: Callable[[], None] = lambda: None
     # A daemon: a process that ends without releasing must end.
-    self._thread = threading.Thread(target=self._touch, args=(expires / 6,), daemon=True)
+    self._thread = threading.Thread(target=self._touch, args=(_TOUCHES * expires,), daemon=True)
     self._thread.start()
 
   def _touch(self, every: float) -> None:
@@ -83,6 +88,7 @@ class Lease:
       # A file system that is away for a moment is no reason to end; `check` tells.
       with contextlib.suppress(OSError):
         os.utime(self.path)
+        self.also()
 
   def check(self) -> None:
     """Raises an error where another process has taken over.
@@ -105,7 +111,10 @@ class Lease:
 
 
 def acquire(folder: Path, expires: float = EXPIRES) -> Lease | None:
-  """Returns a lease, or None where another process holds it; does not wait.
+  """Returns a lease, or None where another process holds it.
+
+  Before it takes over from a process that gave no sign of life it waits for one, a quarter of
+  `expires`; otherwise it does not wait.
 
   Args:
     folder: of the lease; it is made.
@@ -124,7 +133,7 @@ def acquire(folder: Path, expires: float = EXPIRES) -> Lease | None:
   """
   folder.mkdir(parents=True, exist_ok=True)
   latest = _latest(folder)
-  if latest is not None and _read(latest).alive(expires):
+  if latest is not None and (_read(latest).alive(expires) or _wakes(latest, expires)):
     return None
   number = 1 + (int(latest.stem) if latest else 0)
   path, token = folder / f"{number:06d}.json", uuid.uuid4().hex
@@ -133,6 +142,23 @@ def acquire(folder: Path, expires: float = EXPIRES) -> Lease | None:
   if _latest(folder) != path:
     return None  # what was seen of the folder was old
   return Lease(path, token, expires)
+
+
+def _wakes(path: Path, expires: float) -> bool:
+  """Returns whether an expired lease is touched after all: its machine, or the disk, was asleep."""
+  holder = _read(path)
+  if holder.released or not holder.owner or _known_dead(holder.owner):
+    return False
+  before = _touched(path)
+  time.sleep(_TOUCHES * expires * 1.5)
+  return _touched(path) != before
+
+
+def _touched(path: Path) -> int:
+  try:
+    return path.stat().st_mtime_ns
+  except OSError:
+    return 0  # removed with its folder
 
 
 @contextlib.contextmanager

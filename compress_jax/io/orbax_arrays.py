@@ -97,8 +97,10 @@ def _disk_full(path: Path) -> OSError:
 def _is_disk_full(error: BaseException | None) -> bool:
   """Returns whether an error, or one that it came from, is that of a full disk."""
   while error is not None:
-    if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
-      return True
+    # The second is of a disk on which this user may have no more.
+    for number in (errno.ENOSPC, errno.EDQUOT):
+      if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+        return True
     error = error.__cause__ or error.__context__
   return False
 

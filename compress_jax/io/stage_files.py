@@ -14,7 +14,7 @@ COMPLETE = "complete.json"
 FORMAT = 1
 
 # Read by people and by the stage itself, and no result; a log may grow, and studies note failures.
-_EXEMPT = {COMPLETE, "lock", "started.json", "failed.json", "log.txt"}
+_EXEMPT = {COMPLETE, "lock", "failed.json", "log.txt"}
 
 
 def seal(directory: Path) -> None:
@@ -77,6 +77,47 @@ def damaged(directory: Path, *, contents: bool = True) -> Iterator[str]:
       yield from _unreadable(directory / name)
   yield from changed(directory, contents=contents)
   yield from _cut_arrays(directory / "checkpoint")
+  yield from of_another_parent(directory)
+
+
+def model_of(directory: Path) -> str:
+  """Returns a digest of the model in a stage, the same for the same bits; "" where there is none.
+
+  Args:
+    directory: the stage's.
+  """
+  try:
+    known = checkpoint.read_manifest(directory / "checkpoint")
+  except checkpoint.CheckpointError:
+    return ""
+  return _digest([known["structure"], known["checksums"]])
+
+
+def parent_of(directory: Path) -> tuple[str, str]:
+  """Returns what a stage was made from: a directory's name, and `model_of` it at that time.
+
+  Args:
+    directory: the stage's; what it does not say is "".
+  """
+  try:
+    said = json.loads((directory / "stage.json").read_text())
+    return said["parent"] or "", said["parent_model"]
+  except (OSError, ValueError, TypeError, KeyError):
+    return "", ""
+
+
+def of_another_parent(directory: Path) -> Iterator[str]:
+  """Yields a line where the stage that a stage starts from was made again, and is not the same.
+
+  Args:
+    directory: the stage's.
+  """
+  parent, model = parent_of(directory)
+  if not model:
+    return
+  now = model_of(directory.parent / parent)
+  if now and now != model:
+    yield f"{directory}: was made from another {parent} than there is now"
 
 
 def _unreadable(file: Path) -> Iterator[str]:

@@ -17,6 +17,7 @@ from compress_jax.io import checkpoint, files, leases, metadata, stage_files
 from compress_jax.version import __version__
 
 LEASE = "lease"  # a folder in a stage's directory
+_SPENT = f"{LEASE}/spent.json"  # seconds of interrupted attempts
 _POLL = 0.5  # seconds between looks at a stage that another process works on
 
 
@@ -179,15 +180,25 @@ def attempt(stage: Stage, workdir: str | os.PathLike[str],
 def _run(stage: Stage, directory: Path, work: Callable[[Path], Any],
          lease: leases.Lease) -> Result:
   """Does a stage's work and writes what it made."""
-  before = _spent(directory)
+  before, start = _spent(directory), time.monotonic()
+
+  def spent() -> float:
+    return round(before + time.monotonic() - start, 3)
+
+  def keep() -> None:
+    with contextlib.suppress(OSError):  # a full disk, of which the work itself will tell
+      files.write_json(directory / _SPENT, spent())
+
   _clean(directory)
-  files.write_json(directory / "stage.json", _description(stage))
-  start = time.monotonic()
-  files.write_json(directory / "started.json", {"at": time.time(), "spent": before})
-  params, metrics = work(directory)
+  files.write_json(directory / "stage.json", _description(stage, directory))
+  lease.also = keep  # as time goes on: a process that is killed says nothing at its end
+  try:
+    params, metrics = work(directory)
+  finally:
+    keep()
   # What another process has taken over must not be written over.
   lease.check()
-  metrics = {**metrics, "seconds": round(before + time.monotonic() - start, 3)}
+  metrics = {**metrics, "seconds": spent()}
   checkpoint.save(directory / "checkpoint", params, stage=stage.name, digest=stage.digest)
   files.write_json(directory / "metrics.json", metrics)
   lease.check()
@@ -205,11 +216,14 @@ def _clean(directory: Path) -> None:
       leftover.unlink()
 
 
-def _description(stage: Stage) -> dict[str, Any]:
+def _description(stage: Stage, directory: Path) -> dict[str, Any]:
   """Returns what people, and `inspect`, read of a stage."""
-  parent = None if stage.parent is None else f"{stage.parent.name}-{stage.parent.digest}"
+  parent, model = None, ""
+  if stage.parent is not None:
+    parent = f"{stage.parent.name}-{stage.parent.digest}"
+    model = stage_files.model_of(directory.with_name(parent))
   return {"name": stage.name, "spec": stage.spec, "data": stage.data, "parent": parent,
-          "version": __version__, "marked_by": stage_files.COMPLETE}
+          "parent_model": model, "version": __version__, "marked_by": stage_files.COMPLETE}
 
 
 def find(stage: Stage, workdir: str | os.PathLike[str]) -> Result | None:
@@ -259,37 +273,32 @@ def repair(workdir: str | os.PathLike[str]) -> list[str]:
     >>> len(repair(workdir)), made.directory.exists()
     (1, False)
   """
-  removed = []
+  problems: dict[Path, str] = {}
+  sound = []
   for directory in sorted((Path(workdir) / "stages").glob("*")):
     holder = leases.holder(directory / LEASE)
     if holder is not None and holder.alive():
       continue
-    problems = stage_files.check(directory)
-    if problems:
-      shutil.rmtree(directory)
-      removed.append(f"{directory.name}: {problems[0]}")
-  return removed
+    found = stage_files.check(directory)
+    if found:
+      problems[directory] = found[0]
+    else:
+      sound.append(directory)
+  # What was made from a stage that will be another one goes as well, and what was made from that.
+  again = [directory for directory in problems if list(stage_files.of_another_parent(directory))]
+  while again:
+    parent = again.pop().name
+    made = [d for d in sound if d not in problems and stage_files.parent_of(d)[0] == parent]
+    problems |= dict.fromkeys(made, f"was made from {parent}, which is removed")
+    again += made
+  for directory in problems:
+    shutil.rmtree(directory)
+  return [f"{directory.name}: {problem}" for directory, problem in problems.items()]
 
 
 def _spent(directory: Path) -> float:
-  """Returns the seconds that interrupted attempts took, as far as files tell."""
-  file = directory / "started.json"
-  if not file.exists():
-    return 0.0
+  """Returns the seconds that interrupted attempts took."""
   try:
-    started = json.loads(file.read_text())
-    spent, at = started["spent"] + 0.0, started["at"] + 0.0
-  except (ValueError, TypeError, KeyError):
-    return 0.0  # times are lost with the file, and nothing else
-  # Whatever was written last tells when the attempt still ran.
-  return spent + max(0.0, _last_written(directory) - at)
-
-
-def _last_written(directory: Path) -> float:
-  """Returns when a file was last written; leases are not, for this attempt's is new."""
-  last = 0.0
-  for path in directory.rglob("*"):
-    if LEASE not in path.relative_to(directory).parts:
-      with contextlib.suppress(FileNotFoundError):  # gone meanwhile
-        last = max(last, path.stat().st_mtime)
-  return last
+    return float(json.loads((directory / _SPENT).read_text()))
+  except (OSError, ValueError, TypeError):
+    return 0.0  # the first attempt; or times are lost with the file, and nothing else

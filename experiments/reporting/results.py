@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import platform
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
-import compress_jax as cj
 from compress_jax.io import files
-from experiments import faults
+from experiments import environment, faults
 from experiments.reporting import over_seeds, page, paper_tables, terminal
 from experiments.training.progress import say
 
@@ -41,21 +33,26 @@ def write(studies: Sequence[Any], rows: Sequence[Row], workdir: Path, config: An
     also: names of files that the study itself writes there.
   """
   write_csv(rows, workdir / "results.csv")
-  made_with = environment()
+  made_with = environment.of_results()
+  otherwise = _made_otherwise(studies, made_with)
   seeds = sorted({row["seed"] for row in rows})
   files.write_json(workdir / "results.json", {
       "results": list(rows), "config": config.to_dict(), "data": studies[0].fingerprint,
-      "environment": made_with,
+      "environment": made_with, "stages_made_otherwise": otherwise,
       # What may be removed with these results: see `removal`.
       "seeds": seeds, "stages": _stages(studies), "files": [*texts, *pictures, *also]})
   made = _texts(texts, rows, workdir)
   drawn = _pictures(pictures, workdir)
   shown = page_rows or rows
-  page.write(shown, workdir, config=config.to_dict(), environment=made_with,
+  page.write(shown, workdir, config=config.to_dict(),
+             environment={**made_with, "stages made otherwise": len(otherwise)},
              texts=list(made.values()), pictures=drawn)
   for text in made.values():
     terminal.show(text)
   written = ["results.csv", "results.json", *made, *drawn, "report.html"]
+  if otherwise:
+    say(f"{len(otherwise)} stages were made by another commit or JAX, or on other devices, than "
+        "wrote this: results.json has them")
   say(f"written to {workdir}: {', '.join(written)}")
 
 
@@ -67,6 +64,17 @@ def _stages(studies: Sequence[Any]) -> list[str]:
       lineage = study.stage(name).lineage()
       used |= {stage.directory(study.workdir).name for stage in lineage}
   return sorted(used)
+
+
+def _made_otherwise(studies: Sequence[Any], now: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns {stage's directory: what it was made with} where that is not what is here now."""
+  found = {}
+  for study in studies:
+    for result in study.done.values():
+      made_with = result.metrics.get("made_with", {})
+      if any(now[name] != value for name, value in made_with.items()):
+        found[result.directory.name] = made_with
+  return found
 
 
 def _texts(texts: Mapping[str, Callable[[], str]], rows: Sequence[Row],
@@ -117,27 +125,6 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
   writer.writeheader()
   writer.writerows(rows)
   files.write(path, text.getvalue())
-
-
-def environment() -> dict[str, Any]:
-  """Returns what results are made with: date, versions, commit, devices, cores and command."""
-  return {"date": time.strftime("%Y-%m-%d %H:%M:%S"),
-          "python": platform.python_version(), "jax": jax.__version__,
-          "compress_jax": cj.__version__, "commit": _commit(), "platform": platform.platform(),
-          "devices": [str(d.device_kind) for d in jax.devices()], "cores": os.cpu_count(),
-          "xla_flags": os.environ.get("XLA_FLAGS", ""),
-          "command": " ".join(sys.argv)}
-
-
-def _commit() -> str | None:
-  """Returns the commit of the checkout, or None where there is none, or no git."""
-  try:
-    # Of this file's checkout, wherever the study was started.
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
-                          cwd=Path(__file__).parent, check=False)
-  except OSError:
-    return None
-  return done.stdout.strip() or None
 
 
 def print_sizes(rows: Sequence[Row]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import compress_jax as cj
-from experiments import defaults, faults, hosts
+from experiments import defaults, environment, faults, hosts
 from experiments.datasets import builders
 from experiments.studies import (
   checks,
@@ -214,6 +215,13 @@ class Study(Ingredients):
       self.failed[name] = f"{reason} (failed before; --retry_failed tries again)"
       raise faults.StageFailed(name, self.failed[name])
 
+  def check_complete(self) -> None:
+    """Raises `DamagedStage` for the first complete stage that is not as it was left."""
+    # Which stages there are may depend on one that has not run.
+    with contextlib.suppress(faults.Busy, faults.StageFailed):
+      for name in [*self.names, *self.more]:
+        cj.stages.find(self.stage(name), self.workdir)
+
   def rows(self) -> list[dict[str, Any]]:
     """Runs all stages that can run, and returns the rows of those that there are.
 
@@ -303,7 +311,8 @@ class Study(Ingredients):
         failures.keep(directory, faults.in_one_line(error))
       raise
     metrics = {**deployment.deploy(trained, directory, self.data, self.config.data,
-                                   combo=name), **details}
+                                   combo=name), **details,
+               "made_with": environment.of_stage()}
     if self.measuring:
       # While the model is at hand: the report would load it again.
       measured.of(directory, self.measuring, lambda: self.measure(name, trained))

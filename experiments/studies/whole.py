@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+import compress_jax as cj
 from experiments.studies import tree
 from experiments.studies.base import Study
+from experiments.training import devices
 from experiments.training.progress import say
 
 
@@ -29,9 +35,19 @@ class Whole:
     return self._at_start < self._known
 
   def begins(self) -> None:
-    """Says how many stages there are, where some are still to run."""
+    """Says how many stages there are, where some are still to run.
+
+    Raises:
+      DamagedStage: a complete one is not as it was left.
+    """
     if self.unfinished:
-      say(f"{self._known} stages, {self._at_start} complete")
+      trains_on = devices.described(self._studies[0].config.compute_dtype)
+      say(f"{self._known} stages, {self._at_start} complete; trains on {trains_on}")
+      # Not when their turn comes, after hours of others.
+      for study in self._studies:
+        study.check_complete()
+      for line in _of_other_releases(self._studies[0].workdir):
+        say(line)
 
   def goes_on(self) -> None:
     """Says how far the study is, after a stage has become complete."""
@@ -51,6 +67,17 @@ class Whole:
     if run > 0:
       text += f", about {duration(spent / run * (known - complete))} left"
     return text
+
+
+def _of_other_releases(workdir: Path) -> list[str]:
+  """Returns a line for each release whose stages are here, and of no use to this one."""
+  found: collections.Counter[str] = collections.Counter()
+  for file in workdir.glob("stages/*/stage.json"):
+    with contextlib.suppress(OSError, ValueError):  # it is being written, or removed
+      found[json.loads(file.read_text()).get("version", cj.__version__)] += 1
+  return [f"{count} stages here are of release {version}, and are not used: "
+          f"compress_jax=={version} would go on with them"
+          for version, count in sorted(found.items()) if version != cj.__version__]
 
 
 def duration(seconds: float) -> str:

@@ -90,6 +90,22 @@ def compute_dtype(asked: str) -> str:
   return "bfloat16" if fast else "float32"
 
 
+def described(dtype: str) -> str:
+  """Returns what trains here, for people: the devices, and the precision.
+
+  Args:
+    dtype: "float32" or "bfloat16".
+  """
+  devices = jax.devices()
+  kind = str(devices[0].device_kind)
+  if jax.default_backend() == "cpu":
+    kind = f"CPU ({cpu.name()})" if cpu.name() else "CPU"
+  text = f"{kind} in {dtype}" if len(devices) == 1 else f"{len(devices)} x {kind} in {dtype}"
+  faster = compute_dtype("auto")
+  # A workdir keeps the precision of the machine that began there.
+  return text if faster == dtype else f"{text} ({faster} is faster here)"
+
+
 def everywhere(tree: Any, on: Mesh | None) -> Any:
   """Returns a tree whose arrays every device of the mesh holds whole.
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +40,14 @@ class Bar:
         transient=True, disable=not (sys.stdout.isatty() and hosts.first()))
 
   def __enter__(self) -> Bar:
-    self.bar.start()
+    with _terminal_may_be_gone():
+      self.bar.start()
     self.task = self.bar.add_task(self.label, total=self.steps, shown="compiles")
     return self
 
   def __exit__(self, *_: Any) -> None:
-    self.bar.stop()
+    with _terminal_may_be_gone():
+      self.bar.stop()
 
   @property
   def images_per_second(self) -> float:
@@ -59,9 +65,10 @@ class Bar:
     self.done = done
     # By the mean of the epoch: rich's own estimate wants more updates than an epoch may have.
     left = (self.steps - done) * (time.monotonic() - self.start) / max(done, 1)
-    self.bar.update(self.task, completed=done, shown=(
-        f"loss {loss:.3f}  accuracy {accuracy:.3f}  {self.images_per_second:,.0f} images/s  "
-        f"{left:,.0f} s left"))
+    shown = (f"loss {loss:.3f}  accuracy {accuracy:.3f}  {self.images_per_second:,.0f} images/s  "
+             f"{left:,.0f} s left")
+    with _terminal_may_be_gone():
+      self.bar.update(self.task, completed=done, shown=shown)
 
 
 def say(text: str) -> None:
@@ -71,7 +78,19 @@ def say(text: str) -> None:
     text: the line, without its end.
   """
   if hosts.first():
-    print(text, flush=True)
+    with _terminal_may_be_gone():
+      print(text, flush=True)
+
+
+@contextlib.contextmanager
+def _terminal_may_be_gone() -> Iterator[None]:
+  """Goes on where the terminal was closed under a run (`disown`): what it says is in log.txt."""
+  try:
+    yield
+  except OSError as error:
+    if error.errno != errno.EIO:
+      raise  # a pipe that nobody reads, say
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @dataclasses.dataclass(frozen=True)

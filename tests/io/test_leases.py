@@ -89,16 +89,25 @@ def test_one_that_was_still_for_too_long_finds_its_lease_lost(holding):
   mine.check()
 
 
-def test_a_holder_of_another_machine_expires(tmp_path, monkeypatch):
+@pytest.mark.parametrize("by", [-30, 3600], ids=["in the past", "by a clock that was wrong"])
+def test_a_holder_of_another_machine_expires(by, tmp_path, monkeypatch):
   monkeypatch.setattr(leases, "_machine", lambda: "elsewhere")
   lease = leases.acquire(tmp_path, 60.0)
   monkeypatch.undo()
   lease._stop.set()  # as if its machine were off
   assert leases.acquire(tmp_path, 60.0) is None
-  os.utime(lease.path, (time.time() - 90,) * 2)
-  assert leases.acquire(tmp_path, 60.0) is not None
+  os.utime(lease.path, (time.time() + 3 * by,) * 2)
+  assert leases.acquire(tmp_path, 2.0) is not None
   with pytest.raises(leases.LeaseLost, match="another process has taken over"):
     lease.check()
+
+
+def test_one_that_wakes_while_another_is_about_to_take_over_keeps_its_lease(tmp_path):
+  lease = leases.acquire(tmp_path, 1.0)
+  # Its machine was asleep; it is touched again within a sixth of a second.
+  os.utime(lease.path, (time.time() - 90,) * 2)
+  assert leases.acquire(tmp_path, 1.0) is None
+  lease.check()
 
 
 def test_a_file_that_is_being_written_is_somebodys(tmp_path):

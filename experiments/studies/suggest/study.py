@@ -160,8 +160,10 @@ class Suggest(base.Study):
     if name == "sensitivity":
       return {"choices": c.choices.to_dict(), "images": c.search.images}
     if name == "search":
-      return {"search": c.search.to_dict(), "tuned": bool(c.finetune.train.epochs),
-              "batch": c.batch, "calls": c.calls, **self.fields(*LIMITS)}
+      # How time is measured decides only where there is a limit for it.
+      timed = self.fields("batch", "calls") if c.max_latency_ms is not None else {}
+      return {"search": c.search.to_dict(), "tuned": bool(c.finetune.train.epochs), **timed,
+              **self.fields(*LIMITS)}
     spec = self.fields("finetune")
     if name in SCOPES:
       # The best of so many tries, of the bytes of the one that is chosen.

@@ -1,12 +1,25 @@
 """Results: the table in the terminal, and machines without git."""
 
+from types import SimpleNamespace
+
+from experiments import environment
 from experiments.reporting import results
 from tests.experiments.reporting.test_page import ROWS
 
 
 def test_no_git_is_no_error(monkeypatch):
   monkeypatch.setenv("PATH", "/nowhere")
-  assert results.environment()["commit"] is None
+  assert environment.of_results()["commit"] is None
+
+
+def test_stages_that_something_else_made_are_named():
+  now = environment.of_results()
+  made = [environment.of_stage(), {**environment.of_stage(), "jax": "0.9.9"}]
+  result = lambda name, metrics: SimpleNamespace(metrics=metrics,
+                                                 directory=SimpleNamespace(name=name))
+  done = {"a": result("a", {"made_with": made[0]}), "b": result("b", {"made_with": made[1]}),
+          "c": result("c", {})}  # of a release that did not say
+  assert results._made_otherwise([SimpleNamespace(done=done)], now) == {"b": made[1]}
 
 
 def test_the_table_is_printed(capsys):
