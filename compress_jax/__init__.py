@@ -36,7 +36,8 @@ from compress_jax.leaves import (
     static,
 )
 from compress_jax.lift.registry import Captured, NoRule, register_product
-from compress_jax.lift.tracing import capture, lift, used_in_products
+from compress_jax.lift.tracing import capture, lift
+from compress_jax.lift.uses import used_in_products
 from compress_jax.metrics.size import Size, count, size
 from compress_jax.optimizer import apply_updates, optimize
 from compress_jax.prune import penalties, schedules

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 # Last parts of paths that name no weight, however many dimensions they have: attention's biases
@@ -44,6 +44,39 @@ def _unboxed(path: str) -> str:
   return path.removesuffix("/value")
 
 
+def biases_and_norms(shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
+  """Finds by what lies beside them biases and norms' scales that `is_weight` does not know.
+
+  Haiku and many models of bare functions call a layer's bias "b"; Equinox and PyTorch call a
+  norm's scale "weight", beside a bias of the same shape. In a stack of layers both have two
+  dimensions or more.
+
+  Args:
+    shapes: {path: shape} of all leaves of a tree.
+
+  Returns:
+    Their paths.
+
+  Example:
+    >>> sorted(biases_and_norms({"0/w": (3, 4, 8), "0/b": (3, 8), "norm/weight": (3, 8),
+    ...                          "norm/bias": (3, 8), "lora/a": (8, 2), "lora/b": (2, 8)}))
+    ['0/b', 'norm/weight']
+  """
+  plain = {_unboxed(path): shape for path, shape in shapes.items()}
+  found = set()
+  for path, shape in shapes.items():
+    parent, slash, name = _unboxed(path).rpartition("/")
+    beside = parent + slash
+    if name == "b":
+      weights = [plain.get(beside + other, ()) for other in ("w", "kernel", "weight")]
+      is_other = any(len(weight) > len(shape) for weight in weights)
+    else:
+      is_other = name == "weight" and plain.get(f"{beside}bias") == shape
+    if is_other:
+      found.add(path)
+  return found
+
+
 def statistics(paths: Sequence[str]) -> set[str]:
   """Finds what lies beside a model's parameters: running means, an optimizer's state and such.
 
@@ -58,10 +91,20 @@ def statistics(paths: Sequence[str]) -> set[str]:
     ['batch_stats/norm/mean', 'batch_stats/norm/var']
   """
   known = set(map(_unboxed, paths))
-  # A training state has the optimizer's numbers beside its parameters.
-  state = any(path.startswith("params/") for path in paths)
-  return {path for path in paths
-          if _is_statistic(path, known) or (state and of_optimizer(path))}
+  # A training state, which may be part of a larger tree, has the optimizer's numbers beside its
+  # parameters.
+  states = {before for path in paths for before in _before_params(path)}
+  optimizers = {path for path in paths for state in states
+                if path.startswith(state) and of_optimizer(path.removeprefix(state))}
+  return optimizers | {path for path in paths if _is_statistic(path, known)}
+
+
+def _before_params(path: str) -> Iterator[str]:
+  """Yields what stands in front of each "params/" in a path."""
+  parts = path.split("/")
+  for i, part in enumerate(parts[:-1]):
+    if part == "params":
+      yield "".join(f"{name}/" for name in parts[:i])
 
 
 def beside_params(paths: Sequence[str], fixed: Container[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 A function of a recipe takes parameters and returns parameters: `cj.freeze`, or
 `functools.partial(cj.prune.magnitude, sparsity=0.9)`. What also needs the model and data is made by
-this module: `train`, `distil`, `calibrate`, `prune`.
+this module: `train`, `distill`, `calibrate`, `prune`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 import jax
 
-from compress_jax import checks, distill, quantize, source, tree
+from compress_jax import checks, quantize, source, tree
+from compress_jax import distill as distillation
 from compress_jax import prune as pruning
 from compress_jax.leaves import input_grid_of
 from compress_jax.lift.tracing import lift
@@ -112,7 +113,7 @@ def _through(recipe: Recipe, params: Any, setting: Setting) -> Any:
   """Returns the parameters after the steps of a recipe."""
   for step in recipe:
     # `prune` for `prune(0.9)` would be called with the parameters as its sparsity.
-    if step in (train, distil, prune, calibrate):
+    if step in (train, distill, prune, calibrate):
       raise ValueError(f"recipe: {source.name(step)} makes a step and is none; must be called: "
                        f"{source.name(step)}(…)")
     params = step.run(params, setting) if isinstance(step, Step) else step(params)
@@ -139,7 +140,7 @@ def code(recipe: Recipe) -> str:
     >>> print(code([cj.freeze]))
     params = cj.freeze(params)
   """
-  # Each line once: two steps that distil have one teacher.
+  # Each line once: two steps that distill have one teacher.
   before = dict.fromkeys(step.before for step in recipe if isinstance(step, Step) and step.before)
   lines = [step.code if isinstance(step, Step) else source.call(step) for step in recipe]
   return "\n".join([*before, *lines])
@@ -178,7 +179,7 @@ def train(epochs: int = 1, *, aware: bool = False) -> Step:
   return Step(run, _TRAINING.format(epochs=epochs, objective=objective))
 
 
-def distil(epochs: int = 1, *, temperature: float = 4.0, alpha: float = 0.9) -> Step:
+def distill(epochs: int = 1, *, temperature: float = 4.0, alpha: float = 0.9) -> Step:
   """Trains on the logits of the model as it was before the first step, and on the labels.
 
   Args:
@@ -195,11 +196,11 @@ def distil(epochs: int = 1, *, temperature: float = 4.0, alpha: float = 0.9) -> 
   Source: Hinton, Vinyals and Dean 2015; see `cj.distill.hinton`.
 
   Example:
-    >>> "cj.distill.hinton(" in distil(2).code
+    >>> "cj.distill.hinton(" in distill(2).code
     True
   """
   checks.whole("epochs", epochs, 1)
-  checks.number("alpha", alpha, 0, 1)
+  checks.one("alpha", alpha, 0, 1)
   if not temperature > 0:
     raise ValueError(f"temperature={temperature}: must be above 0")
 
@@ -207,7 +208,7 @@ def distil(epochs: int = 1, *, temperature: float = 4.0, alpha: float = 0.9) -> 
     teacher, apply = dense(setting.teacher), setting.apply
 
     def objective(params: Any, x: Any, y: Any) -> jax.Array:
-      return distill.hinton(apply(dense(params), x), apply(teacher, x), y,
+      return distillation.hinton(apply(dense(params), x), apply(teacher, x), y,
                             temperature=temperature, alpha=alpha)
 
     return _trained(params, setting, epochs, objective)
@@ -263,8 +264,9 @@ def sparsities(last: float, rounds: int) -> list[float]:
     >>> sparsities(0.75, 2)
     [0.5, 0.75]
   """
-  if not 0 <= last < 1 or rounds < 1:
-    raise ValueError(f"sparsity={last}, rounds={rounds}: must be from 0 to below 1, and at least 1")
+  checks.whole("rounds", rounds, 1)
+  if not 0 <= last < 1:
+    raise ValueError(f"sparsity={last}: must be from 0 to below 1")
   return [1 - (1 - last) ** (number / rounds) for number in range(1, rounds + 1)]
 
 
@@ -284,7 +286,7 @@ def calibrate(bits: int = 8) -> Step:
     >>> calibrate(8)
     params = cj.quantize.calibrate(apply, params, [x for x, _ in data], bits=8)
   """
-  checks.number("bits", bits, 2, 16)
+  checks.integer("bits", bits, 2, 16)
 
   def run(params: Any, setting: Setting) -> Any:
     data = _needed(setting.data, "data")

@@ -111,7 +111,7 @@ def matcher(where: Where) -> Callable[[str, Any], bool]:
     where: a regular expression searched for in the path, a predicate on the
       path, or None for every weight: what has two or more dimensions and no name of
       a bias or of a norm's parameters (`names.is_weight`). `select` leaves out
-      statistics, too.
+      statistics, too, and what lies beside a weight as its bias does (`names.biases_and_norms`).
 
   Returns:
     A function of (path, leaf).
@@ -150,8 +150,8 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
   """
   flat, structure = entries(params)
   match = matcher(where)
-  # Running means of a stack of layers have two dimensions.
-  fixed = names.statistics([path for path, _ in flat]) if where is None else ()
+  # Running means, biases and norms of a stack of layers have two dimensions.
+  fixed = _no_weights(flat) if where is None else set()
   chosen = [i for i, (path, x) in enumerate(flat)
             if is_float(x) and match(path, x) and path not in fixed]
   if not chosen:
@@ -164,6 +164,12 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
     return jax.tree_util.tree_unflatten(structure, leaves)
 
   return [(flat[i][0], _canonical(flat[i][1])) for i in chosen], rebuild
+
+
+def _no_weights(flat: list[Entry]) -> set[str]:
+  """Returns the paths of what is no weight, as what lies beside it tells."""
+  shapes = {path: tuple(x.shape) for path, x in flat if hasattr(x, "shape")}
+  return names.statistics([path for path, _ in flat]) | names.biases_and_norms(shapes)
 
 
 def _canonical(x: Any) -> Any:

@@ -40,7 +40,7 @@ RECIPES = {
              cj.freeze],
     "all": [functools.partial(cj.factorize.svd, rank=3, where="a"),
             functools.partial(cj.prune.magnitude, sparsity=0.5),
-            cj.recipe.distil(2, temperature=2.0), functools.partial(cj.quantize.affine, bits=8)],
+            cj.recipe.distill(2, temperature=2.0), functools.partial(cj.quantize.affine, bits=8)],
 }
 
 
@@ -105,8 +105,8 @@ def test_data_that_runs_out_is_refused(data, message):
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: cj.recipe.train(1.5), "epochs=1.5: must be a whole number from 1"),
-    (lambda: cj.recipe.distil(temperature=-1), "temperature=-1: must be above 0"),
-    (lambda: cj.recipe.distil(alpha=7), "alpha=7: must be from 0 to 1"),
+    (lambda: cj.recipe.distill(temperature=-1), "temperature=-1: must be above 0"),
+    (lambda: cj.recipe.distill(alpha=7), "alpha=7: must be from 0 to 1"),
     (lambda: cj.recipe.calibrate(99), "bits=99: must be from 2 to 16"),
     (lambda: cj.recipe.prune(1.0), "sparsity=1.0"),
     (lambda: cj.recipe.code([lambda params: params]), "has no name that code could call"),

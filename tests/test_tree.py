@@ -145,17 +145,31 @@ def test_a_stack_of_layers_keeps_its_biases_and_norms():
 
 def test_a_model_with_names_of_its_own_is_asked():
   stacked = jax.vmap(lambda key: eqx.nn.LayerNorm(8))(jax.random.split(jax.random.key(0), 3))
-  params = {"norms": eqx.filter(stacked, eqx.is_array),
+  params = {"norms": eqx.filter(stacked, eqx.is_array), "gains": jnp.ones((3, 8)),
             "matrix": jnp.eye(8), "table": jnp.ones((5, 8))}
 
   def apply(params, x):
     for i in range(3):
-      x = x * params["norms"].weight[i] + params["table"][i]
+      x = x * params["norms"].weight[i] * params["gains"][i] + params["table"][i]
     return x @ params["matrix"]
 
-  assert "norms/weight" in pruned(params)
+  # A norm's scale is known by the bias beside it; of the others only the model tells.
+  assert pruned(params) == {"gains", "matrix", "table"}
   where = cj.used_in_products(apply, params, jnp.ones((2, 8)))
   assert pruned(params, where) == {"matrix"}
+
+
+def test_a_layer_s_b_is_no_weight_and_a_b_of_its_own_is():
+  params = {"layers": {"w": jnp.ones((3, 4, 8)), "b": jnp.ones((3, 8))},
+            "lora": {"a": jnp.ones((8, 2)), "b": jnp.ones((2, 8))}}
+  assert pruned(params) == {"layers/w", "lora/a", "lora/b"}
+
+
+def test_an_optimizer_s_numbers_are_no_weights_wherever_its_state_is():
+  state = {"params": {"w": jnp.eye(4)}, "opt_state": {"mu": {"w": jnp.eye(4)}},
+           "step": jnp.ones((2, 2))}
+  assert pruned(state) == {"params/w"}
+  assert pruned({"model": state, "step": jnp.eye(4)}) == {"model/params/w", "step"}
 
 
 SHIFTED = {"norm": {"shift": jnp.ones((1, 4))}, "w": jnp.eye(4) + jnp.arange(4.0)}

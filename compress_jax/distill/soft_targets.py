@@ -207,5 +207,5 @@ def _with_labels(soft: Scalar, student_logits: Logits, labels: Array,
   """Returns the soft term and the labels' cross-entropy, weighted by alpha and what is left."""
   if labels.shape != student_logits.shape[:1]:
     raise ValueError(f"labels {labels.shape}: must be {student_logits.shape[:1]}, one per example")
-  checks.number("alpha", alpha, 0, 1)
+  checks.one("alpha", alpha, 0, 1)
   return alpha * soft + (1 - alpha) * cross_entropy(student_logits, labels)

@@ -32,6 +32,7 @@ _INLINED = {primitives.jit_p: "jaxpr", primitives.remat_p: "jaxpr",
 _LOOPS = (primitives.scan_p, primitives.while_p, primitives.cond_p)
 
 
+# Not by `node`: no file may name it.
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Weight(Leaf):

@@ -102,10 +102,11 @@ def _over_kernels(params: Any, where: tree.Where, factors: Callable[[str, Array]
 def _rank(path: str, shape: tuple[int, ...], s: Array, name: str, rank: int | None,
           energy: float | None) -> int:
   """Returns the rank of one unfolding with these singular values; errors call it `name`."""
-  if rank is not None and not 1 <= rank <= s.size:
-    raise ValueError(f"{path}: {name}={rank}: of a {shape} kernel it must be from 1 to {s.size}")
   only = ranks.candidate(path, shape, s)
-  return ranks.chosen([only], rank=rank, delta=None, energy=energy, budget=None)[0]
+  if rank is not None:
+    checks.whole(name, rank, 1)
+    return ranks.checked(only, rank, f"{name}={rank}")
+  return ranks.for_energy(only, energy)
 
 
 def _tucker2(path: str, w: Array, rank: tuple[int | None, int | None],

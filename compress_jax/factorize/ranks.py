@@ -20,7 +20,8 @@ class Candidate:
     path: its place in the tree.
     shape: its shape.
     full: the largest rank.
-    energy: squared singular values, float64, largest first; None while tracing.
+    energy: squared singular values, float64, largest first; None while tracing, see
+      `known_energy`.
     cost: parameters that each rank takes.
   """
 
@@ -29,6 +30,17 @@ class Candidate:
   full: int
   energy: np.ndarray | None
   cost: int
+
+  def known_energy(self) -> np.ndarray:
+    """Returns the energy of each rank.
+
+    Raises:
+      ValueError: it is traced, and the ranks that it would decide are the factors' shapes.
+    """
+    if self.energy is None:
+      raise ValueError(f"{self.path}: is traced, but energy or budget decide the factors' shapes "
+                       "by it; factorize outside jit, or give a rank")
+    return self.energy
 
 
 def candidate(path: str, shape: tuple[int, ...], s: Array, cost: int = 1) -> Candidate:
@@ -109,38 +121,52 @@ def chosen(candidates: Sequence[Candidate], *, rank: int | None, delta: int | No
   """
   check_one(rank=rank, delta=delta, energy=energy, budget=budget)
   if rank is not None:
-    return [_checked(c, rank, f"rank={rank}") for c in candidates]
+    checks.whole("rank", rank, 1)  # what no weight could have is no fault of the first one
+    return [checked(c, rank, f"rank={rank}") for c in candidates]
   if delta is not None:
     return [_below(c, delta) for c in candidates]
-  energies = [c.energy for c in candidates if c.energy is not None]
-  if len(energies) < len(candidates):
-    raise ValueError(f"energy={energy}, budget={budget}: the weights are traced, but they decide "
-                     "the factors' shapes; factorize outside jit, or give rank or delta")
   if budget is not None:
-    return _for_budget(candidates, energies, budget)
-  if energy is None or not 0 < energy <= 1:
-    raise ValueError(f"energy={energy}: must be above 0, up to 1")
-  return [_for_energy(c, of_ranks, energy)
-          for c, of_ranks in zip(candidates, energies, strict=True)]
+    return _for_budget(candidates, budget)
+  return [for_energy(c, energy) for c in candidates]
 
 
 def _below(c: Candidate, delta: int) -> int:
   """Returns the rank that is so far below r_max, if the weight can have it."""
   checks.whole("delta", delta, 0)
   rank = max_rank(c.shape) - delta
-  return _checked(c, rank, f"delta={delta} (rank {rank})")
+  return checked(c, rank, f"delta={delta} (rank {rank})")
 
 
-def _checked(c: Candidate, rank: int, shown: str) -> int:
-  """Returns the rank that is asked for, if the weight can have it."""
-  if not checks.is_whole(rank) or not 1 <= rank <= c.full:
+def checked(c: Candidate, rank: int, shown: str) -> int:
+  """Returns the rank that is asked for.
+
+  Args:
+    c: the weight.
+    rank: its rank.
+    shown: what was asked for, for the error.
+
+  Raises:
+    ValueError: the weight cannot have it.
+  """
+  if not 1 <= rank <= c.full:
     raise ValueError(f"{c.path}: {shown}: the rank of a {c.shape} weight must be a whole number "
                      f"from 1 to {c.full}")
   return rank
 
 
-def _for_energy(c: Candidate, energies: np.ndarray, energy: float) -> int:
-  """Returns the smallest rank that keeps this share of a weight's energy."""
+def for_energy(c: Candidate, energy: float | None) -> int:
+  """Returns the smallest rank that keeps a share of a weight's energy.
+
+  Args:
+    c: the weight.
+    energy: the share, above 0, up to 1.
+
+  Raises:
+    ValueError: it is out of range, or the weight is traced.
+  """
+  if energy is None or not 0 < energy <= 1:
+    raise ValueError(f"energy={energy}: must be above 0, up to 1")
+  energies = c.known_energy()
   total = energies.sum()
   if not total > 0:
     return 1  # nothing keeps all of a weight of zeros
@@ -149,10 +175,9 @@ def _for_energy(c: Candidate, energies: np.ndarray, energy: float) -> int:
   return min(too_small + 1, c.full)
 
 
-def _for_budget(candidates: Sequence[Candidate], energies: Sequence[np.ndarray],
-                budget: float) -> list[int]:
+def _for_budget(candidates: Sequence[Candidate], budget: float) -> list[int]:
   """Returns the ranks that a budget pays for, given out one by one, the best gain first."""
-  checks.number("budget", budget, 0, 1)
+  checks.one("budget", budget, 0, 1)
   dense = sum(math.prod(c.shape) for c in candidates)
   spent, allowed = sum(c.cost for c in candidates), budget * dense
   if spent > allowed:
@@ -160,7 +185,7 @@ def _for_budget(candidates: Sequence[Candidate], energies: Sequence[np.ndarray],
                      f"from {spent / dense:.4f}")
   ranks, full = [1] * len(candidates), set()
   # Singular values fall, so the ranks of one weight come in order.
-  for i in _by_gain(candidates, energies):
+  for i in _by_gain(candidates):
     c = candidates[i]
     if i in full or spent + c.cost > allowed:
       # A later rank of the same weight would leave a gap behind.
@@ -171,14 +196,15 @@ def _for_budget(candidates: Sequence[Candidate], energies: Sequence[np.ndarray],
   return ranks
 
 
-def _by_gain(candidates: Sequence[Candidate], energies: Sequence[np.ndarray]) -> list[int]:
+def _by_gain(candidates: Sequence[Candidate]) -> list[int]:
   """Returns whose rank is given out next, and next, beyond rank 1 of each.
 
   The gain of a rank is the share of its weight's energy that it adds, per parameter.
   Of equal gains an earlier weight's comes first.
   """
   gains = []  # negative, since sorting puts the smallest first
-  for i, (c, of_ranks) in enumerate(zip(candidates, energies, strict=True)):
+  for i, c in enumerate(candidates):
+    of_ranks = c.known_energy()
     total = max(of_ranks.sum(), 1e-300)  # a weight of zeros gains nothing
     for rank in range(1, c.full):
       gains.append((-of_ranks[rank] / total / c.cost, i))

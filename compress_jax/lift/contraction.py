@@ -212,6 +212,14 @@ class Contraction:
     """
     return math.prod(shape[a] for a in self.contracted())
 
+  def terms_of_data(self, shape: tuple[int, ...]) -> float:
+    """Returns how many of `terms` are with an element of x, on average over the result.
+
+    Args:
+      shape: of the weight.
+    """
+    return self.terms(shape)
+
   def pad(self, x: Array, value: Array) -> tuple[Array, Contraction]:
     """Pads the other operand explicitly: integers pad with the code of 0.0, not with 0.
 
@@ -355,6 +363,10 @@ class Conv(Contraction):
     # by transforms (Winograd's, Fourier's), which do not keep whole numbers whole.
     plain = functools.partial(super().exact, dtype=dtype)
     return lax.platform_dependent(x, w, cuda=product, rocm=product, default=plain)
+
+  def terms_of_data(self, shape: tuple[int, ...]) -> float:
+    # The others are with zeros between the pixels of a transposed convolution.
+    return self.terms(shape) / math.prod(self.params["lhs_dilation"])
 
   def x_axis(self, axis: int) -> int | None:
     channels = axis == self._spec().rhs_spec[1] and not self.grouped()

@@ -77,11 +77,13 @@ class Interpreter:
       return self._on_arrays(equation, inputs)
 
   def _one_weight(self, equation: Any, inputs: list[Any]) -> list[Any]:
-    """Makes watched arrays beside another weight plain: they are the other operand."""
-    weights = sum(isinstance(x, Ref) for x in inputs)
-    if equation.primitive not in PRODUCTS or weights < 2:
+    """Makes a watched array beside another weight plain: it is the other operand."""
+    if equation.primitive not in PRODUCTS or not all(isinstance(x, Ref) for x in inputs):
       return inputs
-    return [x.dense() if isinstance(x, Ref) and not x.compressed else x for x in inputs]
+    left, right = inputs
+    if not left.compressed:
+      return [left.dense(), right]  # as in `latents @ w`
+    return [left, right if right.compressed else right.dense()]
 
   def _on_arrays(self, equation: Any, inputs: list[Any]) -> list[Any]:
     why = "none is registered"
@@ -125,7 +127,7 @@ class Interpreter:
     Raises:
       NoRule: there is no rule for the leaf, or it cannot run this contraction.
     """
-    terms = op.terms(w.leaf.shape)
+    terms = op.terms_of_data(w.leaf.shape)
     try:
       found = product_of(op, w)
       out = found.rule(self, op, _promoted(op, x, w), w)
@@ -134,19 +136,21 @@ class Interpreter:
     except NoRule:
       if w.compressed and not self.densify:
         raise
+      if w.watched:
+        terms = 0  # arrays that are joined in a way that tells nothing of each
       out = op(_on_input_grid(x, w.leaf), w.dense())
     out = out.astype(op.dtype)
     self.record(w.path, x, out, terms)
     return out
 
-  def record(self, path: str, x: Any, out: Any, terms: int) -> None:
+  def record(self, path: str, x: Any, out: Any, terms: float) -> None:
     """Notes one use of a weight, where products are watched; see `Captured`.
 
     Args:
       path: of the weight.
       x: what it was applied to.
       out: the result.
-      terms: products that each element of the result sums.
+      terms: see `Captured`.
     """
     if self.watching:
       self.records.setdefault(path, []).append(Captured(x, out, terms))

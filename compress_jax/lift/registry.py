@@ -79,13 +79,14 @@ class Captured:
   Attributes:
     input: what it was applied to.
     output: the result, before any bias.
-    terms: products that each element of the output sums; 0 where the factors of
-      the weight were applied, which have records of their own.
+    terms: products that each element of the output sums, on average where a transposed
+      convolution's differ; 0 where the factors of the weight were applied, which have records
+      of their own.
   """
 
   input: Array
   output: Array
-  terms: int = dataclasses.field(default=0, metadata={"static": True})
+  terms: float = dataclasses.field(default=0, metadata={"static": True})
 
 
 jax.tree_util.register_dataclass(Captured)
@@ -101,12 +102,14 @@ class Ref:
     path: its place in the arguments.
     dtype: what the program has converted it to.
     narrowed: the dtype that rounded it on the way to a wider one, if any.
+    watched: whether a leaf of this program's own stands for nothing but watched arrays.
   """
 
   leaf: Any
   path: str = dataclasses.field(metadata={"static": True})
   dtype: Any = dataclasses.field(metadata={"static": True})
   narrowed: Any = dataclasses.field(default=None, metadata={"static": True})
+  watched: bool = dataclasses.field(default=False, metadata={"static": True})
 
   def whole(self) -> Any:
     """Returns the leaf as it is (a leaf has no other dtype), or the array as converted."""
@@ -114,8 +117,8 @@ class Ref:
 
   @property
   def compressed(self) -> bool:
-    """Whether it is more than a watched array."""
-    return is_leaf(self.leaf)
+    """Whether it is more than a watched array, or several that are joined."""
+    return is_leaf(self.leaf) and not self.watched
 
   def dense(self) -> Array:
     """Returns the array that the program would have seen."""
@@ -140,7 +143,7 @@ class Ref:
 
   def kind(self) -> type:
     """Returns the key of the rules for it: the leaf's type, or `jax.Array`."""
-    return type(self.leaf) if self.compressed else jax.Array
+    return type(self.leaf) if is_leaf(self.leaf) else jax.Array
 
 
 jax.tree_util.register_dataclass(Ref)

@@ -91,32 +91,6 @@ def capture(fn: Callable[..., Any], *, where: tree.Where = None,
   return captured
 
 
-def used_in_products(fn: Callable[..., Any], params: Any, *args: Any) -> Callable[[str], bool]:
-  """Asks a model which of its parameters products use as weights; nothing is computed.
-
-  For `where=` of a transform, where the default, which goes by names and dimensions, takes
-  what is not a weight or misses what is one.
-
-  Args:
-    fn: the model, called as `fn(params, *args)`.
-    params: a parameter tree.
-    *args: as for `fn`: arrays, or a `jax.ShapeDtypeStruct` for each.
-
-  Returns:
-    A predicate on paths.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> import compress_jax as cj
-    >>> params = {"shift": jnp.ones((1, 2)), "w": jnp.eye(2)}
-    >>> apply = lambda params, x: x @ params["w"] + params["shift"]
-    >>> where = cj.used_in_products(apply, params, jnp.ones((1, 2)))
-    >>> where("w"), where("shift")
-    (True, False)
-  """
-  return frozenset(records(fn, params, *args, densify=True)).__contains__
-
-
 def records(fn: Callable[..., Any], params: Any, *args: Any,
             densify: bool = False) -> dict[str, list[Captured]]:
   """Returns what `capture` would see of all weights, as shapes; nothing is computed.
@@ -178,9 +152,30 @@ def interpret(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwarg
   Returns:
     What `fn` returns.
   """
+  closed, shape, entries = program_of(fn, args, kwargs)
+  inputs = []
+  for path, x in entries:
+    inputs.append(Ref(x, path, x.dtype) if is_leaf(x) or path in watched else x)
+  outs = interpreter.run(closed.jaxpr, closed.consts, inputs)
+  # A weight that the function returns comes out as the leaf that it is.
+  outs = [x.whole() if isinstance(x, Ref) else x for x in outs]
+  return jax.tree.unflatten(jax.tree.structure(shape), outs)
+
+
+def program_of(fn: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any, list[Any]]:
+  """Traces `fn` on stand-ins for its leaves.
+
+  Args:
+    fn: any JAX function.
+    args: its arguments, in which leaves may be.
+    kwargs: its arguments by name.
+
+  Returns:
+    (closed jaxpr, the result's shapes, [(path, array or leaf)] for every input of the jaxpr).
+  """
   flat, structure = tree.entries((args, kwargs))
   flat = [(_short(path), x) for path, x in flat]
-  dynamic = [i for i, (_, x) in enumerate(flat) if isinstance(x, Leaf | jax.Array | np.ndarray)]
+  dynamic = [i for i, (_, x) in enumerate(flat) if is_dynamic(x)]
 
   def call(*arrays: Any) -> Any:
     values = [x for _, x in flat]
@@ -192,13 +187,12 @@ def interpret(interpreter: Interpreter, fn: Callable[..., Any], args: Any, kwarg
   # A shape and a dtype are all that tracing sees of a leaf.
   stand_ins = [_stand_in(flat[i][1]) for i in dynamic]
   closed, shape = jax.make_jaxpr(call, return_shape=True)(*stand_ins)
-  inputs = []
-  for path, x in (flat[i] for i in dynamic):
-    inputs.append(Ref(x, path, x.dtype) if is_leaf(x) or path in watched else x)
-  outs = interpreter.run(closed.jaxpr, closed.consts, inputs)
-  # A weight that the function returns comes out as the leaf that it is.
-  outs = [x.whole() if isinstance(x, Ref) else x for x in outs]
-  return jax.tree.unflatten(jax.tree.structure(shape), outs)
+  return closed, shape, [flat[i] for i in dynamic]
+
+
+def is_dynamic(x: Any) -> bool:
+  """Returns whether a program takes a value as an input: arrays and leaves, no python scalars."""
+  return isinstance(x, Leaf | jax.Array | np.ndarray)
 
 
 def _short(path: str) -> str:

@@ -44,8 +44,10 @@ def operations(fn: Callable[..., Any], params: Any, *args: Any,
     densify: whether what `lift` has no rule for runs on dense arrays; see there.
 
   Returns:
-    {path: Operations} of every weight that is multiplied by, biases not. What is
-    inside a `while` is not seen.
+    {path: Operations} of every weight that is multiplied by, biases not. Not seen are products
+    inside a `while` or in one branch of a `cond`, `ragged_dot`, and those of weights that the
+    model computes from several others, a merged `w + a @ b`, say. Zeros that pad an
+    input's borders count as elements, those between its pixels (transposed convolutions) do not.
 
   Raises:
     NoRule: see `lift`.
@@ -97,7 +99,7 @@ def total(layers: Mapping[str, Operations]) -> Operations:
 def _of(weight: Any, uses: Any) -> Operations:
   values = np.asarray(dense_of(weight))
   density = np.count_nonzero(values) / max(values.size, 1)
-  each = [math.prod(use.output.shape) * use.terms for use in uses]
+  each = [round(math.prod(use.output.shape) * use.terms) for use in uses]
   nonzero = [round(n * density) for n in each]
   bits = 0
   for n, use in zip(nonzero, uses, strict=True):

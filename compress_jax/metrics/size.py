@@ -1,4 +1,4 @@
-"""Sizes of a model, by four conventions."""
+"""Sizes of a model, by five conventions."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ def channel_axes(fn: Callable[..., Any], params: Any, *args: Any) -> Callable[[s
   Returns:
     path -> axis, as `axis=` of `quantize.affine`, `learned` and `cast` takes it. A weight
     with several uses has the axes that all of them allow, or None (one scale for all) where
-    there is no such axis. What no product uses has the last axis, their default.
+    there is no such axis. Stacked layers, of which a loop takes one after the other, have each
+    their own scales. What no product uses has the last axis, their default.
 
   Raises:
     NoRule: see `lift`.
@@ -49,6 +50,8 @@ def channel_axes(fn: Callable[..., Any], params: Any, *args: Any) -> Callable[[s
     >>> cj.quantize.affine(params, 8, axis=axes)["w"].scale.shape
     (3, 1)
   """
+  parts, rebuild = tree.select_parts(params, tree.everything)
+  dimensions = {path: x.ndim for path, x in parts}
   found: dict[str, set[int]] = {}
 
   class Finder(Interpreter):
@@ -58,10 +61,12 @@ def channel_axes(fn: Callable[..., Any], params: Any, *args: Any) -> Callable[[s
       if not isinstance(w.leaf, _Followed):
         return super().product(op, x, w)  # factors, which come back one by one
       free = {w.leaf.kept_axis(axis) for axis in op.free()}
+      # An axis that a loop or an index took away: layers of a stack have scales of their own.
+      present = {w.leaf.kept_axis(axis) for axis in range(op.ndim)}
+      free |= set(range(dimensions[w.path])) - present
       found[w.path] = found.get(w.path, free) & free
       return op(x, w.dense())
 
-  parts, rebuild = tree.select_parts(params, tree.everything)
   followed = rebuild([_Followed(dense_of(x), tuple(range(x.ndim))) for _, x in parts])
   traced(Finder(densify=True), fn, followed, args, frozenset())
 
@@ -76,6 +81,7 @@ def channel_axes(fn: Callable[..., Any], params: Any, *args: Any) -> Callable[[s
   return axis_of
 
 
+# Not by `node`: no file may name it.
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Followed(Leaf):

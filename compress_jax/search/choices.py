@@ -124,23 +124,6 @@ def _ranks(shape: tuple[int, ...], fractions: Sequence[float | None]) -> list[in
   return found
 
 
-def uniform(layers: Sequence[str], choice: Choice) -> dict[str, Choice]:
-  """Returns the plan that does the same to every one of the layers.
-
-  Args:
-    layers: paths.
-    choice: what is done to each.
-
-  Returns:
-    {path: choice}.
-
-  Example:
-    >>> uniform(["a", "b"], Choice(bits=8))["b"].bits
-    8
-  """
-  return dict.fromkeys(layers, choice)
-
-
 def apply(params: Any, plan: Plan) -> Any:
   """Returns the parameters compressed as a plan says.
 

@@ -29,7 +29,9 @@ def close(a, b):
 @pytest.mark.parametrize("lookup", [
     lambda p, i: p["embedding"][i], lambda p, i: jnp.take(p["embedding"], i, axis=0),
     lambda p, i: jnp.take(p["embedding"], i, axis=0, mode="fill", fill_value=7.0),
-    lambda p, i: jnp.take(p["embedding"], i, axis=0, mode="clip")], ids=range(4))
+    lambda p, i: jnp.take(p["embedding"], i, axis=0, mode="clip"),
+    # As Equinox's layers are called, for one example.
+    lambda p, i: jax.vmap(jax.vmap(lambda one: p["embedding"][one]))(i)], ids=range(5))
 def test_rows_are_looked_up(name, lookup):
   p = LEAVES[name](TABLE)
   index = jnp.array([[3, 0, 9], [3, -1, 12]])

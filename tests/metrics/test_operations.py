@@ -52,6 +52,14 @@ def test_every_step_of_a_scan_counts():
   assert layers["w"].nonzero_multiply_adds == 5 * 2 * 3
 
 
+def test_a_transposed_convolution_multiplies_pixels_and_not_the_zeros_between_them():
+  fn = lambda p, x: jax.lax.conv_transpose(x, p["w"], (2, 2), "SAME")
+  params, x = {"w": jnp.ones((4, 4, 3, 5))}, jnp.ones((1, 8, 8, 3))
+  # Every pixel meets the whole kernel, at borders too.
+  for p in (params, cj.quantize.affine(params, 8)):
+    assert cj.metrics.operations(fn, p, x)["w"].multiply_adds == 8 * 8 * 4 * 4 * 3 * 5
+
+
 def test_sparsity_is_by_layer_and_by_factor():
   p = {"a": jnp.array([[0.0, 1.0]]), "b": cj.LowRank(jnp.zeros((2, 1)), jnp.ones((1, 2))),
        "bias": jnp.zeros(3)}

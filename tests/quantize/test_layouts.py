@@ -1,5 +1,7 @@
 """The axis of the outputs, whatever order a library keeps a weight's axes in."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -70,6 +72,22 @@ def test_a_weight_with_several_uses_has_the_axes_that_all_allow():
 
   axes = cj.quantize.channel_axes(apply, params, jnp.arange(3))
   assert (axes("once"), axes("tied"), axes("table")) == (1, None, -1)
+
+
+@pytest.mark.parametrize("apply", [
+    lambda p, x: jax.lax.scan(lambda x, w: (x @ w, None), x, p["w"])[0],
+    lambda p, x: functools.reduce(lambda x, i: x @ p["w"][i], range(3), x),
+    lambda p, x: functools.reduce(lambda x, w: x @ w, p["w"], x)], ids=["scan", "index", "unstack"])
+def test_every_layer_of_a_stack_has_its_own_scales(apply):
+  # One layer much smaller than the others would round to zero on their scale.
+  w = jax.random.normal(jax.random.key(0), (3, 6, 6)) * jnp.array([1, 0.05, 1])[:, None, None]
+  params, x = {"w": w}, jnp.ones((2, 6))
+  axes = cj.quantize.channel_axes(apply, params, x)
+  assert axes("w") == (0, 2)
+  p = cj.quantize.affine(params, 4, axis=axes)
+  errors = jnp.linalg.norm(cj.dense(p)["w"] - w, axis=(1, 2)) / jnp.linalg.norm(w, axis=(1, 2))
+  assert errors.max() < 0.15
+  np.testing.assert_allclose(cj.lift(apply)(cj.freeze(p), x), apply(cj.dense(p), x), rtol=1e-5)
 
 
 def test_factors_are_found_one_by_one():

@@ -85,8 +85,12 @@ def _only(branch: Any, names: set[str]) -> Any:
   return fn
 
 
-def _scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
-  """Returns how many inputs are constants and how many are carried."""
+def scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
+  """Returns how many inputs of a `scan` are constants and how many are carried.
+
+  Args:
+    params: of the equation, of any JAX version.
+  """
   if "num_consts" in params:
     return params["num_consts"], params["num_carry"]
   # JAX 0.12 has a tree of the three kinds instead.
@@ -97,7 +101,7 @@ def _scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
 @register(primitives.scan_p)
 def _scan(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   p = equation.params
-  n_consts, n_carry = _scan_sizes(p)
+  n_consts, n_carry = scan_sizes(p)
   consts, carry = inputs[:n_consts], inputs[n_consts:n_consts + n_carry]
   carry = [interpreter.plain(x, "scan", "it is carried from step to step") for x in carry]
   xs = [_stacked(x, p["length"]) for x in inputs[n_consts + n_carry:]]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import primitives
 
-from compress_jax.leaves import Leaf, dense_of, is_leaf
+from compress_jax.leaves import Leaf, dense_of
 from compress_jax.leaves.base import Array
 from compress_jax.lift.contraction import Contraction, Conv
 from compress_jax.lift.registry import NoRule, Ref, dense_array, register, register_product
@@ -89,21 +89,19 @@ def _parts(op: Contraction, x: Array, w: Ref) -> list[Array]:
 
 
 def _applied(interpreter: Any, op: Contraction, x: Array, w: Ref, number: int) -> Array:
-  weight = w.leaf.weights[number]
-  if not is_leaf(weight):
+  weight, path = w.leaf.weights[number], w.leaf.paths[number]
+  if not path:
     return op(x, weight.astype(w.dtype)).astype(op.dtype)
-  return interpreter.product(op, x, Ref(weight, w.leaf.paths[number], w.dtype))
+  return interpreter.product(op, x, Ref(weight, path, w.dtype))
 
 
 @register(primitives.concatenate_p)
 def _concatenate(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
-  refs = [x for x in inputs if isinstance(x, Ref)]
-  if not any(x.compressed for x in refs):
-    raise NoRule(equation.primitive.name, refs[0].path, "watched arrays are joined as arrays")
   # What is no compressed weight is joined as the array that it is.
   weights = tuple(x.leaf if isinstance(x, Ref) and x.compressed else dense_array(x)
                   for x in inputs)
   paths = tuple(x.path if isinstance(x, Ref) else "" for x in inputs)
+  watched = not any(isinstance(x, Ref) and x.compressed for x in inputs)
   leaf = Joined(weights, paths, equation.params["dimension"])
   name = " + ".join(path for path in paths if path)
-  return [Ref(leaf, name, equation.outvars[0].aval.dtype)]
+  return [Ref(leaf, name, equation.outvars[0].aval.dtype, watched=watched)]

@@ -14,7 +14,7 @@ from jax.extend.core import primitives
 from compress_jax.leaves import axes
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.dtypes import at_least_int32
-from compress_jax.lift.registry import NoRule, Ref, as_no_rule, register
+from compress_jax.lift.registry import NoRule, Ref, as_no_rule, bind, register
 
 
 def _rearranged(equation: Any, x: Ref, change: Callable[[], Any]) -> list[Any]:
@@ -75,6 +75,17 @@ for _primitive in _unstack_primitives():
   register(_primitive)(_unstack)
 
 
+@register(primitives.reshape_p, jax.Array)
+@register(primitives.broadcast_in_dim_p, jax.Array)
+@register(primitives.dynamic_slice_p, jax.Array)
+def _of_array(interpreter: Any, equation: Any, x: Any, *others: Any) -> list[Any]:
+  """Lays a watched array out anew, which stays watched; compressed leaves have no such rule."""
+  if not isinstance(x, Ref) or any(isinstance(other, Ref) for other in others):
+    raise NoRule(equation.primitive.name, "", "only the first operand can be a weight")
+  (out,) = bind(equation, [x.dense(), *others])
+  return [Ref(out, x.path, x.dtype)]
+
+
 @register(primitives.gather_p)
 def _gather(interpreter: Any, equation: Any, x: Any, indices: Any) -> list[Any]:
   """Looks rows up, as embeddings do: only those are made dense."""
@@ -87,16 +98,19 @@ def _gather(interpreter: Any, equation: Any, x: Any, indices: Any) -> list[Any]:
   rows = indices[..., 0].astype(at_least_int32(indices.dtype))
   with as_no_rule(equation.primitive.name, x.path):
     found = axes.taken(x.leaf, rows.reshape(-1), shape[0])
-  out = Ref(found, x.path, x.dtype).dense().reshape(*rows.shape, *shape[1:])
+  out = Ref(found, x.path, x.dtype).dense().reshape(
+      *rows.shape, *equation.outvars[0].aval.shape[rows.ndim:])
   return [_filled(out, rows, shape[0], p)]
 
 
 def _looks_up_rows(params: Any, shape: tuple[int, ...], ndim: int) -> bool:
-  """Tells whether a gather is `weight[rows]`."""
+  """Tells whether a gather is `weight[rows]`, or `vmap` of a single row's."""
   numbers = params["dimension_numbers"]
   whole_rows = tuple(params["slice_sizes"]) == (1, *shape[1:])
-  first_axis = (tuple(numbers.collapsed_slice_dims), tuple(numbers.start_index_map)) == ((0,), (0,))
-  behind = tuple(range(ndim - 1, ndim - 1 + len(shape) - 1))
+  collapsed = tuple(numbers.collapsed_slice_dims)
+  first_axis = collapsed in ((0,), ()) and tuple(numbers.start_index_map) == (0,)
+  # `vmap` keeps the row's axis, which has one element.
+  behind = tuple(range(ndim - 1, ndim - 1 + len(shape) - len(collapsed)))
   return (whole_rows and first_axis and tuple(numbers.offset_dims) == behind
           and not numbers.operand_batching_dims)
 

@@ -21,6 +21,8 @@ def _shard_map(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   # A body has constants only where it is closed over arrays, which JAX makes inputs.
   fn = interpreter.sub(p["jaxpr"], ())
   axes = tuple(sorted(p["newly_manual_axes"]))
+  # Parts of arrays that are joined are not what is joined of their parts.
+  inputs = tuple(x.dense() if isinstance(x, Ref) and x.watched else x for x in inputs)
 
   specs = [_specs(x, spec, p["mesh"]) for x, spec in zip(inputs, p["in_specs"], strict=True)]
 
