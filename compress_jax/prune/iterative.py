@@ -157,7 +157,7 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
   Args:
     params: a parameter tree whose selected leaves have masks.
     step: the present step; may be traced.
-    schedule: step -> sparsity (`cj.schedules.cubic`, say).
+    schedule: step -> sparsity: `cj.schedules.cubic(0.9, stop=1000)`, say, or one of Optax's.
     every: steps from one pruning to the next, from 1; ranking takes a sort.
     stop: where the schedule ends: at the first step from there on the tree is pruned
       in any case, so that the last sparsity is reached whatever `every` is. That step
@@ -176,8 +176,7 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     >>> import jax, jax.numpy as jnp
     >>> import compress_jax as cj
     >>> params = cj.prune.magnitude({"w": jnp.arange(1.0, 9)[None]}, 0.0)
-    >>> cubic = lambda step: cj.schedules.cubic(step, 0.5, stop=10)
-    >>> at = jax.jit(lambda p, step: gradual(p, step, cubic))
+    >>> at = jax.jit(lambda p, step: gradual(p, step, cj.schedules.cubic(0.5, stop=10)))
     >>> [cj.count(at(params, step))[1] for step in (0, 5, 10)]
     [8, 4, 4]
   """

@@ -71,10 +71,8 @@ def test_rewinding_keeps_masks_and_grids_and_refuses_what_has_no_values():
 
 
 @pytest.mark.parametrize("schedule", [
-    lambda step: cj.schedules.constant(step, 0.75, start=4),
-    lambda step: cj.schedules.linear(step, 0.75, stop=8),
-    lambda step: cj.schedules.cosine(step, 0.75, stop=8),
-    lambda step: cj.schedules.cubic(step, 0.75, stop=8),
+    cj.schedules.constant(0.75, start=4), cj.schedules.linear(0.75, stop=8),
+    cj.schedules.cosine(0.75, stop=8), cj.schedules.cubic(0.75, stop=8),
 ], ids=["constant", "linear", "cosine", "cubic"])
 def test_sparsity_follows_the_schedule_inside_one_compiled_loop(schedule):
   def step(p, i):
@@ -104,7 +102,7 @@ def test_a_tree_without_masks_is_told_to_get_them_first():
 @pytest.mark.parametrize("stop", [7, 6.5, 3])
 @pytest.mark.parametrize("every", [1, 4, 100])
 def test_the_last_sparsity_is_reached_whatever_lies_between_prunings(every, stop):
-  schedule = lambda step: cj.schedules.linear(step, 0.75, stop=stop)
+  schedule = cj.schedules.linear(0.75, stop=stop)
   step = jax.jit(lambda p, i, every, stop: cj.prune.gradual(p, i, schedule, every=every, stop=stop))
   params = cj.prune.magnitude(INITIAL, 0.0)
   for i in range(9):

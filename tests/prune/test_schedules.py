@@ -13,19 +13,29 @@ from compress_jax.prune import schedules
 def test_cubic_is_zhu_and_gupta(step, initial, final):
   t = min(max(step - 10, 0), 100) / 100
   expected = final + (initial - final) * (1 - t)**3
-  got = jax.jit(schedules.cubic)(step, final, initial=initial, start=10, stop=110)
+  traced = lambda step, final, initial: schedules.cubic(final, initial=initial, start=10,
+                                                        stop=110)(step)
+  got = jax.jit(traced)(step, final, initial)
   assert float(got) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("schedule", [schedules.linear, schedules.cosine, schedules.cubic])
 def test_ends_are_exact_and_the_way_is_monotone(schedule):
-  values = np.array([schedule(s, 0.9, initial=0.1, start=5, stop=25) for s in range(31)])
+  values = np.array(list(map(schedule(0.9, initial=0.1, start=5, stop=25), range(31))))
   np.testing.assert_allclose(values[:6], 0.1, atol=1e-6)
-  np.testing.assert_allclose(values[25:], 0.9, atol=1e-6)
+  np.testing.assert_array_equal(values[25:], np.float32(0.9))
   assert (np.diff(values) >= -1e-7).all()
 
 
 def test_a_schedule_that_starts_where_it_stops_jumps():
   for schedule in (schedules.linear, schedules.cosine, schedules.cubic):
-    ends = [float(schedule(step, 0.5, start=10, stop=10)) for step in (9, 10, 11)]
+    ends = list(map(float, map(schedule(0.5, start=10, stop=10), (9, 10, 11))))
     assert ends == [0.0, 0.5, 0.5]
+
+
+def test_optax_s_schedules_are_of_the_same_kind():
+  import optax
+  schedule = optax.linear_schedule(0.0, 0.5, 10)
+  steps = range(12)
+  np.testing.assert_allclose(list(map(schedules.linear(0.5, stop=10), steps)),
+                             list(map(schedule, steps)), atol=1e-6)

@@ -176,7 +176,6 @@ def _rate(at: Any, plan: Plan) -> Any:
 def _pruned(params: Any, at: Any, sparsity: Any, plan: Plan) -> Any:
   """Returns the parameters with the step's sparsity (Zhu and Gupta 2017)."""
   stop = min(plan.until * plan.prune_steps, plan.prune_steps - 1)  # the last step, at the latest
-  schedule = functools.partial(cj.schedules.cubic, final=sparsity,
-                               initial=jnp.minimum(plan.initial, sparsity), stop=stop)
+  schedule = cj.schedules.cubic(sparsity, initial=jnp.minimum(plan.initial, sparsity), stop=stop)
   return cj.prune.gradual(params, jnp.asarray(at, jnp.int32), schedule, every=plan.every,
                           stop=stop, prune=prune)
