@@ -107,11 +107,14 @@ def _looks_up_rows(params: Any, shape: tuple[int, ...], ndim: int) -> bool:
   """Tells whether a gather is `weight[rows]`, or `vmap` of a single row's."""
   numbers = params["dimension_numbers"]
   whole_rows = tuple(params["slice_sizes"]) == (1, *shape[1:])
-  collapsed = tuple(numbers.collapsed_slice_dims)
-  first_axis = collapsed in ((0,), ()) and tuple(numbers.start_index_map) == (0,)
-  # `vmap` keeps the row's axis, which has one element.
+  collapsed, starts = tuple(numbers.collapsed_slice_dims), tuple(numbers.start_index_map)
+  by_row = (collapsed, starts) == ((0,), (0,))
+  # `vmap` of one keeps the row's axis, which has one element, and may say where columns start:
+  # at 0, since all are taken, wherever it points to.
+  of_one = (collapsed == () and starts[:1] == (0,) and
+            lax.GatherScatterMode.from_any(params["mode"]) == lax.GatherScatterMode.CLIP)
   behind = tuple(range(ndim - 1, ndim - 1 + len(shape) - len(collapsed)))
-  return (whole_rows and first_axis and tuple(numbers.offset_dims) == behind
+  return (whole_rows and (by_row or of_one) and tuple(numbers.offset_dims) == behind
           and not numbers.operand_batching_dims)
 
 
