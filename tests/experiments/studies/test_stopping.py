@@ -59,6 +59,8 @@ def test_ctrl_c_and_sigterm_end_with_one_line_and_the_next_run_says_where_it_goe
   later = re.fullmatch(pattern, error)
   assert code == 143 and later and later[1] == "SIGTERM", error
   assert int(later[2]) > int(told[2])
+  code, _, error = stopped(tmp_path, signal.SIGHUP)  # the terminal was closed
+  assert code == 129 and re.fullmatch(pattern, error)[1] == "SIGHUP", error
 
 
 def test_a_full_disk_is_one_line_that_says_where_the_run_goes_on(tmp_path, monkeypatch):
