@@ -132,8 +132,8 @@ def _compressed(state: Any, at: Any, numbers: Any, aware: bool,
     return {}
   params = _params(state)
   if schedule:
-    sparsity_at = functools.partial(getattr(cj.schedules, schedule), final=numbers["sparsity"],
-                                    start=numbers["prune_from"], stop=numbers["prune_to"])
+    sparsity_at = getattr(cj.schedules, schedule)(
+        numbers["sparsity"], start=numbers["prune_from"], stop=numbers["prune_to"])
     params = cj.prune.gradual(params, jnp.asarray(at, jnp.int32), sparsity_at,
                               every=numbers["every"], stop=numbers["prune_to"])
   if aware:

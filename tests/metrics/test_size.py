@@ -1,5 +1,7 @@
 """Sizes by each convention, by hand."""
 
+import gzip
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,3 +70,20 @@ def test_parameters_are_counted_alike():
 def test_inputs_that_are_no_array_are_not_timed(inputs):
   with pytest.raises(ValueError, match="inputs: a (tuple|dict); must be an array"):
     cj.metrics.latency(lambda p, x: x, jnp.eye(2), inputs, calls=1)
+
+
+@pytest.mark.parametrize("kind", ["dense", "masked", "quantized", "blocks"])
+def test_gzip_is_pythons_of_the_arrays_with_zeros_in_place(kind):
+  w = np.random.default_rng(0).normal(size=(64, 48)).astype(np.float32)
+  params = {"bias": jnp.arange(48.0), "w": jnp.asarray(w)}  # in tree order
+  if kind != "dense":
+    prune = cj.prune.block if kind == "blocks" else cj.prune.magnitude
+    params = prune(params, 0.75, **({"block": (16, 16)} if kind == "blocks" else {}))
+  if kind == "quantized":
+    params = cj.quantize.affine(params, 8)
+  frozen = cj.freeze(params)["w"]
+  stored = {"dense": lambda: [w], "masked": lambda: [frozen.dense()],
+            "quantized": lambda: [frozen.integers, frozen.scale],
+            "blocks": lambda: [frozen.blocks]}[kind]()
+  raw = b"".join(np.asarray(x).tobytes() for x in (params["bias"], *stored))
+  assert cj.size(params).gzip == len(gzip.compress(raw, 9))

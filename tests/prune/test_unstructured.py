@@ -127,3 +127,15 @@ def test_a_sparsity_is_one_number():
     cj.prune.magnitude({"w": jnp.eye(2)}, jnp.array([0.1, 0.2]))
   with pytest.raises(ValueError, match="sparsity='0.5': must be a number from 0 to 1"):
     cj.prune.magnitude({"w": jnp.eye(2)}, "0.5")
+
+
+def test_random_masks_follow_the_key_and_not_the_weights_nor_the_layer():
+  w = jnp.arange(1.0, 4097).reshape(64, 64)
+  masks = lambda key: [np.asarray(x.mask) for _, x in cj.entries(
+      cj.prune.random({"a": w, "b": w}, 0.5, jax.random.key(key)))[0]]
+  found = [*masks(0), *masks(1)]
+  # Of independent masks half agree, and half of the smallest weights stay: 32 is one deviation.
+  for i, one in enumerate(found):
+    assert abs(one[:32].sum() - 1024) < 160
+    for other in found[:i]:
+      assert abs((one == other).sum() - 2048) < 160

@@ -112,3 +112,16 @@ def test_statistics_of_other_channels_are_refused():
   params = {"conv": {"kernel": jnp.ones((1, 1))}, "norm": {"scale": jnp.ones(1)}}
   with pytest.raises(ValueError, match="conv: var of 'norm'=.*must be from 0"):
     cj.fold.batch_norm(params, {"norm": {"mean": jnp.ones(1), "var": -jnp.ones(1)}})
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-3])
+def test_a_channel_that_hardly_varies_is_folded_by_epsilon(epsilon):
+  rng = np.random.default_rng(0)
+  kernel, x = rng.normal(size=(4, 3)), rng.normal(size=(2, 4))
+  mean, var, scale, bias = rng.normal(size=3), np.array([0.0, 1e-6, 1.0]), rng.normal(size=3), 1.0
+  as_jax = lambda tree: jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), tree)
+  params = as_jax({"conv": {"kernel": kernel}, "norm": {"scale": scale, "bias": np.full(3, bias)}})
+  folded = cj.fold.batch_norm(params, as_jax({"norm": {"mean": mean, "var": var}}),
+                              epsilon=epsilon)["conv"]
+  expected = (x @ kernel - mean) / np.sqrt(var + epsilon) * scale + bias
+  np.testing.assert_allclose(x @ folded["kernel"] + folded["bias"], expected, rtol=1e-4, atol=1e-3)

@@ -52,11 +52,6 @@ def test_what_is_held_out_depends_on_the_seed_only(builder):
   assert len(held & {i.tobytes() for i in other.train.images}) <= 2  # some scans are equal
 
 
-def test_fingerprint_is_stable(builder):
-  assert builders.fingerprint(builder) == builders.fingerprint(builder)
-  assert len(builders.fingerprint(builder)) == 12
-
-
 @pytest.mark.parametrize("arguments,message", [
     (("imagenet",), "data.name='imagenet': must be one of cifar10, digits, folder, mnist"),
     (("digits", "/nowhere"), "data_dir='/nowhere': is no directory")])

@@ -3,12 +3,14 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import compress_jax as cj
 from experiments.training import answers, input_pipeline, loop
 from experiments.training.answers import Answers
-from experiments.training.augment import Augment
+from experiments.training.augment import Augment, normalize
 from experiments.training.draws import random_key
 from experiments.training.recipe import Teacher
 from experiments.training.views import view
@@ -112,3 +114,35 @@ def test_a_digest_tells_variables_apart():
   changed["params"][first]["kernel"] = changed["params"][first]["kernel"].at[0].add(1)
   assert answers.digest(variables) == answers.digest(jax.tree.map(np.asarray, variables))
   assert answers.digest(variables) != answers.digest(changed)
+
+
+@pytest.mark.parametrize("changes", [{"stream": "kd+imp"}, {"steps_per_epoch": 5}])
+def test_whatever_changes_the_order_of_the_images_asks_again(changes, tmp_path, monkeypatch):
+  recipe, known = dataclasses.replace(RECIPE, epochs=1), Answers()
+  for name in "ab":
+    (tmp_path / name).mkdir()
+  fit(tmp_path / "a", recipe, teacher=teacher(known))
+
+  def never(*_):
+    raise AssertionError("the teacher was asked")
+  monkeypatch.setattr(answers, "program", lambda *_: never)
+  with pytest.raises(AssertionError, match="was asked"):
+    fit(tmp_path / "b", dataclasses.replace(recipe, **changes), teacher=teacher(known))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_is_hintons_at_the_teachers_temperature(smoothing, tmp_path):
+  recipe = dataclasses.replace(RECIPE, epochs=1, steps_per_epoch=1, learning_rate=0.0,
+                               final_learning_rate=0.0, label_smoothing=smoothing,
+                               augment=Augment())
+  guide, data = teacher(), toy().train
+  found = fit(tmp_path, recipe, teacher=guide).history[0]["loss"]
+  ids = recipe.draws.order(64, 1, 8, 0)[0]
+  images, labels = normalize(jnp.asarray(data.images[ids])), jnp.asarray(data.labels[ids])
+  logits, _ = MODEL.apply(start(), images, train=True, mutable=["batch_stats"])
+  soft = MODEL.apply(guide.variables, images, train=False)
+  hard = [float(cj.distill.cross_entropy(logits, y)) for y in (
+      labels, jnp.zeros_like(labels), jnp.ones_like(labels))]
+  hard = (1 - smoothing) * hard[0] + smoothing * np.mean(hard[1:])
+  expected = 0.9 * float(cj.distill.kl(logits, soft, temperature=2.0)) + 0.1 * hard
+  assert found == pytest.approx(expected, rel=1e-4)
