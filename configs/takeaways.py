@@ -98,6 +98,8 @@ def _gpu(config: ConfigDict) -> None:
   _overnight(config)
   # The student of the combinations has the recipe of the others.
   config.base.train.epochs, config.distil.train.epochs = 12, 24
+  # A teacher's answers cost little there: every epoch has views of its own.
+  config.distil.train.views = 0
   # Every round trains like a new model, but for a smaller rate: what is left must find its place.
   config.pruning.train = common.muon(8, rate=0.08)
   config.student_pruning.train.epochs = 12

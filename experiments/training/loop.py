@@ -92,10 +92,11 @@ def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, director
       state, means = trainer.epoch(state, epoch, f"{log.label} {epoch + 1}/{recipe.epochs}")
       reached = averages.result(state, recipe.refits)
       val_loss, val = trainer.validate(reached)
-      if val > _best(history, first):
+      before = _best_epoch(history, first)
+      history.append({**means, "val_loss": val_loss, "val_accuracy": val})
+      if _best_epoch(history, first) != before:
         # A copy, because the next step takes the state's memory over.
         best = {part: jax.tree.map(jnp.copy, reached[part]) for part in _KEPT}
-      history.append({**means, "val_loss": val_loss, "val_accuracy": val})
       _report(log, history, recipe)
       # Before it is kept: what is not finite never becomes so again.
       faults.check_epoch(f"epoch {epoch + 1}/{recipe.epochs}", history[-1], state, recipe.hint)
@@ -113,7 +114,19 @@ def _report(log: Log, history: list[Any], recipe: Recipe) -> None:
 
 def _best(history: list[Any], first: int) -> float:
   """Returns the best validation accuracy from the first epoch that may be kept, -1 before it."""
-  return max((h["val_accuracy"] for h in history[first - 1:]), default=-1.0)
+  number = _best_epoch(history, first)
+  return history[number - 1]["val_accuracy"] if number else -1.0
+
+
+def _best_epoch(history: list[Any], first: int) -> int:
+  """Returns the number of the best epoch from the first that may be kept, 0 before it.
+
+  Of equal accuracies the smaller loss counts: of few images many epochs have the same, and the
+  first of them may be far from the end of the schedule.
+  """
+  numbers = range(first, len(history) + 1)
+  return max(numbers, default=0, key=lambda number: (
+      history[number - 1]["val_accuracy"], -history[number - 1]["val_loss"]))
 
 
 class _Trainer:

@@ -84,8 +84,9 @@ class Recipe:
     seed: of the order of the images and of the augmentation.
     stream: names a training that goes on from a trained model; see `Draws`.
     views: epochs after which the same images come again in the same order, augmented alike: a
-      teacher answers only once for each; 0 is never. Where flips alternate, an odd number lets
-      images be mirrored alike in the last of them and the first that comes again.
+      teacher answers only once for each; 0 is never, as without a teacher. Where flips
+      alternate, an odd number lets images be mirrored alike in the last of them and the first
+      that comes again.
     augment: what is done to training images.
     only: name of the one layer that is trained, at the top of the parameters; "" is
       all. Statistics of batch norms follow the data all the same.

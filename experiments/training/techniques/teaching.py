@@ -38,6 +38,8 @@ def teach(name: str, arguments: Mapping[str, Any], data: Data, recipe: Recipe,
     ValueError: the file cannot be read, or its tensors are not the model's.
   """
   start = fresh(name, arguments, data, recipe.seed)
+  # Views that come again spare a teacher, and would only handicap who learns without one.
+  recipe = dataclasses.replace(recipe, views=0)
   if weights:
     # The file's classes are ImageNet's: its last layer is initialized anew.
     loaded = pretrained.load(weights, start.model, head_key=random_key(recipe.seed))

@@ -44,13 +44,30 @@ def test_penalties_move_weights_by_the_rate_of_each_step(schedule, rates, penalt
       assert np.median(moved) == pytest.approx(rate, rel=0.02)
 
 
-def test_the_first_of_the_best_epochs_is_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize("losses,best", [
+    ((0, 0.5, 0, 0.4), 3), ((0, 0.4, 0, 0.5), 1), ((1, 0.4, 0, 0.4), 1)])
+def test_of_equal_accuracies_the_epoch_with_the_smaller_loss_is_kept(losses, best, tmp_path,
+                                                                     monkeypatch):
   seen, accuracies = validated(monkeypatch), (0.2, 0.9, 0.5, 0.9)
   monkeypatch.setattr(evaluate, "loss_and_accuracy",
-                      lambda *_, **__: (0.0, accuracies[len(seen) - 1]))
+                      lambda *_, **__: (losses[len(seen) - 1], accuracies[len(seen) - 1]))
   result = fit(tmp_path, dataclasses.replace(RECIPE, epochs=4))
-  same(result.variables, seen[1])
+  same(result.variables, seen[best])
   assert result.accuracy == 0.9 and len(seen) == 4
+
+
+def test_without_a_teacher_no_view_comes_again(trained, tmp_path, monkeypatch):
+  given = []
+  def fits(model, variables, data, recipe, **_):
+    given.append(recipe.views)
+    return Fit(variables=variables, accuracy=0.5, history=[])
+  monkeypatch.setattr(loop, "fit", fits)
+  recipe, log = dataclasses.replace(RECIPE, views=3), Log("t", tmp_path / "log.txt")
+  arguments = {"widths": MODEL.widths, "hidden": MODEL.hidden}
+  techniques.teach("convnet", arguments, toy(), recipe, tmp_path, log)
+  techniques.distil(trained, "convnet", arguments, toy(), recipe, tmp_path, log, temperature=2.0,
+                    alpha=0.5)
+  assert given == [0, 3]
 
 
 def validated(monkeypatch):
