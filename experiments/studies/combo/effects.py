@@ -15,10 +15,11 @@ TECHNIQUES = ("kd", "imp", "lrtf", "q")
 
 _INTRODUCTION = (
     "A technique's effect is its mean change over the eight combinations of the others; an "
-    "interaction is half of how much one's effect changes with the other. Points of test "
-    "accuracy: an interaction above 0 means that both together lose less than each alone "
-    "suggests. Of the file's size, in factors of 2: -1 halves it; an interaction above 0 means "
-    "that both together save less than the product of what each saves.")
+    "interaction is how much both together change beyond what each changes alone, the mean over "
+    "the four combinations of the others. Points of test accuracy: an interaction above 0 means "
+    "that both together lose less than each alone suggests, by so much. Of the file's size, in "
+    "factors of 2: -1 halves it; an interaction above 0 means that both together save less than "
+    "the product of what each saves.")
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -46,7 +47,8 @@ def effect(found: Mapping[frozenset[str], Row], names: Sequence[str],
     names: one technique, or two.
     measure: of a row.
 
-  Source: two-level factorial designs, Box, Hunter and Hunter 2005, chapter 5.
+  Source: two-level factorial designs, Box, Hunter and Hunter 2005, chapter 5, which divides
+  interactions by two once more.
 
   Example:
     >>> found = {frozenset(names): {"y": 2.0 * ("q" in names) + 3.0 * ("kd" in names)}
@@ -54,13 +56,15 @@ def effect(found: Mapping[frozenset[str], Row], names: Sequence[str],
     >>> measure = lambda row: row["y"]
     >>> effect(found, ["q"], measure), effect(found, ["kd", "q"], measure)
     (2.0, 0.0)
+    >>> effect(found, ["kd", "q"], lambda row: 1.0 * (row["y"] == 5))
+    1.0
   """
   total = 0.0
   for techniques, row in found.items():
     # Plus where all or an even number of the names are missing, minus elsewhere.
     missing = sum(name not in techniques for name in names)
     total += measure(row) * (-1) ** missing
-  return total / (len(found) / 2)
+  return total / (len(found) / 2 ** len(names))
 
 
 def _by_techniques(rows: Sequence[Row], seed: int) -> dict[frozenset[str], Row]:

@@ -29,7 +29,7 @@ def test_what_was_put_in_comes_out(single, joint, level):
     expected = add[name] + joint / 2 * (name in both)
     assert effects.effect(found, [name], float) == pytest.approx(expected, abs=1e-9)
   for pair in PAIRS:
-    expected = joint / 2 * (set(pair) == both)
+    expected = joint * (set(pair) == both)
     assert effects.effect(found, pair, float) == pytest.approx(expected, abs=1e-9)
 
 
