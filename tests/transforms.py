@@ -80,3 +80,11 @@ def chains(first):
 def assert_same(a, b):
   """Asserts equal structure (types and static fields), dtypes and bits."""
   chex.assert_trees_all_equal(a, b, strict=True)
+
+
+def assert_own_buffers(p):
+  """Asserts that no two arrays of a tree lie in one buffer: a program can be donated each once."""
+  seen = {}
+  for path, x in jax.tree_util.tree_flatten_with_path(p)[0]:
+    first = seen.setdefault(x.unsafe_buffer_pointer(), path)
+    assert first is path, (jax.tree_util.keystr(first), jax.tree_util.keystr(path))

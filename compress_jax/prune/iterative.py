@@ -26,7 +26,8 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
   Args:
     params: a trained parameter tree.
     train: (tree, round from 1) -> the tree after training; it restarts its own
-      learning-rate schedule.
+      learning-rate schedule. Where it donates the tree (`jax.jit(donate_argnums=)`), copy
+      what you keep of `params` and of the trees before: rounds share arrays.
     fraction: of the remaining weights that each round prunes; above 0, below 1.
     rounds: at most so many; stop earlier by not asking for the next.
     rewind_to: the tree whose values the weights go back to before training:
@@ -119,7 +120,7 @@ def rewind(params: Any, values: Any) -> Any:
     values: a tree of the same paths, of arrays or leaves.
 
   Returns:
-    `params` with the values of `values`, each of its own dtype.
+    `params` with copies of the values of `values`, each of its own dtype.
 
   Raises:
     ValueError: a path is missing or there twice, a shape differs, or a leaf has no values
@@ -143,7 +144,8 @@ def _put_back(path: str, x: Any, old: dict[str, Any]) -> Any:
   if not tree.is_float(x):
     return x  # a counter, a key, a function: nothing that was trained
   with checks.at(path):
-    return with_value(x, dense_of(old[path]).astype(x.dtype))
+    # A copy: a training that is donated the tree must not take what the next round goes back to.
+    return with_value(x, jnp.array(dense_of(old[path]), x.dtype))
 
 
 def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Array], *,

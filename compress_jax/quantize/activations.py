@@ -79,7 +79,9 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
       raise ValueError(f"{path}: batches put NaN or infinity into its layer; inputs must be finite")
     low, high = observer(seen[path], bits, symmetric)
     scale, zero_point = grid.affine(low, high, bits, symmetric)
-    return StaticGrid(scale, zero_point, bits, may_exceed_8_bits=may_exceed, learned=learned)
+    # Bits in a buffer of their own: a program can be donated each only once.
+    return StaticGrid(scale, zero_point, jnp.array(bits), may_exceed_8_bits=may_exceed,
+                      learned=learned)
 
   return _with_inputs(params, grid_at)
 
@@ -109,7 +111,8 @@ def dynamic(params: Any, *, bits: Array | int = 8, symmetric: bool = False) -> A
     [[0.0, 2.549999952316284]]
   """
   bits, may_exceed = checked_bits(bits)
-  return _with_inputs(params, lambda path: Dynamic(bits, symmetric=symmetric,
+  # Bits in buffers of their own, as in `calibrate`.
+  return _with_inputs(params, lambda path: Dynamic(jnp.array(bits), symmetric=symmetric,
                                                    may_exceed_8_bits=may_exceed))
 
 

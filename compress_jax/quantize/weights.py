@@ -249,5 +249,6 @@ class _Grid:
     low, high, scale, zero_point = grid.spanning(dense_of(value), shape, self.bits,
                                                  self.symmetric)
     self._check_range(path, low, high)
-    return FakeQuant(value, scale, zero_point, self.bits, input_grid_of(x),
+    # A copy for each leaf: a program can be donated a buffer only once.
+    return FakeQuant(value, scale, zero_point, jnp.array(self.bits), input_grid_of(x),
                      may_exceed_8_bits=self.may_exceed_8_bits)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import compress_jax as cj
 from compress_jax.tree import path_str
-from tests.transforms import TRANSFORMS, assert_same, chains, params
+from tests.transforms import TRANSFORMS, assert_own_buffers, assert_same, chains, params
 
 
 @pytest.mark.slow
@@ -23,6 +23,15 @@ def test_freezing_and_files_keep_every_bit(first):
     loaded, metadata = cj.artifact.decode(cj.artifact.encode(p, name=name))
     assert_same(loaded, frozen)
     assert metadata == {"name": name}
+
+
+@pytest.mark.slow
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("first", TRANSFORMS)
+def test_every_array_has_a_buffer_of_its_own(first):
+  for p in chains(first).values():
+    for tree in (p, cj.freeze(p), cj.artifact.decode(cj.artifact.encode(p))[0]):
+      assert_own_buffers(tree)
 
 
 @pytest.mark.slow

@@ -106,6 +106,26 @@ def test_a_training_state_keeps_structure_shapes_and_dtypes(name):
   assert len(compiled) == 1
 
 
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_training_step_may_donate_tree_and_state(name):
+  tx = cj.optimize(optax.adam(0.05))
+
+  @functools.partial(jax.jit, donate_argnums=(0, 1))
+  def step(p, state):
+    loss = lambda p: sum((x**2).sum() for x in jax.tree.leaves(cj.dense(p)))
+    value, grads = jax.value_and_grad(loss, allow_int=True)(p)
+    updates, state = tx.update(grads, state, p)
+    return cj.apply_updates(p, updates), state, value
+
+  p = chained(name)
+  state, losses = tx.init(p), []
+  for _ in range(3):
+    p, state, value = step(p, state)
+    losses.append(float(value))
+  assert losses[2] < losses[0]
+
+
 @pytest.mark.parametrize("run", [lambda apply: lambda p, x: apply(cj.dense(p), x), cj.lift])
 def test_a_finer_mask_within_blocks_stays_when_the_frozen_tree_trains(run):
   w = {"w": jax.random.normal(jax.random.key(0), (8, 8))}

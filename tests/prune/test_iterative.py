@@ -37,6 +37,18 @@ def test_each_round_starts_from_what_was_asked_for(rewind_to):
     assert not (q["w"].mask & ~p["w"].mask).any()
 
 
+def test_a_training_that_donates_its_tree_leaves_what_it_rewinds_to():
+  w = jnp.array(INITIAL["w"])
+  initial = {"w": w, "grid": cj.quantize.affine({"w": w + 1}, 8)["w"], "bias": jnp.array(w[0])}
+  params, before = jax.tree.map(jnp.copy, (initial, initial))
+  step = jax.jit(lambda p: jax.tree.map(
+      lambda x: x + 1 if jnp.issubdtype(x.dtype, jnp.floating) else x, p), donate_argnums=0)
+  rounds = cj.prune.iterative(params, lambda p, number: step(p), fraction=0.5, rounds=3,
+                              rewind_to=initial)
+  assert len([sparsity for sparsity, _ in rounds]) == 3
+  jax.tree.map(np.testing.assert_array_equal, initial, before)
+
+
 def test_blocks_are_pruned_iteratively_and_deployed():
   params = {"w": jax.random.normal(jax.random.key(0), (16, 16))}
   prune = functools.partial(cj.prune.block, block=(4, 4))

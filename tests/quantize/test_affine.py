@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compress_jax as cj
+from tests.transforms import assert_own_buffers
 
 
 def onnx_quantize(x, scale, zero_point, low, high):
@@ -64,6 +65,18 @@ def test_calibration_covers_what_was_seen():
   assert low == pytest.approx(-1, abs=0.02) and high == pytest.approx(3, abs=0.02)
   assert float(p["b"].input.scale) == pytest.approx(3 / 255)
   assert int(p["b"].input.zero_point) == -128
+
+
+@pytest.mark.parametrize("bits", [8, jnp.int32(8)])
+def test_no_two_grids_share_a_buffer(bits):
+  apply = lambda p, x: x @ p["a"] @ p["b"]
+  p = cj.quantize.affine({"a": jnp.eye(3), "b": jnp.eye(3) + 1}, bits)
+  for with_inputs in (cj.quantize.calibrate(apply, p, [jnp.ones((1, 3))], bits=bits),
+                      cj.quantize.calibrate(apply, p, [jnp.ones((1, 3))], bits=bits, learned=True),
+                      cj.quantize.dynamic(p, bits=bits)):
+    assert_own_buffers(with_inputs)
+    assert_own_buffers(cj.freeze(with_inputs))
+    assert_own_buffers(cj.quantize.refit(with_inputs))
 
 
 @pytest.mark.parametrize("call,message", [
