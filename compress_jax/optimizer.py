@@ -24,7 +24,8 @@ def optimize(optimizer: Any, trainable: tree.Where = None) -> Any:
       made of these two.
     trainable: which leaves train; see `partition`. A Python number among the parameters never
       does, but `jax.jit` makes an array of it, which would: keep it out of what is traced, as
-      Equinox's `filter_jit` does.
+      Equinox's `filter_jit` does. Complex arrays train as `optimizer` trains them: to descend,
+      optax must be given the conjugates of their gradients.
 
   Returns:
     One of the same type. Its state is of what trains; `update` needs the parameters, and returns

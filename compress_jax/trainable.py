@@ -8,7 +8,7 @@ import jax
 
 from compress_jax import names
 from compress_jax.leaves import is_node
-from compress_jax.tree import Entry, Where, entries, is_float, matcher
+from compress_jax.tree import Entry, Where, entries, is_inexact, matcher
 
 
 def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
@@ -23,7 +23,7 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
 
   Returns:
     (trainable, rest): trees of the same shape with None in the other's places.
-    Floating-point arrays train; of a leaf, the fields that it names in `trains`.
+    Floating-point and complex arrays train; of a leaf, the fields that it names in `trains`.
     Integers, PRNG keys and what is not an array never do.
 
   Raises:
@@ -60,7 +60,7 @@ def partition(params: Any, trainable: Where = None) -> tuple[Any, Any]:
 def _check_told(flat: list[Entry], fixed: set[str]) -> None:
   """Raises where the names of a tree do not tell which of its floats train."""
   unknown = set(names.beside_params([path for path, _ in flat], fixed))
-  floats = [path for path, x in flat if path in unknown and is_float(x)]
+  floats = [path for path, x in flat if path in unknown and is_inexact(x)]
   if floats:
     raise ValueError(f"trainable=None: {', '.join(floats[:8])} beside 'params', which may train or "
                      "not; must be told: trainable='^params/' for 'params' alone, or a pattern of "
@@ -99,7 +99,7 @@ def trains(x: Any, inside: bool = True) -> Any:
   """
   def one(y: Any) -> Any:
     if not is_node(y):
-      return inside and is_float(y)
+      return inside and is_inexact(y)
     # A node says which of its fields train; deeper ones train if all around them do.
     fields = {name: trains(value, inside and name in y.trains)
               for name, value in y.fields().items()}

@@ -104,6 +104,22 @@ def is_float(x: Any) -> bool:
   return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
 
 
+def is_inexact(x: Any) -> bool:
+  """Returns whether `x` is an array or leaf of floating-point or complex numbers, which can train.
+
+  Args:
+    x: anything.
+
+  Returns:
+    True or False.
+
+  Example:
+    >>> is_inexact(jnp.ones(2, complex)), is_inexact(jnp.ones(2, int))
+    (True, False)
+  """
+  return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
+
+
 def matcher(where: Where) -> Callable[[str, Any], bool]:
   """Returns the predicate on (path, leaf) that a `where=` argument stands for.
 
@@ -146,10 +162,12 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
     and a function from as many new leaves to the new tree.
 
   Raises:
-    ValueError: nothing matches.
+    ValueError: nothing matches, or a complex array does, which no transform takes.
   """
   flat, structure = entries(params)
   match = matcher(where)
+  if where is not None and where is not everything:
+    _check_real([(path, x) for path, x in flat if match(path, x)])
   # Running means, biases and norms of a stack of layers have two dimensions.
   fixed = _no_weights(flat) if where is None else set()
   chosen = [i for i, (path, x) in enumerate(flat)
@@ -170,6 +188,14 @@ def _no_weights(flat: list[Entry]) -> set[str]:
   """Returns the paths of what is no weight, as what lies beside it tells."""
   shapes = {path: tuple(x.shape) for path, x in flat if hasattr(x, "shape")}
   return names.statistics([path for path, _ in flat]) | names.biases_and_norms(shapes)
+
+
+def _check_real(asked_for: list[Entry]) -> None:
+  """Raises where leaves that a `where=` names are complex: the default passes over them."""
+  for path, x in asked_for:
+    if is_inexact(x) and not is_float(x):
+      raise ValueError(f"{path}: {x.dtype}, and matched by where=; must be floating-point: keep "
+                       "real and imaginary parts apart, or leave it out of where=")
 
 
 def _canonical(x: Any) -> Any:

@@ -105,6 +105,35 @@ def test_integers_keys_and_functions_never_train():
   assert cj.merge(trainable, rest)["fn"] is jax.nn.relu
 
 
+def test_complex_parameters_train_and_are_counted_but_are_no_weights_to_transforms():
+  target = jnp.array([[1 + 2j, -3j], [0.5, 2 - 1j]], jnp.complex64)
+  params = {"spectrum": jnp.zeros((2, 2), jnp.complex64), "w": jnp.eye(2), "steps": jnp.int32(0)}
+  assert [path for path, _ in cj.entries(cj.partition(params)[0])[0]] == ["spectrum", "w"]
+  assert cj.count(params) == (8, 2) and cj.summary(params).params == 8
+  pruned = cj.prune.magnitude(params, 0.5)
+  tx = cj.optimize(optax.sgd(0.25))
+  state, start = tx.init(pruned), pruned
+  for _ in range(20):
+    loss = lambda p: (jnp.abs(p["spectrum"] - target)**2).sum() + (cj.dense(p)["w"]**2).sum()
+    grads = jax.tree.map(lambda g: g if g.dtype == jax.dtypes.float0 else g.conj(),
+                         jax.grad(loss, allow_int=True)(pruned))
+    updates, state = tx.update(grads, state, pruned)
+    pruned = cj.apply_updates(pruned, updates)
+  np.testing.assert_allclose(pruned["spectrum"], target, atol=1e-3)
+  np.testing.assert_array_equal(cj.prune.rewind(pruned, start)["spectrum"], params["spectrum"])
+  assert not isinstance(pruned["spectrum"], cj.Leaf)
+
+
+@pytest.mark.parametrize("where", [".", "spectrum", lambda path: path != "b"])
+def test_a_complex_parameter_that_where_asks_for_is_refused_by_name(where):
+  params = {"spectrum": jnp.ones((2, 2), jnp.complex64), "w": jnp.eye(2), "b": jnp.ones(2)}
+  for transform in (lambda: cj.quantize.affine(params, 8, where=where),
+                    lambda: cj.prune.magnitude(params, 0.5, where=where),
+                    lambda: cj.factorize.svd(params, rank=1, where=where)):
+    with pytest.raises(ValueError, match="spectrum: complex64, and matched by where="):
+      transform()
+
+
 def test_what_trains_can_be_said():
   params, _ = linen()
   head = cj.partition(params, trainable="Dense_0")[0]

@@ -79,7 +79,7 @@ class LeafSummary:
   @property
   def learns(self) -> bool:
     """Whether it holds parameters: floats or a compressed leaf, no counter, key or index."""
-    return self.kind != "array" or jnp.issubdtype(jnp.dtype(self.dtype), jnp.floating)
+    return self.kind != "array" or jnp.issubdtype(jnp.dtype(self.dtype), jnp.inexact)
 
 
 def summarize(params: Any, *, gzip: bool = False) -> list[LeafSummary]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from compress_jax import tree
 from compress_jax.io import artifact, containers, payloads
+from compress_jax.leaves import dense_of, parts_of
 from compress_jax.leaves.base import bits_of
 
 
@@ -73,7 +74,7 @@ def count(params: Any) -> tuple[int, int]:
 
   Args:
     params: a parameter tree; low-rank leaves count their factors. Scales and
-      other descriptions of a leaf are not counted.
+      other descriptions of a leaf are not counted; a complex number is one parameter.
 
   Returns:
     (parameters, non-zero parameters).
@@ -84,9 +85,9 @@ def count(params: Any) -> tuple[int, int]:
     >>> count(cj.prune.magnitude({"w": jnp.ones((2, 2))}, 0.5))
     (4, 2)
   """
-  parts, _ = tree.select_parts(params, tree.everything)
   total = nonzero = 0
-  for _, x in tree.entries(tree.dense([x for _, x in parts]))[0]:
-    x = np.asarray(x)
-    total, nonzero = total + x.size, nonzero + int(np.count_nonzero(x))
+  for _, x in tree.entries(params)[0]:
+    for part in parts_of(x).values() if tree.is_inexact(x) else ():
+      values = np.asarray(dense_of(part))
+      total, nonzero = total + values.size, nonzero + int(np.count_nonzero(values))
   return total, nonzero

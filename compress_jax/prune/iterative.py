@@ -141,7 +141,7 @@ def _put_back(path: str, x: Any, old: dict[str, Any]) -> Any:
   if path not in old or getattr(old[path], "shape", None) != getattr(x, "shape", None):
     given = f"a shape of {getattr(old[path], 'shape', None)}" if path in old else "nothing"
     raise ValueError(f"{path}: values has {given} there; must have {getattr(x, 'shape', x)}")
-  if not tree.is_float(x):
+  if not tree.is_inexact(x):
     return x  # a counter, a key, a function: nothing that was trained
   with checks.at(path):
     # A copy: a training that is donated the tree must not take what the next round goes back to.
