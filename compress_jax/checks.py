@@ -14,8 +14,8 @@ from compress_jax.leaves.base import UnsupportedError
 from compress_jax.leaves.checking import block, concrete, is_whole, whole
 from compress_jax.leaves.either import dense_of
 
-__all__ = ["at", "block", "concrete", "finite", "integer", "is_whole", "number", "one", "taken",
-           "whole"]
+__all__ = ["at", "block", "concrete", "finite", "integer", "is_whole", "number", "of_leaf", "one",
+           "taken", "whole"]
 
 
 def number(name: str, value: Any, low: float, high: float) -> None:
@@ -104,6 +104,30 @@ def at(path: str) -> Iterator[None]:
     yield
   except UnsupportedError as error:
     raise UnsupportedError(f"{path}: {error}") from None
+
+
+@contextlib.contextmanager
+def of_leaf(path: str) -> Iterator[None]:
+  """Names the path of a leaf whose own error, which knows no path, is raised inside.
+
+  Args:
+    path: of the leaf; empty where it is the whole tree.
+
+  Raises:
+    ValueError: with the path in front; an UnsupportedError stays one.
+
+  Example:
+    >>> with of_leaf("dense/kernel"):
+    ...   raise ValueError("FakeQuant.value: holds NaN; must be numbers to be frozen")
+    Traceback (most recent call last):
+    ...
+    ValueError: dense/kernel: FakeQuant.value: holds NaN; must be numbers to be frozen
+  """
+  try:
+    yield
+  except ValueError as error:
+    kind = UnsupportedError if isinstance(error, UnsupportedError) else ValueError
+    raise kind(f"{path}: {error}" if path else str(error)) from error
 
 
 @contextlib.contextmanager

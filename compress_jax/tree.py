@@ -356,6 +356,9 @@ def dense(params: Any) -> Any:
   Returns:
     The same tree with plain arrays; differentiable in what trains.
 
+  Raises:
+    ValueError: a leaf has no array; the message names its path.
+
   Example:
     >>> import jax.numpy as jnp
     >>> import compress_jax as cj
@@ -363,7 +366,7 @@ def dense(params: Any) -> Any:
     >>> cj.dense(params)["w"].tolist()
     [1.0, 0.0]
   """
-  return jax.tree.map(dense_of, params, is_leaf=is_leaf)
+  return _each(dense_of, params)
 
 
 def freeze(params: Any) -> Any:
@@ -376,7 +379,8 @@ def freeze(params: Any) -> Any:
     A tree whose `dense` has the same bits.
 
   Raises:
-    ValueError: a number that decides how integers are stored is traced.
+    ValueError: a number that decides how integers are stored is traced, or a weight is
+      NaN; the message names the leaf's path.
 
   Example:
     >>> import jax.numpy as jnp
@@ -384,4 +388,13 @@ def freeze(params: Any) -> Any:
     >>> type(cj.freeze(cj.quantize.affine({"w": jnp.eye(2)}, bits=8))["w"]).__name__
     'Quantized'
   """
-  return jax.tree.map(freeze_of, params, is_leaf=is_leaf)
+  return _each(freeze_of, params)
+
+
+def _each(change: Callable[[Any], Any], params: Any) -> Any:
+  """Changes every leaf and array; the error of one has its path in front."""
+  def one(path: tuple[Any, ...], x: Any) -> Any:
+    with checks.of_leaf(path_str(path)):
+      return change(x)
+
+  return jax.tree_util.tree_map_with_path(one, params, is_leaf=is_leaf)

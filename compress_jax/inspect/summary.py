@@ -25,7 +25,7 @@ class Summary:
 
   @property
   def params(self) -> int:
-    """Parameters, as `cj.count` counts them: floating-point and complex numbers, those of leaves."""
+    """Parameters, as `cj.count` counts them: floats, complex numbers and those of leaves."""
     return sum(leaf.params for leaf in self.leaves if leaf.learns)
 
   @property

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import FlattenedIndexKey, GetAttrKey, SequenceKey
 
+from compress_jax import checks
 from compress_jax.leaves import freeze_of, is_leaf, is_node
 from compress_jax.tree import key_of, path_str
 
@@ -328,8 +329,15 @@ def frozen(tree: Any) -> Any:
 
   Returns:
     The same with deployed leaves.
+
+  Raises:
+    ValueError: as in `tree.freeze`.
   """
-  return change(tree, lambda path, x: freeze_of(x))
+  def one(path: str, x: Any) -> Any:
+    with checks.of_leaf(path):
+      return freeze_of(x)
+
+  return change(tree, one)
 
 
 def is_own_class(x: Any) -> bool:
