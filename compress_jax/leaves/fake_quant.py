@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from compress_jax.leaves import base, checking, either, grid
-from compress_jax.leaves.base import Array, Leaf
+from compress_jax.leaves.base import Array, Leaf, UnsupportedError
 from compress_jax.leaves.block_sparse import BlockSparse
 from compress_jax.leaves.input_grids import Dynamic, StaticGrid, WithInputGrid
 from compress_jax.leaves.quantized import Quantized
@@ -27,7 +27,8 @@ class FakeQuant(WithInputGrid, Rounded):
     scale: float32 array like `value` with 1 for every axis that shares it: the
       grid's step; an axis may also have one for every group of equal length.
     zero_point: int32 array like `scale`, or None for a symmetric grid.
-    bits: int32 scalar, 2 to 16; may be traced.
+    bits: int32 scalar, 2 to 16; may be traced. A stack of leaves that `jax.vmap` made has
+      one for each of them.
     input: how `lift` quantizes what the weight is applied to; None leaves it in
       floating point.
     learned: whether `scale` trains too (LSQ).
@@ -63,20 +64,23 @@ class FakeQuant(WithInputGrid, Rounded):
   def steps(self) -> Array:
     """Returns `q - zero_point` as integer-valued float32; see `grid.quantize_to_grid`."""
     return grid.quantize_to_grid(either.dense_of(self.value), self.step_size(), self.zero_point,
-                                 self.bits, self.learned)
+                                 self._spread_bits(), self.learned)
+
+  def _spread_bits(self) -> Array:
+    """Returns the bits as they lie over the weights: of a stack, one for each index in front."""
+    if not self.bits.ndim:
+      return self.bits
+    if self.bits.shape != self.shape[:self.bits.ndim] or self.scale.ndim != self.ndim:
+      raise UnsupportedError(f"bits has shape {self.bits.shape}: a stacked leaf; use jax.vmap")
+    return self.bits.reshape(*self.bits.shape, *(1,) * (self.ndim - self.bits.ndim))
 
   def step_size(self) -> Array:
     """Returns `scale`; where it is learned, positive, with LSQ's factor on its gradient."""
     if not self.learned:
       return self.scale
     served = self.served or self.size / self.scale.size
-    factor = jax.lax.rsqrt(served * grid.limits(self.bits, True)[1])
+    factor = jax.lax.rsqrt(served * grid.limits(self._spread_bits(), True)[1])
     return grid.positive(grid.scale_gradient(self.scale, factor))
-
-  def dense(self) -> Array:
-    if self.bits.ndim:
-      raise ValueError(f"bits has shape {self.bits.shape}: a stacked leaf; use jax.vmap")
-    return super().dense()
 
   def freeze(self) -> Quantized | BlockSparse:
     bits, steps = self._known_bits(), self.steps()
@@ -99,9 +103,11 @@ class FakeQuant(WithInputGrid, Rounded):
     if isinstance(self.bits, Tracer):
       raise ValueError("freeze: bits is traced, but it decides how integers are stored; "
                        "freeze outside jit and vmap")
-    if self.bits.ndim:
-      raise ValueError(f"freeze: bits has shape {self.bits.shape}: freeze each leaf of the stack")
-    return int(self.bits)
+    known = np.unique(np.asarray(self.bits))
+    if known.size != 1:
+      raise ValueError(f"freeze: bits of {known.tolist()} in one stack; must be the same for all, "
+                       "or freeze each of its leaves")
+    return int(known[0])
 
   def _fits_blocks(self, bits: int) -> bool:
     """Returns whether blocks alone can be stored: int8, scaled once for every output."""
@@ -114,14 +120,14 @@ class FakeQuant(WithInputGrid, Rounded):
         1, self.shape[-1])
 
   def weight_bits(self) -> int:
-    return int(self.bits)
+    return self._known_bits()
 
   def refitted(self) -> FakeQuant:
     """Returns the leaf on a grid that spans its present value; a learned step stays."""
     if self.learned:
       return self
     _, _, scale, zero_point = grid.spanning(either.dense_of(self.value), self.scale.shape,
-                                            self.bits, self.zero_point is None)
+                                            self._spread_bits(), self.zero_point is None)
     return self.replace(scale=scale, zero_point=zero_point)
 
   def taken(self, rows: Array) -> Leaf:
@@ -129,6 +135,13 @@ class FakeQuant(WithInputGrid, Rounded):
       # LSQ's factor counts all the weights that a step serves.
       self._cannot("be looked up by rows while its step trains", "use cj.dense(params)")
     return super().taken(rows)
+
+  def _laid_out(self, what: str) -> dict[str, Any]:
+    if self.bits.ndim and what != "be sliced by a loop":
+      # One for each index of an axis that would move, or go.
+      self._cannot(what, "it is a stack that jax.vmap made: freeze it first, or quantize the "
+                   "stack itself, with its axis among axis=")
+    return super()._laid_out(what)
 
   def partition_specs(self, spec: tuple[Any, ...], shards: Sequence[int]) -> Leaf:
     if self.learned and max(shards) > 1:

@@ -50,7 +50,11 @@ class StaticGrid(base.Node):
 
     Returns:
       The grid; a step that trains is positive in it.
+
+    Raises:
+      UnsupportedError: it is a stack of grids.
     """
+    _check_single(self)
     return self.deployed()
 
   def deployed(self) -> StaticGrid:
@@ -125,7 +129,11 @@ class Dynamic(base.Node):
 
     Returns:
       The grid.
+
+    Raises:
+      UnsupportedError: it is a stack of grids.
     """
+    _check_single(self)
     x = jax.lax.stop_gradient(x).astype(jnp.float32)
     # Any grid holds 0, so that starting there changes nothing, but for a batch of no rows.
     low, high = x.min(initial=0), x.max(initial=0)
@@ -139,6 +147,13 @@ class Dynamic(base.Node):
   def validate(self) -> None:
     super().validate()
     checking.bits(self, self.bits)
+
+
+def _check_single(grid: StaticGrid | Dynamic) -> None:
+  """Refuses a stack of grids, which would be laid over the axes of a single input."""
+  if grid.bits.ndim:
+    raise base.UnsupportedError(f"input: a stack of {grid.bits.shape} grids; a loop or jax.vmap "
+                                "must take one for each input")
 
 
 class WithInputGrid(base.Leaf):

@@ -107,11 +107,53 @@ def test_bits_are_one_whole_number(bits):
     cj.quantize.affine({"w": jnp.eye(2)}, jnp.asarray(bits))
 
 
-def test_a_stacked_leaf_says_vmap():
-  stacked = jax.vmap(lambda b: cj.quantize.affine({"w": jnp.eye(3)}, b))(jnp.array([2, 4, 8]))
-  with pytest.raises(ValueError, match=r"bits has shape \(3,\): a stacked leaf; use jax.vmap"):
-    cj.dense(stacked)
-  assert jax.vmap(cj.dense)(stacked)["w"].shape == (3, 3, 3)
+# As many layers as outputs: bits that lay over the wrong axis would not show by their shape.
+STACK = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5, 3)), jnp.float32)
+
+
+@pytest.mark.parametrize("quantize", [
+    cj.quantize.affine, cj.quantize.learned,
+    lambda p, bits: cj.quantize.affine(p, bits, symmetric=False)])
+def test_a_stack_that_vmap_made_stands_for_what_each_of_its_leaves_does(quantize):
+  per_layer = jax.vmap(lambda w, bits: quantize({"w": w}, bits))
+  mixed = per_layer(STACK, jnp.array([2, 4, 8]))
+  np.testing.assert_array_equal(cj.dense(mixed)["w"], jax.vmap(cj.dense)(mixed)["w"])
+  grads, each = jax.grad(lambda p: (cj.dense(p)["w"]**3).sum(), allow_int=True)(mixed), []
+  for i in range(3):
+    one = jax.tree.map(lambda x: x[i], mixed)  # noqa: B023
+    each.append(jax.grad(lambda p: (cj.dense(p)["w"]**3).sum(), allow_int=True)(one)["w"].scale)
+  np.testing.assert_allclose(grads["w"].scale, jnp.stack(each), rtol=1e-5)
+  with pytest.raises(ValueError, match=r"^w: freeze: bits of \[2, 4, 8\] in one stack; must be"):
+    cj.freeze(mixed)
+  refitted = cj.quantize.refit(mixed)["w"]
+  np.testing.assert_allclose(refitted.scale, mixed["w"].scale, rtol=1e-6)
+
+
+def test_a_stack_that_vmap_made_with_the_same_bits_is_deployed_and_looped_over():
+  apply = lambda p, x: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, p["w"])[0]
+  square = {"w": STACK[:, :3]}
+  params = jax.vmap(lambda p: cj.quantize.affine(p, 8))(square)
+  frozen, x = cj.freeze(params), jnp.ones((2, 3))
+  np.testing.assert_array_equal(cj.dense(frozen)["w"], cj.dense(params)["w"])
+  whole = cj.freeze(cj.quantize.affine(square, 8, axis=(0, 2)))
+  np.testing.assert_array_equal(frozen["w"].integers, whole["w"].integers)
+  assert cj.size(params) == cj.size(whole)
+  assert cj.metrics.operations(apply, params, x) == cj.metrics.operations(apply, frozen, x)
+  for p in (params, frozen, jax.vmap(cj.quantize.dynamic)(params)):
+    np.testing.assert_allclose(cj.lift(apply)(p, x), apply(cj.dense(params), x), atol=0.05)
+
+
+def test_a_stack_that_is_not_looped_over_is_refused_where_its_axes_would_move():
+  params = jax.vmap(lambda p: cj.quantize.affine(p, 8))({"w": STACK})
+  x = jnp.ones((2, 5))
+  with pytest.raises(cj.NoRule, match="w: a FakeQuant cannot be sliced; it is a stack that"):
+    cj.lift(lambda p, x: x @ p["w"][1])(params, x)
+  np.testing.assert_allclose(cj.lift(lambda p, x: x @ p["w"][1])(cj.freeze(params), x),
+                             x @ cj.dense(params)["w"][1], atol=1e-5)
+  product = lambda p, x: jnp.einsum("bi,eio->ebo", x, p["w"])
+  np.testing.assert_allclose(cj.lift(product)(params, x), product(cj.dense(params), x), atol=1e-5)
+  with pytest.raises(ValueError, match=r"input: a stack of \(3,\) grids; a loop or jax.vmap"):
+    cj.lift(product)(jax.vmap(cj.quantize.dynamic)(params), x)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 8, 16])
@@ -133,7 +175,13 @@ def test_the_largest_and_smallest_weights_come_back_within_half_a_step(w, bits, 
 def test_weights_that_are_not_numbers_are_never_frozen_to_some():
   trainable, rest = cj.partition(cj.quantize.affine({"w": jnp.eye(4)}, 8))
   p = cj.merge(jax.tree.map(lambda x: x * jnp.nan, trainable), rest)
-  with pytest.raises(ValueError, match="FakeQuant.value: holds NaN; must be numbers to be frozen"):
+  with pytest.raises(ValueError, match="^w: FakeQuant.value: holds NaN; must be numbers to be"):
     cj.freeze(p)
-  with pytest.raises(ValueError, match="holds NaN"):
-    cj.artifact.encode(p)
+  nested = {"head": {"kernel": p["w"]}, "other": jnp.ones(2)}
+  for measure in (cj.freeze, cj.size, cj.artifact.encode):
+    with pytest.raises(ValueError, match="^head/kernel: FakeQuant.value: holds NaN"):
+      measure(nested)
+  stacked = {"head": jax.vmap(lambda _: cj.Clustered(jnp.ones(2), jnp.zeros((2, 2), jnp.uint8)))(
+      jnp.arange(3))}
+  with pytest.raises(ValueError, match=r"^head: codebook has shape \(3, 2\): a stacked leaf"):
+    cj.dense(stacked)
