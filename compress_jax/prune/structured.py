@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from compress_jax import checks, tree
+from compress_jax.input_axis import InputAxis, input_axis
 from compress_jax.leaves import mask_of
 from compress_jax.leaves.base import Array
 from compress_jax.leaves.tiles import spread, tiled
@@ -78,22 +79,25 @@ def _block_scores(x: Any, block: tuple[int, int], score: str) -> Array:
   return jnp.where(kept, scores, _PRUNED)
 
 
-def n_m(params: Any, n: Array | int, m: int, *, axis: int = -2, where: tree.Where = None) -> Any:
+def n_m(params: Any, n: Array | int, m: int, *, axis: InputAxis = None,
+        where: tree.Where = None) -> Any:
   """Keeps the n largest of every m consecutive weights.
 
   Args:
     params: a parameter tree.
     n: how many weights of a group are kept, 0 to m; may be traced.
     m: how many weights are a group; must divide the axis.
-    axis: along which groups lie; the default is a Flax kernel's input channels.
+    axis: along which groups lie, the weights' inputs: a number, or a function of the path.
+      None is -2, the inputs of Flax's dense layers and convolutions; a weight of three or
+      more dimensions that does not look like these is refused.
     where: as in `block`.
 
   Returns:
     The tree with `Masked` leaves; what was pruned before stays so.
 
   Raises:
-    ValueError: n > m, m does not divide the axis of a leaf (the error names it),
-      nothing selected, weights not finite.
+    ValueError: n > m, m does not divide the axis of a leaf or that is not known (the error
+      names the leaf), nothing selected, weights not finite.
 
   Source: Mishra et al. 2021, "Accelerating sparse deep neural networks" (2:4).
 
@@ -112,10 +116,11 @@ def n_m(params: Any, n: Array | int, m: int, *, axis: int = -2, where: tree.Wher
   return rebuild(with_masks(chosen, masks))
 
 
-def _n_m_mask(path: str, x: Any, n: Array | int, m: int, axis: int) -> Array:
+def _n_m_mask(path: str, x: Any, n: Array | int, m: int, asked: InputAxis) -> Array:
   """Returns a leaf's mask: the n largest of every m along the axis."""
-  if not -x.ndim <= axis < x.ndim or x.shape[axis] % m:
-    raise ValueError(f"{path}: m={m}, axis={axis}: m must divide an axis of shape {x.shape}")
+  axis = input_axis(path, x.shape, asked, name="axis")
+  if axis < 0 or x.shape[axis] % m:
+    raise ValueError(f"{path}: m={m}: must divide axis {axis - x.ndim} of a {x.shape} weight")
   groups = jnp.moveaxis(magnitudes(x), axis, -1)
   ranked = groups.reshape(*groups.shape[:-1], groups.shape[-1] // m, m)
   # The rank in its group, the largest first; equal ones in order, so that n are kept.

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from compress_jax import checks, tree
+from compress_jax.input_axis import InputAxis, input_axis
 from compress_jax.leaves import (
   FakeQuant,
   Leaf,
@@ -25,7 +26,8 @@ Axis = int | tuple[int, ...] | None | Callable[[str], int | tuple[int, ...] | No
 
 
 def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool = True,
-           group: int | None = None, where: tree.Where = None) -> Any:
+           group: int | None = None, group_axis: InputAxis = None,
+           where: tree.Where = None) -> Any:
   """Puts weights on an integer grid that spans their range.
 
   Args:
@@ -36,9 +38,11 @@ def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool =
       theirs in the first). None is one scale per tensor. Also a function of the path,
       as `quantize.channel_axes` finds it.
     symmetric: whether 0.0 is the grid's middle; if not, a zero point moves it.
-    group: consecutive inputs (along axis -2, the input channels of a Flax kernel)
-      that have a scale of their own; must divide that axis, which `axis` must not have. None is
-      no groups.
+    group: consecutive inputs that have a scale of their own; must divide their axis, which
+      `axis` must not have. None is no groups.
+    group_axis: along which `group` counts: a number, or a function of the path. None is -2,
+      the inputs of Flax's dense layers and convolutions; a weight of three or more
+      dimensions that does not look like these is refused.
     where: regular expression or predicate on the path; by default every weight
       of two or more dimensions (see `cj.transform`). A low-rank leaf has its factors quantized.
 
@@ -46,8 +50,8 @@ def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool =
     The tree with `FakeQuant` leaves; masks survive, pruned weights stay 0.
 
   Raises:
-    ValueError: bits or axis out of range, a group that does not divide, nothing
-      selected, weights not finite.
+    ValueError: bits or axis out of range, a group that does not divide or whose axis is not
+      known, nothing selected, weights not finite.
 
   Source: Jacob et al. 2018, "Quantization and training of neural networks for
   efficient integer-arithmetic-only inference"; ONNX QuantizeLinear.
@@ -59,12 +63,12 @@ def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool =
     >>> cj.freeze(leaf).integers.tolist()
     [[127], [50]]
   """
-  make = _Grid(bits, axis, symmetric, group)
+  make = _Grid(bits, axis, symmetric, group, group_axis)
   return tree.transform(params, where, make.fake_quant)
 
 
 def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | None = None,
-            where: tree.Where = None) -> Any:
+            group_axis: InputAxis = None, where: tree.Where = None) -> Any:
   """Puts weights on symmetric grids whose steps train with them (LSQ).
 
   A step starts at 2 mean|w| / sqrt(largest integer) of the weights that are not
@@ -77,6 +81,7 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
     bits: as in `affine`.
     axis: as in `affine`; None is the paper's.
     group: as in `affine`.
+    group_axis: as in `affine`.
     where: as in `affine`.
 
   Returns:
@@ -94,7 +99,7 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
     >>> cj.partition(params)[0]["w"].scale.shape
     (1, 4)
   """
-  make = _Grid(bits, axis, True, group)
+  make = _Grid(bits, axis, True, group, group_axis)
   return tree.transform(params, where, lambda path, x: _with_learned_step(make.fake_quant(path, x)))
 
 
@@ -175,7 +180,7 @@ def refit(params: Any) -> Any:
 
 
 def scale_shape(path: str, shape: tuple[int, ...], axis: Axis,
-                group: int | None = None) -> tuple[int, ...]:
+                group: int | None = None, group_axis: InputAxis = None) -> tuple[int, ...]:
   """Returns the shape of a weight's scales.
 
   Args:
@@ -183,13 +188,14 @@ def scale_shape(path: str, shape: tuple[int, ...], axis: Axis,
     shape: of the weight.
     axis: as in `affine`.
     group: as in `affine`.
+    group_axis: as in `affine`.
 
   Returns:
     For each axis its size, 1, or how many groups it has.
 
   Raises:
-    ValueError: an axis that the leaf at `path` does not have, or a group that
-      does not divide axis -2, or shares it with `axis`.
+    ValueError: an axis that the leaf at `path` does not have, or a group that does not divide
+      its own, shares it with `axis`, or is not told which it is.
   """
   ndim = len(shape)
   if callable(axis):
@@ -204,21 +210,24 @@ def scale_shape(path: str, shape: tuple[int, ...], axis: Axis,
   own = {a % ndim for a in kept}
   out = [size if i in own else 1 for i, size in enumerate(shape)]
   if group is not None:
-    if ndim < 2 or group < 1 or shape[-2] % group:
-      raise ValueError(f"{path}: group={group}: must divide axis -2 of a {shape} weight")
-    if ndim - 2 in own:
+    at = input_axis(path, shape, group_axis, name="group_axis", outputs=own)
+    if at < 0 or group < 1 or shape[at] % group:
+      raise ValueError(f"{path}: group={group}: must divide axis {at - ndim} of a {shape} weight")
+    if at in own:
       raise ValueError(f"{path}: group={group}: must be None where axis={axis} gives every index "
-                       "of axis -2, along which groups lie, a scale of its own")
-    out[-2] = shape[-2] // group
+                       f"of axis {at - ndim}, along which groups lie, a scale of its own")
+    out[at] = shape[at] // group
   return tuple(max(1, count) for count in out)  # an axis without indices shares one
 
 
 class _Grid:
   """The grids that one call puts weights on."""
 
-  def __init__(self, bits: Array | int, axis: Axis, symmetric: bool, group: int | None):
+  def __init__(self, bits: Array | int, axis: Axis, symmetric: bool, group: int | None,
+               group_axis: InputAxis):
     self.bits, self.may_exceed_8_bits = checked_bits(bits)
-    self.axis, self.symmetric, self.group = axis, symmetric, group
+    self.axis, self.symmetric = axis, symmetric
+    self.group, self.group_axis = group, group_axis
 
   def _check_range(self, path: str, low: Array, high: Array) -> None:
     """Refuses weights that are so large that no float32 step reaches them."""
@@ -245,7 +254,7 @@ class _Grid:
     """
     checks.finite(path, x)
     value = unrounded(x)
-    shape = scale_shape(path, value.shape, self.axis, self.group)
+    shape = scale_shape(path, value.shape, self.axis, self.group, self.group_axis)
     low, high, scale, zero_point = grid.spanning(dense_of(value), shape, self.bits,
                                                  self.symmetric)
     self._check_range(path, low, high)
