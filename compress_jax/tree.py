@@ -175,13 +175,19 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
   if not chosen:
     raise ValueError(_nothing_chosen(where, flat))
 
-  def rebuild(new: list[Any]) -> Any:
-    leaves = [x for _, x in flat]
-    for i, x in zip(chosen, new, strict=True):
-      leaves[i] = x
-    return jax.tree_util.tree_unflatten(structure, leaves)
+  selected = [(flat[i][0], _canonical(flat[i][1])) for i in chosen]
+  return selected, _putting([x for _, x in flat], chosen, structure)
 
-  return [(flat[i][0], _canonical(flat[i][1])) for i in chosen], rebuild
+
+def _putting(values: list[Any], places: list[int], structure: Any) -> Rebuild:
+  """Returns a function that makes the tree with new values at some places."""
+  def rebuild(new: list[Any]) -> Any:
+    out = list(values)
+    for i, x in zip(places, new, strict=True):
+      out[i] = x
+    return jax.tree.unflatten(structure, out)
+
+  return rebuild
 
 
 def _no_weights(flat: list[Entry]) -> set[str]:
@@ -337,14 +343,7 @@ def arrays_of(params: Any) -> tuple[list[Any], Rebuild]:
   """
   flat, structure = jax.tree.flatten(params)
   places = [i for i, x in enumerate(flat) if hasattr(x, "dtype")]
-
-  def rebuild(new: list[Any]) -> Any:
-    values = list(flat)
-    for i, x in zip(places, new, strict=True):
-      values[i] = x
-    return jax.tree.unflatten(structure, values)
-
-  return [flat[i] for i in places], rebuild
+  return [flat[i] for i in places], _putting(flat, places, structure)
 
 
 def dense(params: Any) -> Any:
