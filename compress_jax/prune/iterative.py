@@ -10,13 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from compress_jax import checks, tree
-from compress_jax.leaves import dense_of, mask_of
+from compress_jax.leaves import dense_of
 from compress_jax.leaves.base import Array
-from compress_jax.leaves.either import is_pruned, with_value
+from compress_jax.leaves.either import with_value
+from compress_jax.prune.already_pruned import Prune, already_pruned
 from compress_jax.prune.unstructured import magnitude
-
-Prune = Callable[[Any, Array | float], Any]
-_EXACT = 1e-6  # of a fraction of filters or blocks, of which there are far fewer
 
 
 def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float, rounds: int,
@@ -52,7 +50,7 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
   if not 0 < fraction < 1:
     raise ValueError(f"fraction={fraction}: must be above 0, below 1")
   checks.whole("rounds", rounds, 1)
-  left = 1 - _pruned(params, prune)
+  left = 1 - already_pruned(params, prune)
   for number in range(1, rounds + 1):
     # Each round leaves (1 - fraction) of what the one before left.
     sparsity = 1 - left * (1 - fraction) ** number
@@ -61,55 +59,6 @@ def iterative(params: Any, train: Callable[[Any, int], Any], *, fraction: float,
       params = rewind(params, rewind_to)
     params = train(params, number)
     yield sparsity, params
-
-
-def _pruned(params: Any, prune: Prune) -> float:
-  """Returns the fraction that is pruned already, of what a pruning counts: weights, or blocks."""
-  emptied = prune(params, 1.0)
-  # What this pruning ranks, it puts masks over: also where none is yet.
-  kept, total = _counted(prune(params, 0.0), emptied)
-  gone = total - kept
-  if not gone:
-    return 0.0
-  at = lambda sparsity: _counted(prune(params, sparsity), emptied)[0]
-  middle = (1 + gone / total) / 2
-  if abs(at(middle) - total * (1 - middle)) <= len(jax.tree.leaves(emptied)):
-    return gone / total  # it counts weights, over all or in each layer
-  # Filters and blocks differ in size. The next of them goes half a step after what is gone.
-  first = _largest(at, kept)
-  after = at(min(1.0, first + 2 * _EXACT))
-  second = _largest(at, after) if after else 2.0 - first
-  return first - (second - first) / 2
-
-
-def _largest(at: Callable[[float], int], kept: int) -> float:
-  """Returns the largest sparsity, to within `_EXACT`, at which so many weights are kept."""
-  low, high = 0.0, 1.0
-  while high - low > _EXACT:
-    middle = (low + high) / 2
-    if at(middle) < kept:
-      high = middle
-    else:
-      low = middle
-  return low
-
-
-def _counted(params: Any, emptied: Any) -> tuple[int, int]:
-  """Returns how many weights masks keep, and of how many, of those that a pruning ranks.
-
-  Args:
-    params: the tree, with masks over all that the pruning ranks.
-    emptied: the same with all of that pruned: other masks are not this pruning's.
-  """
-  parts, others = (tree.select_parts(p, tree.everything)[0] for p in (params, emptied))
-  kept = total = 0
-  for (_, x), (_, empty) in zip(parts, others, strict=True):
-    if not is_pruned(x):
-      continue  # what has no mask, or cannot say, is not what this pruning masks
-    mask, rest = mask_of(x), mask_of(empty)
-    if mask is not None and rest is not None and not rest.any():
-      kept, total = kept + int(mask.sum()), total + mask.size
-  return kept, total
 
 
 def rewind(params: Any, values: Any) -> Any:
