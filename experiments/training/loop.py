@@ -92,9 +92,8 @@ def _fit(trainer: _Trainer, variables: Any, data: Data, recipe: Recipe, director
       state, means = trainer.epoch(state, epoch, f"{log.label} {epoch + 1}/{recipe.epochs}")
       reached = averages.result(state, recipe.refits)
       val_loss, val = trainer.validate(reached)
-      before = _best_epoch(history, first)
       history.append({**means, "val_loss": val_loss, "val_accuracy": val})
-      if _best_epoch(history, first) != before:
+      if len(history) in (_best_epoch(history, first), *range(first)):
         # A copy, because the next step takes the state's memory over.
         best = {part: jax.tree.map(jnp.copy, reached[part]) for part in _KEPT}
       _report(log, history, recipe)

@@ -89,7 +89,9 @@ def test_what_is_evaluated_and_kept_are_the_averages_of_every_step(tmp_path, mon
       path = tmp_path / str(decay)
       path.mkdir()
       result = fit(path, dataclasses.replace(recipe, ema=decay))
-    best = int(np.argmax([h["val_accuracy"] for h in result.history]))
+    numbers = range(len(result.history))
+    best = max(numbers, key=lambda i: (result.history[i]["val_accuracy"],
+                                       -result.history[i]["val_loss"]))
     same(result.variables, seen[best])
     found[decay] = seen
   # TensorFlow's: the first steps count for more, until (1 + step) / (10 + step) is the decay.
