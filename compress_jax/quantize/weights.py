@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from compress_jax import checks, tree
 from compress_jax.input_axis import InputAxis, input_axis
@@ -29,6 +30,10 @@ def affine(params: Any, bits: Array | int, *, axis: Axis = -1, symmetric: bool =
            group: int | None = None, group_axis: InputAxis = None,
            where: tree.Where = None) -> Any:
   """Puts weights on an integer grid that spans their range.
+
+  A weight whose elements are all 0 (a projection that starts there, as LoRA's second) has steps of
+  1, and would be 0 in every forward pass of a training until it exceeds a half: call `refit`
+  between the steps, or quantize it after it has trained.
 
   Args:
     params: a parameter tree.
@@ -88,7 +93,8 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
     The tree with `FakeQuant` leaves that also train their `scale`.
 
   Raises:
-    ValueError: as in `affine`.
+    ValueError: as in `affine`, or weights that are all 0 and not pruned: they have no mean to
+      start from, and a step that is not theirs would hold them at 0.
 
   Source: Esser et al. 2020, "Learned step size quantization", sections 2.1 and 2.2.
 
@@ -100,7 +106,24 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
     (1, 4)
   """
   make = _Grid(bits, axis, True, group, group_axis)
-  return tree.transform(params, where, lambda path, x: _with_learned_step(make.fake_quant(path, x)))
+
+  def change(path: str, x: Array | Leaf) -> FakeQuant:
+    leaf = make.fake_quant(path, x)
+    _check_not_zero(path, leaf)
+    return _with_learned_step(leaf)
+
+  return tree.transform(params, where, change)
+
+
+def _check_not_zero(path: str, leaf: FakeQuant) -> None:
+  """Refuses weights that are all 0 though no mask holds them there; what is traced passes."""
+  values, mask = checks.concrete(dense_of(leaf.value)), mask_of(leaf.value)
+  if values is None or values.any():
+    return
+  kept = values.size if mask is None else checks.concrete(mask)
+  if kept is not None and np.any(kept):
+    raise ValueError(f"{path}: all its weights are 0, from which no step can be learned; must be "
+                     "trained before, or left out by where=")
 
 
 def _with_learned_step(leaf: FakeQuant) -> FakeQuant:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,3 +139,45 @@ def test_numbers_of_k_means_are_whole():
     cj.quantize.cluster({"w": jnp.eye(2)}, 2, iterations=-3)
   with pytest.raises(ValueError, match="clusters=2.5: must be one whole number"):
     cj.quantize.cluster({"w": jnp.eye(2)}, 2.5)
+
+
+def test_weights_that_are_all_zero_give_no_step_to_learn():
+  params = {"a": jnp.eye(4), "lora_b": jnp.zeros((2, 4))}
+  with pytest.raises(ValueError, match="^lora_b: all its weights are 0.*cj.named_as_weights"):
+    cj.quantize.learned(params, 4)
+  assert not cj.is_leaf(cj.quantize.learned(params, 4, where="a$")["lora_b"])
+  # Pruned to the last they stay 0 anyway; what is traced or empty cannot be looked at.
+  pruned = cj.prune.magnitude(params, 1.0)
+  cj.quantize.learned(pruned, 4)
+  half = cj.Masked(params["lora_b"], jnp.arange(8).reshape(2, 4) > 3)
+  with pytest.raises(ValueError, match="^lora_b: all its weights are 0"):
+    cj.quantize.learned({"lora_b": half}, 4)
+  jax.jit(lambda p: cj.quantize.learned(p, 4))(params)
+  cj.quantize.learned({"w": jnp.zeros((0, 4))}, 4)
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_a_weight_that_starts_at_zero_trains_where_its_grid_is_refitted(refit):
+  keys = jax.random.split(jax.random.key(0), 4)
+  x, y = jax.random.normal(keys[0], (64, 8)), 0.1 * jax.random.normal(keys[1], (64, 4))
+  start = {"lora_a": jax.random.normal(keys[2], (8, 2)), "lora_b": jnp.zeros((2, 4))}
+
+  def trained(params):
+    tx = cj.optimize(optax.sgd(0.05))
+    loss = lambda p: ((x @ cj.dense(p)["lora_a"] @ cj.dense(p)["lora_b"] - y) ** 2).mean()
+
+    def step(_, carry):
+      params, state = carry
+      updates, state = tx.update(jax.grad(loss, allow_int=True)(params), state, params)
+      params = cj.apply_updates(params, updates)
+      return cj.quantize.refit(params) if refit else params, state
+
+    run = jax.jit(lambda params: jax.lax.fori_loop(0, 100, step, (params, tx.init(params)))[0])
+    return loss(run(params))
+
+  floats, rounded = trained(start), trained(cj.quantize.affine(start, 8))
+  nothing = (y ** 2).mean()
+  if refit:
+    assert nothing - rounded > 0.9 * (nothing - floats)
+  else:
+    np.testing.assert_allclose(rounded, nothing)
