@@ -15,6 +15,9 @@ from compress_jax.leaves.base import Array, Leaf, Payload
 from compress_jax.leaves.input_grids import Dynamic, StaticGrid, WithInputGrid
 from compress_jax.leaves.tiles import tiled
 
+# Pixels of a window that may have fewer channels under it than that: a first layer's of images.
+_LONGEST_WINDOW = 16
+
 
 @base.node
 class BlockSparse(WithInputGrid):
@@ -97,7 +100,8 @@ class BlockSparse(WithInputGrid):
   def fits(shape: tuple[int, ...]) -> bool:
     """Returns whether a weight runs in blocks: a matrix, or a kernel that mixes channels.
 
-    A stack of layers, an attention's kernel or a depthwise one stay masked.
+    A stack of layers, an attention's kernel or a depthwise one stay masked. Of four dimensions
+    only sizes tell a kernel from a stack of attention's, (layers, features, heads, ...).
 
     Args:
       shape: of the weight.
@@ -105,7 +109,9 @@ class BlockSparse(WithInputGrid):
     Returns:
       True or False.
     """
-    return len(shape) == 2 or (len(shape) == 4 and shape[2] > 1)
+    if len(shape) != 4:
+      return len(shape) == 2
+    return shape[2] > 1 and max(shape[:2]) <= max(shape[2], _LONGEST_WINDOW)
 
   @property
   def shape(self):
@@ -224,7 +230,8 @@ class BlockSparse(WithInputGrid):
     return self.replace(blocks=blocks, scale=None, bits=32).flipped()
 
   def stacked(self, length: int) -> Leaf:
-    self._cannot("be sliced by a loop", "blocks are not stored layer by layer")
+    self._cannot("be sliced by a loop", "blocks are not stored layer by layer: leave stacks of "
+                 "layers out of cj.prune.block by its where=, or freeze each layer by itself")
 
   def payload(self) -> dict[str, Payload]:
     row_bits = (self.tiles[0] - 1).bit_length() + 1  # and a sign, which is never set

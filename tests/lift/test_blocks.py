@@ -30,6 +30,27 @@ def test_deployed_blocks_run_both_ways_round(make, fn):
   assert cj.lift(fn)(frozen, x[:0]).shape == fn(cj.dense(p), x[:0]).shape
 
 
+def of_heads(x, w):
+  return jnp.tanh(jnp.einsum("bi,ihd->bhd", x, w)).reshape(x.shape)
+
+
+def attentions(p, x):
+  return jax.lax.scan(lambda x, w: (of_heads(x, w), None), x, p["w"])[0]
+
+
+def test_a_stack_that_cannot_be_told_from_a_kernel_says_how_to_run_it():
+  # No wider than a window may be.
+  p, x = blocks({"w": jax.random.normal(jax.random.key(3), (2, 8, 2, 4))}, 0.5), X[:, :8]
+  frozen = cj.freeze(p)
+  assert isinstance(frozen["w"], cj.BlockSparse)
+  with pytest.raises(cj.NoRule, match=r"w: .*leave stacks of layers out of cj.prune.block by its"):
+    cj.lift(attentions)(frozen, x)
+  by_layer = {"w": [cj.freeze({"w": cj.Masked(v, m, (8, 8))})["w"]
+                    for v, m in zip(p["w"].value, p["w"].mask, strict=True)]}
+  unrolled = lambda p, x: functools.reduce(of_heads, p["w"], x)
+  np.testing.assert_allclose(cj.lift(unrolled)(by_layer, x), attentions(cj.dense(p), x), atol=1e-5)
+
+
 def test_leaves_that_blocks_do_not_suit_stay_masked():
   attention = jax.random.normal(jax.random.key(2), (16, 2, 8))
   fn = lambda p, x: jnp.einsum("bi,ihd->bhd", x, p["w"])
@@ -37,7 +58,9 @@ def test_leaves_that_blocks_do_not_suit_stay_masked():
       x, p["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
       feature_group_count=16)
   stack = lambda p, x: jax.lax.scan(lambda c, w: (jnp.tanh(c @ w), None), x, p["w"])[0]
+  layers = jnp.ones((2, 32, 4, 8)) * jnp.arange(32)[:, None, None]
   for f, w, x in ((fn, attention, X), (stack, jnp.stack([W, W]), X),
+                  (attentions, layers, jnp.ones((5, 32))),
                   (depthwise, jnp.ones((3, 3, 1, 16)), jnp.ones((1, 4, 4, 16)))):
     p = blocks({"w": w}, 0.3)
     np.testing.assert_allclose(cj.lift(f)(cj.freeze(p), x), f(cj.dense(p), x), atol=1e-5)
