@@ -105,7 +105,7 @@ def load(path: str | os.PathLike[str], *, like: Any = None, progress: Progress |
     data = _read(Path(path))
     return decode(data, like=like, progress=progress, max_bytes=max_bytes)
   except ArtifactError as error:
-    raise ArtifactError(f"{path}: {error}") from None
+    raise type(error)(f"{path}: {error}") from None
 
 
 def _read(path: Path) -> bytes:

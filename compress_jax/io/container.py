@@ -24,6 +24,10 @@ class ArtifactError(ValueError):
   """A file is not an artifact, or is damaged."""
 
 
+class OtherVersionError(ArtifactError):
+  """A file was written by a version that writes them otherwise; it need not be damaged."""
+
+
 def pack(header: dict[str, Any], bodies: list[bytes], decoded: int) -> bytes:
   """Returns the bytes of an artifact.
 
@@ -103,7 +107,10 @@ def check_magic(start: bytes) -> None:
   if start[:3] != MAGIC:
     raise ArtifactError(f"starts with {start!r}; an artifact starts with {MAGIC + VERSION!r}")
   if start[3:] != VERSION:
-    raise ArtifactError(f"version {start[3:]!r}; this release reads {VERSION!r}")
+    if start[3:].isdigit():
+      raise OtherVersionError(f"written by another version (format {start[3:].decode()}; this one "
+                              f"reads {VERSION.decode()})")
+    raise ArtifactError(f"starts with {start!r}; an artifact starts with {MAGIC + VERSION!r}")
 
 
 def most_bytes(size: int) -> int:

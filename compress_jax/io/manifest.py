@@ -20,6 +20,10 @@ class CheckpointError(ValueError):
   """A checkpoint is missing, cut short, or not what its manifest says."""
 
 
+class OtherVersionError(CheckpointError):
+  """A version that writes checkpoints otherwise wrote this one; it need not be damaged."""
+
+
 def write(folder: Path, known: Mapping[str, Any]) -> None:
   """Writes the manifest of a checkpoint whose arrays are there.
 
@@ -42,13 +46,13 @@ def read(folder: Path) -> dict[str, Any]:
     What `checkpoint.read_manifest` does.
 
   Raises:
-    CheckpointError: missing, cut short, or of another format.
+    CheckpointError: missing or cut short; `OtherVersionError` where another version wrote it.
   """
   file = folder / "manifest.json"
   try:
     known = json.loads(file.read_text())
     if known["format"] != FORMAT:
-      raise CheckpointError(f"{file}: format {known['format']}; this version reads {FORMAT}")
+      raise OtherVersionError(f"{file}: {other_version(known['format'], FORMAT)}")
     # Before version 0.6 there was none.
     if known.pop("checksum", None) not in (None, _checksum(known)):
       raise CheckpointError(f"{file}: fails its checksum")
@@ -58,8 +62,24 @@ def read(folder: Path) -> dict[str, Any]:
             "files": dict(known["files"])}
   except CheckpointError:
     raise
-  except (OSError, KeyError, TypeError, ValueError) as error:
+  except FileNotFoundError:
+    raise CheckpointError(f"{file}: is missing") from None
+  except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
     raise CheckpointError(f"{file}: cannot be read, maybe cut short ({error})") from None
+
+
+def other_version(written: Any, read: int) -> str:
+  """Returns what is said of a file that another version wrote.
+
+  Args:
+    written: the format that it has.
+    read: the one that this version reads.
+
+  Example:
+    >>> other_version(2, 1)
+    'written by another version (format 2; this one reads 1)'
+  """
+  return f"written by another version (format {written}; this one reads {read})"
 
 
 def damaged_files(path: Path, known: dict[str, Any]) -> Iterator[str]:

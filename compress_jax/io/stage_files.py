@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from compress_jax.io import artifact, checkpoint, files
+from compress_jax.io import artifact, checkpoint, files, manifest
 
 COMPLETE = "complete.json"
 FORMAT = 1
@@ -58,6 +58,20 @@ def _marks_itself(directory: Path) -> bool:
     return "marked_by" in json.loads((directory / "stage.json").read_text())
   except (OSError, ValueError, TypeError):
     return False
+
+
+def other_version(directory: Path) -> str:
+  """Returns what is said of a stage that another version wrote, or "".
+
+  Args:
+    directory: the stage's; "" also of one whose mark cannot be read.
+  """
+  mark = directory / COMPLETE
+  try:
+    written = json.loads(mark.read_text())["format"]
+  except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    return ""
+  return f"{mark}: {manifest.other_version(written, FORMAT)}" if written != FORMAT else ""
 
 
 def damaged(directory: Path, *, contents: bool = True) -> Iterator[str]:
@@ -144,10 +158,14 @@ def changed(directory: Path, *, contents: bool = True) -> Iterator[str]:
   mark = directory / COMPLETE
   if not mark.exists():
     return
+  other = other_version(directory)
+  if other:
+    yield other
+    return
   try:
     known = json.loads(mark.read_text())
-    intact = known["format"] == FORMAT and known["sha256"] == _digest(known["files"])
-  except (OSError, ValueError, TypeError, KeyError) as error:
+    intact = known["sha256"] == _digest(known["files"])
+  except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
     yield f"{mark}: cannot be read, maybe cut short ({error})"
     return
   if not intact:

@@ -257,7 +257,7 @@ def find(stage: Stage, workdir: str | os.PathLike[str]) -> Result | None:
 def repair(workdir: str | os.PathLike[str]) -> list[str]:
   """Removes the stages that are damaged, so that `run` works for them again.
 
-  Stages that a process works on now are left to it.
+  Stages that a process works on now are left to it, and those that another version wrote to that.
 
   Args:
     workdir: the study's directory.
@@ -277,7 +277,7 @@ def repair(workdir: str | os.PathLike[str]) -> list[str]:
   sound = []
   for directory in sorted((Path(workdir) / "stages").glob("*")):
     holder = leases.holder(directory / LEASE)
-    if holder is not None and holder.alive():
+    if (holder is not None and holder.alive()) or stage_files.other_version(directory):
       continue
     found = stage_files.check(directory)
     if found:

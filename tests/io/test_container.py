@@ -22,7 +22,7 @@ def deflated(text):
 
 @pytest.mark.parametrize("data, message", [
     (b"", "starts with b''"), (b"PK\3\4" + DATA, "starts with b'PK"),
-    (b"CJX1" + DATA[4:], "version b'1'; this release reads b'2'"),
+    (b"CJX\x12" + DATA[4:], "starts with b'CJX"), (b"CJX", "starts with b'CJX'"),
     (DATA[:-1], "cut short or changed"), (DATA + b"\0", "cut short or changed"),
     (b"CJX2", "cut short"), (framed(struct.pack("<I", 99)), "a header of 99 bytes"),
     (deflated(b"[" * 100000), "cannot be read"), (deflated(b"{"), "cannot be read"),
@@ -32,6 +32,12 @@ def deflated(text):
 def test_other_files_are_refused(data, message):
   with pytest.raises(ArtifactError, match=message):
     container.unpack(data)
+
+
+def test_another_version_is_no_damage():
+  with pytest.raises(container.OtherVersionError,
+                     match=r"by another version \(format 3; this one reads 2\)"):
+    container.unpack(b"CJX3" + DATA[4:])
 
 
 def test_a_long_header_is_refused_when_written():

@@ -146,6 +146,15 @@ def test_a_stage_that_is_held_is_not_repaired(tmp_path):
   assert len(stages.repair(tmp_path)) == 1
 
 
+def test_a_stage_that_another_version_wrote_is_refused_and_not_removed(tmp_path):
+  run(stage(), tmp_path, work)
+  mark = stage().directory(tmp_path) / "complete.json"
+  mark.write_text(json.dumps({**json.loads(mark.read_text()), "format": 2}))
+  with pytest.raises(stages.DamagedStage, match=r"by another version \(format 2; this one reads 1"):
+    find(stage(), tmp_path)
+  assert not stages.repair(tmp_path) and mark.exists()
+
+
 def test_the_lease_of_a_folder_that_was_removed_is_lost(tmp_path):
   lease = leases.acquire(tmp_path / "lease")
   shutil.rmtree(tmp_path / "lease")
