@@ -27,6 +27,9 @@ from compress_jax.leaves.base import bits_of
 from compress_jax.leaves.tiles import tiled
 
 BLOCK = (4, 4)  # of leaves that were not pruned in blocks
+# Bytes of the largest array that is made of arrays which are far smaller.
+LARGEST_SPREAD = 1 << 31
+_FAR_SMALLER = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,12 +44,14 @@ class LeafSummary:
       of a quantized weight, "float32" of one that trains with masks.
     params: numbers that it is made of; a low-rank leaf's are its factors'.
     nonzero: how many of them are not zero.
+    nonfinite: how many of them are NaN or infinite; None also in what version 0.8 wrote.
     sparsity: the fraction of `params` that is zero.
     block: rows and columns of the blocks that `block_sparsity` counts: the leaf's
       own, or else `BLOCK`.
     block_sparsity: the fraction of blocks with nothing but zeros.
     rank: of a factorized leaf; two for Tucker-2.
-    bits: of a stored weight, when deployed.
+    bits: of a stored weight, when deployed; of several factors, the largest one's.
+    factor_bits: of each factor's weights, where they are not the same; else None.
     input_bits: of the layer's quantized input.
     scale_min: the smallest step of its grids.
     scale_max: the largest.
@@ -62,11 +67,13 @@ class LeafSummary:
   dtype: str
   params: int
   nonzero: int | None = None
+  nonfinite: int | None = None
   sparsity: float | None = None
   block: tuple[int, ...] | None = None
   block_sparsity: float | None = None
   rank: tuple[int, ...] | None = None
   bits: int | None = None
+  factor_bits: tuple[int, ...] | None = None
   input_bits: int | None = None
   scale_min: float | None = None
   scale_max: float | None = None
@@ -220,11 +227,11 @@ def _measured(path: str, x: Any, gzip: bool) -> LeafSummary:
 
 
 def _zeros(x: Any, frozen: Any) -> dict[str, Any]:
-  """Returns how many weights are zero, one by one and in blocks."""
+  """Returns how many weights are zero, one by one and in blocks, and how many are no numbers."""
   values = [np.asarray(dense_of(part)) for part in parts_of(frozen).values()]
   size = sum(v.size for v in values)
   nonzero = sum(int(np.count_nonzero(v)) for v in values)
-  found: dict[str, Any] = {"nonzero": nonzero}
+  found: dict[str, Any] = {"nonzero": nonzero, "nonfinite": sum(map(_nonfinite, values))}
   if size:
     found["sparsity"] = 1 - nonzero / size
   if size and len(values) == 1 and values[0].ndim >= 2:
@@ -235,11 +242,19 @@ def _zeros(x: Any, frozen: Any) -> dict[str, Any]:
   return found
 
 
+def _nonfinite(values: np.ndarray) -> int:
+  # Integers are finite, and numpy cannot ask some of them.
+  if not jnp.issubdtype(values.dtype, jnp.inexact):
+    return 0
+  return values.size - int(np.count_nonzero(np.isfinite(values)))
+
+
 def too_large(x: Any) -> bool:
   """Returns whether a leaf, or one in it, stands for more than its arrays could fill.
 
-  A file of a few bytes may hold a leaf of blocks that no memory holds as an array; the bound is
-  that of a file, see `container.most_bytes`.
+  A file of a few bytes may hold a leaf of blocks that no memory holds as an array. What is not
+  much larger than its arrays is measured at any size; the rest up to the bound of a file, see
+  `container.most_bytes`, and to `LARGEST_SPREAD` bytes.
 
   Args:
     x: array or leaf.
@@ -251,7 +266,8 @@ def too_large(x: Any) -> bool:
     (False, True)
   """
   leaves = filter(is_leaf, x.nodes() if is_node(x) else ())
-  most = most_bytes(sum(array.nbytes for array in jax.tree.leaves(x)))
+  held = sum(array.nbytes for array in jax.tree.leaves(x))
+  most = max(_FAR_SMALLER * held, min(most_bytes(held), LARGEST_SPREAD))
   return any(leaf.size * jnp.dtype(leaf.dtype).itemsize > most for leaf in leaves)
 
 
@@ -294,10 +310,19 @@ def _stored(frozen: Any, gzip: bool) -> dict[str, Any]:
   """Returns bits, and the bytes by each convention; see `size.Size`."""
   everything = payloads.payloads({"x": frozen})
   bits = payloads.stored_bits(everything)
-  found = {"bits": bits.main, "nonzero_bytes": bits.nonzero / 8, "packed_bytes": bits.packed / 8}
+  found: dict[str, Any] = {
+      "bits": bits.main, "nonzero_bytes": bits.nonzero / 8, "packed_bytes": bits.packed / 8}
+  factors = parts_of(frozen)
+  each = [_main_bits(part) for part in factors.values()] if len(factors) > 1 else []
+  if len(set(each)) > 1:
+    found["factor_bits"] = tuple(each)
   if gzip:
     found["gzip_bytes"] = payloads.gzip_bytes(everything)
   return found
+
+
+def _main_bits(frozen: Any) -> int:
+  return payloads.stored_bits(payloads.payloads({"x": frozen})).main
 
 
 def total(values: Sequence[float | None]) -> int | None:

@@ -4,6 +4,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import compress_jax as cj
@@ -81,3 +82,37 @@ def test_numbers_that_json_has_not_are_left_out():
   json.dumps([empty, quantized], allow_nan=False)
   assert "scale_max" not in quantized and quantized["bits"] == 8
   assert "sparsity" not in empty
+
+
+def test_numbers_that_are_none_are_counted():
+  tree = {"w": jnp.array([[jnp.nan, jnp.inf], [0.0, 1.0]]), "n": jnp.arange(3),
+          "half": jnp.full(2, jnp.nan, jnp.bfloat16),
+          "q": cj.freeze(cj.quantize.affine({"q": jnp.eye(2)}, 4))["q"].replace(
+              scale=jnp.full((1, 2), jnp.nan))}
+  assert {x.path: x.nonfinite for x in leaf_summary.summarize(tree)} == {
+      "w": 2, "n": 0, "half": 2, "q": 4}
+  # Version 0.8 did not count them.
+  entry = leaf_summary.to_json(leaf_summary.summarize(tree)[0])
+  del entry["nonfinite"]
+  assert leaf_summary.from_json(entry).nonfinite is None
+
+
+def test_factors_of_several_precisions():
+  low = cj.factorize.svd({"w": jax.random.normal(KEYS[0], (16, 12))}, rank=3)["w"]
+  mixed = low.replace(u=cj.quantize.affine({"u": low.u}, 2)["u"],
+                      v=cj.quantize.affine({"v": low.v}, 8)["v"])
+  same = cj.quantize.affine({"w": low}, 4)["w"]
+  found = leaf_summary.summarize([mixed, same])
+  assert [(x.bits, x.factor_bits) for x in found] == [(2, (2, 8)), (4, None)]
+
+
+def test_few_bytes_that_stand_for_many_are_not_measured():
+  blocks = jnp.zeros((1024, 64, 64))  # a file of some hundred bytes holds them
+  counts = (1024,) + (0,) * 4095
+  leaf = cj.BlockSparse.from_dense(jnp.ones((64, 64)), block=(64, 64)).replace(
+      blocks=blocks, rows=jnp.arange(1024, dtype=jnp.int32), dims=(1024 * 64, 4096 * 64),
+      counts=counts, row_counts=(1,) * 1024)
+  assert leaf.size * 4 == 2**36 and leaf_summary.too_large(leaf)
+  # What fills its memory is measured at any size.
+  huge = [np.broadcast_to(np.zeros((), dtype), (1 << 16, 1 << 16)) for dtype in ("f4", bool)]
+  assert not leaf_summary.too_large(cj.Masked(*huge))
