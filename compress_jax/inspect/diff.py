@@ -14,6 +14,8 @@ from compress_jax.io import containers
 from compress_jax.io.leaf_summary import LeafSummary, too_large
 from compress_jax.leaves import dense_of
 
+_SLICE = 1 << 20  # numbers
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diff:
@@ -136,16 +138,29 @@ def relative_change(before: Any, after: Any) -> float | None:
     return None
   if too_large(before) or too_large(after):
     return None
-  # Complex numbers hold all others.
-  old, new = (np.asarray(dense_of(x)).astype(np.complex128) for x in (before, after))
-  if np.isnan(old).any() or np.isnan(new).any():
-    return math.nan
-  moved, length = float(np.linalg.norm(new - old)), float(np.linalg.norm(old))
+  old, new = (np.asarray(dense_of(x)).ravel() for x in (before, after))
+  moved, length = 0.0, 0.0
+  # A slice at a time: all of a large layer in double precision would take many times its memory.
+  for start in range(0, old.size, _SLICE):
+    past, now = (_doubles(x[start:start + _SLICE]) for x in (old, new))
+    if np.isnan(past).any() or np.isnan(now).any():
+      return math.nan
+    moved += _squares(now - past)
+    length += _squares(past)
   if moved == 0:
     return 0.0  # also of zeros that stayed
-  if length == 0 or not np.isfinite(moved / length):
+  if length == 0 or not math.isfinite(moved / length):
     return None
-  return moved / length
+  return math.sqrt(moved / length)
+
+
+def _doubles(values: np.ndarray) -> np.ndarray:
+  return values.astype(np.complex128 if np.iscomplexobj(values) else np.float64)
+
+
+def _squares(values: np.ndarray) -> float:
+  """Returns the sum of the squares of absolute values."""
+  return float(np.vdot(values, values).real)
 
 
 def _totals(before: Inspection, after: Inspection) -> dict[str, tuple[Any, Any]]:
