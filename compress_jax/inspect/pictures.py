@@ -15,6 +15,8 @@ from compress_jax.leaves import dense_of, mask_of, parts_of
 
 LARGEST = 128  # pixels per side
 BINS = 48
+# Weights of 64 bits may be as far from each other, and as near, as no arithmetic of charts takes.
+_FARTHEST, _NEAREST = 1e300, 1e-290
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,9 +60,7 @@ def histogram(before: Any, after: Any) -> Histogram | None:
   every = np.concatenate([side for side in shown if side is not None] or [np.zeros(0)])
   if not every.size:
     return None
-  low, high = float(every.min()), float(every.max())
-  if low == high:
-    low, high = low - abs(low) / 2, high + abs(high) / 2
+  low, high = _ends(float(every.min()), float(every.max()))
   # A short vector fills few intervals.
   bins = min(BINS, max(4, every.size // 8))
   counts = [_fractions(inner, side, bins, (low, high))
@@ -79,10 +79,18 @@ def _flat(x: Any) -> np.ndarray | None:
 
 
 def _shown(values: np.ndarray | None) -> np.ndarray | None:
-  """Returns the finite values that are not zero."""
+  """Returns the finite values that are not zero, none so large that no chart has room for it."""
   if values is None:
     return None
-  return values[np.isfinite(values) & (values != 0)]
+  return np.clip(values[np.isfinite(values) & (values != 0)], -_FARTHEST, _FARTHEST)
+
+
+def _ends(low: float, high: float) -> tuple[float, float]:
+  """Returns the ends of a histogram, wider where no float lies between its intervals."""
+  reach = max(abs(low), abs(high))
+  if high - low > 1e-12 * reach + _NEAREST:
+    return low, high
+  return low - reach / 2 - _NEAREST, high + reach / 2 + _NEAREST
 
 
 def _fractions(shown: np.ndarray | None, every: np.ndarray | None, bins: int,
@@ -116,9 +124,9 @@ def masks_of(x: Any) -> dict[str, np.ndarray]:
   """
   found = {}
   for name, part in parts_of(x).items():
-    name, mask = f"{name}: " if name else "", mask_of(part)
     if not part.size or too_large(part):
       continue  # a picture has pixels, and not any number of them
+    name, mask = f"{name}: " if name else "", mask_of(part)
     if mask is not None:
       found[f"{name}mask"] = np.asarray(mask)
     elif part.ndim >= 2:

@@ -56,6 +56,18 @@ def test_histograms_of_odd_weights():
     assert "nan" not in charts.histogram(made, "odd")
 
 
+@pytest.mark.parametrize("values", [
+    [1.0, 1.0 + 2.3e-16], [-1.7e308, 1.7e308], [5e-324, 1e-323], [1e300, np.nan], [-3e-310]])
+def test_histograms_as_narrow_and_as_wide_as_floats_go(values):
+  made = pictures.histogram(None, np.array(values))
+  shown = [x for x in np.clip(values, -1e300, 1e300) if np.isfinite(x)]
+  assert made.low <= min(shown) and max(shown) <= made.high
+  assert sum(made.after) == pytest.approx(len(shown) / len(values))
+  drawn = charts.histogram(made, "odd")
+  assert ElementTree.fromstring(drawn) is not None
+  assert not re.search(r"\b(nan|inf)\b", re.search(r'class="after".*?d="([^"]*)"', drawn, re.S)[1])
+
+
 def test_charts_of_few_and_equal_points():
   for xs in ([1.0], [1.0, 1.0], [0.0, 5.0]):
     points = [charts.Point(x=x, y=1.0, name="<a>", best=True) for x in xs]
