@@ -21,6 +21,8 @@ from orbax.checkpoint import v1 as ocp
 
 from compress_jax.tree import path_str
 
+WHOLE = "_CHECKPOINT_METADATA"  # a file that every checkpoint has
+_TREE = "_METADATA"  # one that every tree of arrays has
 _BESIDE = 2**16  # bytes that Orbax's own files take beside the arrays
 
 
@@ -105,11 +107,12 @@ def _is_disk_full(error: BaseException | None) -> bool:
   return False
 
 
-def load(path: Path) -> Any:
+def load(path: Path, item: str | None = None) -> Any:
   """Reads the tree of arrays that is in a directory.
 
   Args:
     path: the directory.
+    item: which one of several that were saved together; None where there is only one.
 
   Returns:
     The tree; arrays are NumPy's, whatever devices held them when they were saved.
@@ -118,20 +121,20 @@ def load(path: Path) -> Any:
     ValueError: it cannot be read; the message gives Orbax's reason in one line.
   """
   try:
-    found = _read("load", path)
+    found = _read("load", path, item=item)
   except ValueError as error:
     # Perhaps only the devices of the arrays are not here.
     try:
-      return _loaded_on_host(path)
+      return _loaded_on_host(path, item)
     except ValueError:
       raise error from None
   # NumPy's were saved as such; those of devices may be held by other processes in part.
   held = any(isinstance(x, jax.Array) for x in jax.tree.leaves(found))
-  return _loaded_on_host(path) if held else found
+  return _loaded_on_host(path, item) if held else found
 
 
-def _loaded_on_host(path: Path) -> Any:
-  return _read("load", path, jax.tree.map(_on_host, shapes(path)))
+def _loaded_on_host(path: Path, item: str | None) -> Any:
+  return _read("load", path, jax.tree.map(_on_host, shapes(path, item)), item=item)
 
 
 def _on_host(entry: Any) -> Any:
@@ -144,14 +147,15 @@ def _is_array(entry: Any) -> bool:
   return hasattr(entry, "sharding_metadata") and hasattr(entry, "dtype")
 
 
-def shapes(path: Path) -> Any:
+def shapes(path: Path, item: str | None = None) -> Any:
   """Reads the shapes of a tree of arrays, and none of their elements.
 
   Args:
     path: the directory.
+    item: as for `load`.
 
   Returns:
-    A tree of what has `shape` and `dtype`.
+    A tree of what has `shape` and `dtype`; a number or a text stands for one of its kind.
 
   Raises:
     ValueError: it cannot be read; the message gives Orbax's reason in one line.
@@ -163,14 +167,15 @@ def shapes(path: Path) -> Any:
     >>> shapes(path)["w"].shape
     (2, 3)
   """
-  return _read("metadata", path).metadata
+  return _read("metadata", path, item=item).metadata
 
 
-def load_each(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def load_each(path: Path, item: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
   """Reads arrays one by one, for where `load` fails.
 
   Args:
     path: the directory.
+    item: as for `load`.
 
   Returns:
     {"/"-joined name: array} of those that can be read, and {name: why not}.
@@ -185,14 +190,14 @@ def load_each(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     >>> load_each(path)
     ({'b': array([0.]), 'w': array([1., 1.])}, {})
   """
-  entries, structure = jax.tree_util.tree_flatten_with_path(shapes(path))
+  entries, structure = jax.tree_util.tree_flatten_with_path(shapes(path, item))
   found, problems = {}, {}
   for number, (keys, entry) in enumerate(entries):
     only = [ocp.PLACEHOLDER] * len(entries)
     only[number] = _on_host(entry)
     name = path_str(keys)
     try:
-      read = _read("load", path, jax.tree.unflatten(structure, only))
+      read = _read("load", path, jax.tree.unflatten(structure, only), item=item)
     except ValueError as error:
       problems[name] = str(error)
       continue
@@ -255,6 +260,27 @@ def _is_known(dtype: str) -> bool:
   return True
 
 
+def items(path: Path) -> list[str]:
+  """Returns the names of the trees that were saved together in a directory.
+
+  Args:
+    path: the directory.
+
+  Returns:
+    Names in their order; none where the directory itself is a tree's.
+
+  Example:
+    >>> import tempfile, numpy as np
+    >>> path = Path(tempfile.mkdtemp()) / "both"
+    >>> ocp.save_checkpointables(path, {"params": {"w": np.ones(2)}, "ema": {"w": np.ones(2)}})
+    >>> items(path), shapes(path, "ema")["w"].shape
+    (['ema', 'params'], (2,))
+  """
+  if (path / _TREE).is_file():
+    return []
+  return sorted(part.parent.name for part in path.glob(f"*/{_TREE}"))
+
+
 def looks_like(path: Path) -> bool:
   """Returns whether a directory is an Orbax checkpoint of a tree.
 
@@ -265,24 +291,26 @@ def looks_like(path: Path) -> bool:
     True or False.
   """
   # Orbax's own function also says yes to a directory without a checkpoint.
-  return any((path / name).is_file() for name in ("_METADATA", "_CHECKPOINT_METADATA"))
+  return any((path / name).is_file() for name in (_TREE, WHOLE))
 
 
-def _read(verb: str, path: Path, *args: Any) -> Any:
+def _read(verb: str, path: Path, *args: Any, item: str | None = None) -> Any:
+  # Left out, Orbax finds the only one itself.
+  which: dict[str, Any] = {} if item is None else {"checkpointable_name": item}
   try:
     with _quiet():
-      return _call(verb, path, *args)
+      return _call(verb, path, *args, **which)
   except Exception as error:  # tensorstore raises many kinds for a damaged file
     reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
     raise ValueError(reason[0][:120]) from error
 
 
-def _call(verb: str, *args: Any, background: bool = False) -> Any:
+def _call(verb: str, *args: Any, background: bool = False, **options: Any) -> Any:
   """Calls Orbax's function of that name; older releases have `VERB_pytree`, `pytree_VERB`."""
   for name in (verb, f"{verb}_pytree", f"pytree_{verb}"):
     name += "_async" if background else ""
     if hasattr(ocp, name):
-      return getattr(ocp, name)(*args)
+      return getattr(ocp, name)(*args, **options)
   raise ImportError(f"orbax.checkpoint: this release has no way to {verb}")
 
 
