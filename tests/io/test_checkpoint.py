@@ -97,7 +97,7 @@ def test_every_file_cut_short_is_found(saved, tmp_path):
 
 
 def test_what_is_not_there_is_named(tmp_path):
-  with pytest.raises(cj.checkpoint.CheckpointError, match=r"nothing/manifest\.json: cannot"):
+  with pytest.raises(cj.checkpoint.CheckpointError, match=r"nothing/manifest\.json: is missing"):
     cj.checkpoint.load(tmp_path / "nothing")
 
 
