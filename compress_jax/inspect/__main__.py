@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -12,7 +14,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from compress_jax.extras import need
-from compress_jax.inspect import columns, diff, document, reader, terminal, view
+from compress_jax.inspect import (
+  checking,
+  columns,
+  diff,
+  document,
+  page,
+  reader,
+  terminal,
+  texts,
+  view,
+)
+from compress_jax.io import files
 
 
 class _Parser(argparse.ArgumentParser):
@@ -20,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
   def error(self, message: str) -> NoReturn:
     # Exit status 2, as for all that cannot be done.
-    self.exit(2, f"inspect: {message} (--help tells more)\n")
+    self.exit(2, texts.printable(f"inspect: {message} (--help tells more)") + "\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,8 +66,12 @@ def main(argv: list[str] | None = None) -> int:
     argv: arguments; None takes the process's.
 
   Returns:
-    The exit status: 0, 1 where something is damaged, 2 for what cannot be done.
+    The exit status: 0, also where a leaf is too large to be measured; 1 where something is
+    damaged; 2 for what cannot be done or read, as what another version wrote.
   """
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors="backslashreplace")  # not every terminal has all letters
   options = parser().parse_args(argv)
   try:
     return _run(options)
@@ -62,28 +79,32 @@ def main(argv: list[str] | None = None) -> int:
     # Else Python complains when it flushes the pipe at its end.
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     return 0
-  except (ValueError, OSError, ImportError) as error:
-    print(f"inspect: {' '.join(str(error).split())}", file=sys.stderr)
+  except (ValueError, OSError, ImportError, RecursionError, MemoryError) as error:
+    said = " ".join(str(error).split()) or type(error).__name__
+    terminal.say(f"inspect: {said}", sys.stderr)
     return 2
 
 
 def _run(options: argparse.Namespace) -> int:
+  file = _page_file(options)
   with terminal.bar("reading") as progress:
     found = reader.read(options.path, progress=progress)
   other = reader.read(options.diff) if options.diff else None
   if options.check:
-    found = reader.check(found)
-  file = _page_file(options)
+    found = checking.check(found)
+  if other is not None:
+    _check_comparable(other, found)
   params = None
   # Reading weights takes longest, so they are read only where something shows them.
-  weights_wanted = file is not None or other is not None or options.check
-  if weights_wanted and found.what != "workdir" and found.leaves and not found.failures:
-    found, params = _weighed(found)
+  shown = file is not None or other is not None
+  if (shown or (options.check and not _is_measured(found))) and _has_weights(found):
+    found, params = _weighed(found, gzip=shown)
   compared = _compared(found, params, other) if other else None
   shown = _chosen(found, options, compared)
   found = _in_order(found, shown.stages)
   if file is not None:
-    file.write_text(_page(found, shown, params, other), "utf-8")
+    made = _page(found, shown, params, other)
+    files.write(file, made.encode("utf-8", "backslashreplace"))
   if options.json:
     # Without a choice the document lists the leaves of all stages in their own order.
     rows = shown.leaves if options.layers or options.sort else None
@@ -91,18 +112,21 @@ def _run(options: argparse.Namespace) -> int:
     print(json.dumps(made, indent=1, allow_nan=False))
   elif file is not None:
     terminal.say(f"written: {file}")
-    for failure in found.failures:
-      terminal.say(f"damaged: {failure}")
+    terminal.show_problems(found)
   else:
     terminal.show(found, shown.leaves if _lists_leaves(found, options) else [], shown.stages,
-                  shown.compared)
-  if options.check and not found.failures and not options.json:
+                  shown.compared, options.sort)
+  if options.check and not found.failures and not found.unread and not options.json:
     terminal.say(_checked(found))
-  return 1 if found.failures else 0
+  if found.failures:
+    return 1
+  return 2 if found.unread else 0
 
 
 def _checked(found: reader.Inspection) -> str:
   """Returns what was checked where nothing is damaged."""
+  if checking.is_empty(found):
+    return "nothing to check: the stage is not complete"
   if found.what == "orbax":
     return f"checked: all {len(found.leaves)} arrays can be read (they have no checksums of ours)"
   if found.what == "workdir":
@@ -121,28 +145,51 @@ def _page_file(options: argparse.Namespace) -> Path | None:
   folder = file.absolute().parent
   if not folder.is_dir():
     raise ValueError(f"--html={file}: {folder} is no directory")
+  if file.exists() and not page.is_page(file):
+    raise ValueError(f"--html={file}: there is something that is not a page; must be a new file, "
+                     "an empty one, or a page that is replaced")
   for package in ("jinja2", "pygal", "PIL"):
     need(package, "html")
   return file
 
 
-def _weighed(found: reader.Inspection) -> tuple[reader.Inspection, Any]:
+def _has_weights(found: reader.Inspection) -> bool:
+  return bool(found.leaves) and not found.failures and not found.unread
+
+
+def _is_measured(found: reader.Inspection) -> bool:
+  """Returns whether all is known but sizes by gzip: manifests have it, Orbax does not."""
+  return all(leaf.packed_bytes is not None for leaf in found.leaves)
+
+
+def _weighed(found: reader.Inspection, gzip: bool) -> tuple[reader.Inspection, Any]:
   """Returns the inspection with what the weights tell, and them; or with why they cannot."""
   try:
     params = reader.tree_of(found)
   except reader.InspectError as error:
     return dataclasses.replace(found, failures=(*found.failures, str(error))), None
-  return reader.measured(found, params), params
+  if found.what == "artifact":
+    return found, params  # all of it was read, and measured, at once
+  return reader.measured(found, params, gzip=gzip), params
 
 
-def _compared(found: reader.Inspection, params: Any, other: reader.Inspection) -> diff.Diff:
+def _check_comparable(other: reader.Inspection, found: reader.Inspection) -> None:
+  """Refuses to compare what is damaged, cannot be read, or is not there yet."""
   for side in (other, found):
     if side.failures:
       raise ValueError(f"{side.path}: damaged ({side.failures[0]})")
+    if side.unread:
+      raise ValueError(side.unread[0])
+    if checking.is_empty(side):
+      raise ValueError(f"{side.path}: a stage that is not complete; --diff compares two that are")
+
+
+def _compared(found: reader.Inspection, params: Any, other: reader.Inspection) -> diff.Diff:
   if other.what == "workdir":  # `compare` refuses it
     return diff.compare(other, found, None, params)
-  earlier = reader.tree_of(other)
-  return diff.compare(reader.measured(other, earlier), found, earlier, params)
+  measured, earlier = _weighed(other, gzip=True)
+  _check_comparable(measured, found)
+  return diff.compare(measured, found, earlier, params)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,9 +214,14 @@ def _lists_leaves(found: reader.Inspection, options: argparse.Namespace) -> bool
 
 def _chosen(found: reader.Inspection, options: argparse.Namespace,
             compared: diff.Diff | None) -> _Shown:
-  leaves = columns.filtered(columns.leaf_rows(found), options.layers)
+  leaves, changes = columns.leaf_rows(found), []
+  if compared is None:
+    leaves = columns.filtered(leaves, options.layers)
+  else:  # also of leaves that are gone
+    changes = columns.filtered(compared.rows, options.layers)
+    chosen = {row["path"] for row in changes}
+    leaves = [row for row in leaves if row["path"] in chosen]
   stages = columns.stage_rows(found)
-  changes = columns.filtered(compared.rows, options.layers) if compared else []
   fields_of_stages = columns.fields_of(stages, columns.STAGE)
   fields_of_changes = columns.DIFF if compared else ()
   fields_of_leaves: tuple[str, ...] = ()
@@ -205,10 +257,10 @@ def _page(found: reader.Inspection, shown: _Shown, params: Any,
     return view.workdir_page(found, shown.stages, shown.leaves)
   earlier = other or reader.parent(found)
   before = None
-  if params is not None and earlier is not None:
-    weights = _weighed(earlier)[1]
-    if weights is not None:  # damaged weights are only not shown
-      before = (earlier.name, weights)
+  if params is not None and earlier is not None and _has_weights(earlier):
+    # Damaged weights are only not shown.
+    with contextlib.suppress(reader.InspectError):
+      before = (earlier.name, reader.tree_of(earlier))
   return view.checkpoint_page(found, shown.leaves, params, before=before, diff=shown.compared)
 
 

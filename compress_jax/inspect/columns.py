@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from compress_jax.inspect import texts
 from compress_jax.inspect.lineage import Stage
 from compress_jax.inspect.reader import Inspection
 from compress_jax.io import leaf_summary
@@ -14,10 +15,10 @@ from compress_jax.io.leaf_summary import LeafSummary
 
 Row = Mapping[str, Any]
 
-LEAF = ("path", "kind", "shape", "dtype", "params", "sparsity", "block_sparsity", "rank", "bits",
-        "input_bits", "scale_max", "dense_bytes", "nonzero_bytes", "packed_bytes", "gzip_bytes",
-        "share")
-STAGE = ("stage", "parent", "test_accuracy", "val_accuracy", "sparsity", "dense_bytes",
+LEAF = ("path", "kind", "shape", "dtype", "params", "nonfinite", "sparsity", "block_sparsity",
+        "rank", "bits", "input_bits", "scale_max", "dense_bytes", "nonzero_bytes", "packed_bytes",
+        "gzip_bytes", "share")
+STAGE = ("stage", "parent", "test_accuracy", "val_accuracy", "nonfinite", "sparsity", "dense_bytes",
          "nonzero_bytes", "packed_bytes", "gzip_bytes", "artifact_bytes", "seconds")
 DIFF = ("path", "kind_before", "kind", "packed_before", "packed_bytes", "ratio",
         "sparsity_before", "sparsity", "change")
@@ -25,9 +26,10 @@ TOTAL = ("total", "before", "after")
 
 # Only where a field's own name, with spaces for underscores, would be long or wrong.
 HEADINGS = {
-    "kind": "what", "block_sparsity": "empty blocks", "input_bits": "input bits",
-    "scale_max": "scale", "dense_bytes": "dense B", "nonzero_bytes": "nonzero B",
-    "packed_bytes": "packed B", "gzip_bytes": "gzip B", "artifact_bytes": "file B",
+    "kind": "what", "nonfinite": "not finite", "block_sparsity": "empty blocks",
+    "input_bits": "input bits", "scale_max": "scale", "dense_bytes": "dense B",
+    "nonzero_bytes": "nonzero B", "packed_bytes": "packed B", "gzip_bytes": "gzip B",
+    "artifact_bytes": "file B",
     "test_accuracy": "test accuracy", "val_accuracy": "val accuracy", "kind_before": "what, before",
     "packed_before": "packed B, before", "sparsity_before": "sparsity, before",
     "ratio": "packed ratio", "nonzero_params": "non-zero",
@@ -36,9 +38,10 @@ HEADINGS = {
 HELP = {
     "dtype": "of what is stored here: integers of a deployed quantized weight",
     "params": "numbers that the leaf is made of; a low-rank leaf's are its factors'",
+    "nonfinite": "how many of these are NaN or infinite",
     "sparsity": "fraction of these that is zero",
     "block_sparsity": "fraction of blocks with nothing but zeros",
-    "bits": "of a stored weight, when deployed",
+    "bits": "of a stored weight, when deployed; of factors, the fewest and the most",
     "input_bits": "of the layer's quantized input",
     "scale_max": "smallest and largest step of the grids",
     "dense_bytes": "elements × bytes of the dtype that the layer computes with",
@@ -49,7 +52,8 @@ HELP = {
     "share": "of the total of packed bytes (of dense bytes where those are not known)",
     "change": "‖after − before‖ / ‖before‖ of the dense weights",
     "ratio": "packed bytes after / before"}
-_PERCENT = ("sparsity", "sparsity_before", "share")
+_PERCENT = ("sparsity", "block_sparsity", "sparsity_before", "share")
+_ONLY_WHERE_ANY = ("nonfinite",)  # columns that are left out where all is well
 
 
 def leaf_rows(found: Inspection) -> list[dict[str, Any]]:
@@ -105,7 +109,7 @@ def stage_rows(found: Inspection) -> list[dict[str, Any]]:
 
 
 def _stage_row(found: Inspection, stage: Stage) -> dict[str, Any]:
-  row = {"stage": found.name, "parent": stage.parent}
+  row: dict[str, Any] = {"stage": found.name, "parent": stage.parent, "nonfinite": None}
   row |= {name: value for name, value in found.totals.items() if name in STAGE}
   for name, value in stage.numbers.items():
     # What the leaves add up to is nearer to the truth than what the stage noted of them.
@@ -144,10 +148,28 @@ def key_numbers(stage: Stage) -> list[str]:
     Texts, "test accuracy 91.00 %" for one.
   """
   if stage.metrics is None:
-    return ["not complete"]
+    return [f"failed: {stage.failed}" if stage.failed else "not complete"]
   accuracies = [name for name in stage.numbers if "accuracy" in name]
   names = [name for name in (*accuracies, "artifact_bytes", "seconds") if name in stage.numbers]
-  return [f"{heading(name)} {number(name, stage.numbers[name])}" for name in names]
+  return [f"{heading(name)} {texts.number(name, stage.numbers[name])}" for name in names]
+
+
+def told_apart(stages: Sequence[Stage]) -> dict[str, list[str]]:
+  """Returns the few numbers of each stage in a tree, after its seed where there are several.
+
+  Args:
+    stages: those in the tree.
+
+  Returns:
+    {id of a stage: texts}.
+  """
+  seeds = {stage.id: stage.seed for stage in stages if stage.seed is not None}
+  several = len(set(map(str, seeds.values()))) > 1
+  made = {}
+  for stage in stages:
+    seed = [f"seed {seeds[stage.id]}"] if several and stage.id in seeds else []
+    made[stage.id] = seed + key_numbers(stage)
+  return made
 
 
 def fields_of(rows: Sequence[Row], first: Sequence[str]) -> list[str]:
@@ -167,7 +189,11 @@ def fields_of(rows: Sequence[Row], first: Sequence[str]) -> list[str]:
   known = dict.fromkeys(first)  # a set that keeps its order
   for row in rows:
     known |= dict.fromkeys(row)
-  return [name for name in known if any(row.get(name) is not None for row in rows)]
+  return [name for name in known if any(_is_shown(name, row.get(name)) for row in rows)]
+
+
+def _is_shown(field: str, value: Any) -> bool:
+  return value is not None and (value != 0 or field not in _ONLY_WHERE_ANY)
 
 
 def holds_numbers(field: str, rows: Sequence[Row]) -> bool:
@@ -275,11 +301,11 @@ def text(field: str, row: Row) -> str:
   """Returns a value as people read it.
 
   Args:
-    field: which one.
+    field: which one; also that of a metric, which may be called like a field of a leaf.
     row: of a table; some fields are shown with another one's value.
 
   Returns:
-    A short text; "–" where there is no value, "nan" or "inf" where it is not a number.
+    A short text of one line; "–" where there is no value, "nan" or "inf" where it is not a number.
 
   Example:
     >>> text("sparsity", {"sparsity": 0.9}), text("shape", {"shape": [3, 3]}), text("bits", {})
@@ -290,19 +316,24 @@ def text(field: str, row: Row) -> str:
     return "–"
   if _is_no_number(value):
     return str(value)
-  if field == "path":
-    return value or "(the whole tree)"
+  if field == "path" and value == "":
+    return "(the whole tree)"
+  if isinstance(value, list | tuple):
+    return _several(field, value)
   if field == "scale_max":
     return _range_text(row.get("scale_min", value), value)
-  if field == "shape":
-    return _times(value) or "scalar"
-  if field == "rank":
-    return ", ".join(map(str, value))
-  if field == "block_sparsity":
-    return f"{100 * value:.1f} % ({_times(row['block'])})"
+  if field == "bits" and row.get("factor_bits"):
+    return _range_text(min(row["factor_bits"]), max(row["factor_bits"]))
   if field in _PERCENT:
-    return f"{100 * value:.1f} %"
-  return number(field, value)
+    block = row.get("block") if field == "block_sparsity" else None
+    return f"{texts.percent(value)} ({_times(block)})" if block else texts.percent(value)
+  return texts.number(field, value)
+
+
+def _several(field: str, values: Sequence[Any]) -> str:
+  if field == "shape":
+    return _times(values) or "scalar"
+  return texts.printable(", ".join(map(str, values)))
 
 
 def _range_text(low: float, high: float) -> str:
@@ -313,33 +344,6 @@ def _range_text(low: float, high: float) -> str:
 
 def _times(sizes: Sequence[int]) -> str:
   return "×".join(map(str, sizes))
-
-
-def number(field: str, value: Any) -> str:
-  """Returns a metric as people read it.
-
-  Args:
-    field: its name, which tells its unit.
-    value: of any type; what is not a number is shown as it is.
-
-  Returns:
-    A short text.
-
-  Example:
-    >>> number("test_accuracy", 0.9912), number("artifact_bytes", 1234.5), number("seconds", 2.0)
-    ('99.12 %', '1,235', '2.0')
-  """
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    return str(value)
-  if field.endswith("accuracy") or field == "reduction":
-    return f"{100 * value:.2f} %"
-  if field.endswith(("_bytes", "_before")):
-    return f"{math.ceil(value):,}"  # a 4-bit weight takes half a byte
-  if field == "seconds":
-    return f"{value:,.1f}"
-  if isinstance(value, int):
-    return f"{value:,}"
-  return f"{value:.4g}"
 
 
 def heading(field: str) -> str:
@@ -355,4 +359,4 @@ def heading(field: str) -> str:
     >>> heading("nonzero_bytes"), heading("val_loss")
     ('nonzero B', 'val loss')
   """
-  return HEADINGS.get(field, field.replace("_", " "))
+  return HEADINGS.get(field, texts.printable(field.replace("_", " ")))

@@ -170,6 +170,5 @@ def _totals(before: Inspection, after: Inspection) -> dict[str, tuple[Any, Any]]
 
 def _measures(found: Inspection) -> dict[str, float | None]:
   """Returns sizes and sparsity of the leaves, and the accuracies of their stage."""
-  numbers = found.stage.numbers if found.stage else {}
-  accuracies = {name: value for name, value in numbers.items() if "accuracy" in name}
+  accuracies = {name: value for name, value in found.numbers.items() if "accuracy" in name}
   return found.totals | accuracies

@@ -23,10 +23,11 @@ def document(found: Inspection, rows: Sequence[columns.Row] | None = None,
 
   Returns:
     Dicts, lists and plain values: path, name, what, leaves, totals, metadata,
-    lineage, stages, failures; and diff.
+    lineage, stages, failures, unread, unmeasured; and diff.
   """
   made = {"path": str(found.path), "name": found.name, "what": found.what,
-          "failures": list(found.failures), "lineage": [_stage(s) for s in found.lineage]}
+          "failures": list(found.failures), "unread": list(found.unread),
+          "unmeasured": list(found.unmeasured), "lineage": [_stage(s) for s in found.lineage]}
   if found.what == "workdir":
     made["stages"] = [document(stage, _rows_of(stage, rows)) for stage in found.stages]
   else:
@@ -59,7 +60,7 @@ def _diff(diff: Diff) -> dict[str, Any]:
 def _stage(stage: Stage) -> dict[str, Any]:
   return {"id": stage.id, "name": stage.name, "parent": stage.parent, "spec": stage.spec,
           "data": stage.data, "version": stage.version, "metrics": stage.metrics,
-          "artifact_bytes": stage.artifact_bytes}
+          "artifact_bytes": stage.artifact_bytes, "failed": stage.failed or None}
 
 
 def plain(value: Any) -> Any:

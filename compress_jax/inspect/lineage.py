@@ -23,7 +23,9 @@ class Stage:
     data: fingerprint of the data.
     version: of the library that ran it.
     metrics: what it measured; None until it is complete, or where that cannot be read.
-    artifact: its deployable file, or None.
+    artifact: its deployable file, or None; others may lie beside it.
+    failed: why it failed, "" where it did not, or is complete now.
+    other_version: what is said of a stage that another version marked complete, else "".
     problems: what is wrong with its JSON files, and with the sizes of the others.
   """
 
@@ -35,6 +37,8 @@ class Stage:
   version: str = ""
   metrics: Mapping[str, Any] | None = None
   artifact: Path | None = None
+  failed: str = ""
+  other_version: str = ""
   problems: tuple[str, ...] = ()
 
   @property
@@ -47,6 +51,11 @@ class Stage:
     """Those of its metrics that are single numbers."""
     return {name: value for name, value in (self.metrics or {}).items()
             if isinstance(value, int | float) and not isinstance(value, bool)}
+
+  @property
+  def seed(self) -> Any:
+    """The seed in its specification, or None."""
+    return self.spec.get("seed") if isinstance(self.spec, Mapping) else None
 
   @property
   def artifact_bytes(self) -> int | None:
@@ -87,15 +96,33 @@ def read_stage(directory: Path) -> Stage:
   """
   problems: list[str] = []
   known = _json(directory / "stage.json", problems) or {}
-  metrics = None
+  metrics, failed, other_version = None, "", stage_files.other_version(directory)
   if stage_files.is_complete(directory):
     metrics = _json(directory / "metrics.json", problems)
+  else:
+    failed = _why_failed(directory)
+  if not other_version:
     _add_changed(problems, stage_files.changed(directory, contents=False))
-  artifacts = sorted(directory.glob("*.cjx"))
   return Stage(directory=directory, name=_text(known, "name") or directory.name,
                parent=_text(known, "parent") or None, spec=known.get("spec") or {},
                data=_text(known, "data"), version=_text(known, "version"), metrics=metrics,
-               artifact=artifacts[0] if artifacts else None, problems=tuple(problems))
+               artifact=_artifact(directory), failed=failed, other_version=other_version,
+               problems=tuple(problems))
+
+
+def _artifact(directory: Path) -> Path | None:
+  """Returns a stage's deployable file; None where several might be it."""
+  artifacts = list(directory.glob("*.cjx"))
+  own = directory / "model.cjx"
+  if own in artifacts:
+    return own
+  return artifacts[0] if len(artifacts) == 1 else None
+
+
+def _why_failed(directory: Path) -> str:
+  """Returns the reason that a study left in a stage that failed."""
+  found = _json(directory / "failed.json", []) or {}
+  return _text(found, "reason")
 
 
 def _add_changed(problems: list[str], changed: Iterable[str]) -> None:
@@ -112,7 +139,7 @@ def _text(known: Mapping[str, Any], key: str) -> str:
 def _json(file: Path, problems: list[str]) -> dict[str, Any] | None:
   try:
     found = json.loads(file.read_text())
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     problems.append(f"{file}: cannot be read, maybe cut short ({error})")
     return None
   if isinstance(found, dict):

@@ -12,6 +12,8 @@ from typing import Any
 from compress_jax.extras import need
 from compress_jax.inspect import columns
 
+_START = b"<!doctype html>"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -131,6 +133,22 @@ def environment(folder: Path | None = None) -> Any:
 def _indented(value: Any) -> str:
   """Returns a value as JSON that people read."""
   return json.dumps(value, indent=1, sort_keys=True, default=str)
+
+
+def is_page(file: Path) -> bool:
+  """Returns whether a file is empty or a page: nothing else may be replaced by one.
+
+  Args:
+    file: any path; False of what is no file.
+
+  Raises:
+    OSError: it cannot be read.
+  """
+  if not file.is_file():
+    return False
+  with file.open("rb") as opened:
+    start = opened.read(len(_START))
+  return start.lower() in (b"", _START)
 
 
 def render(template: str, folder: Path | None = None, **values: Any) -> str:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from compress_jax import names
+from compress_jax.inspect import orbax
 from compress_jax.inspect.lineage import Stage, ancestors, depth_first, is_stage, read_stage
 from compress_jax.io import (
   artifact,
   checkpoint,
   containers,
   leaf_summary,
+  manifest,
   orbax_arrays,
   payloads,
   replacing,
-  stage_files,
 )
-from compress_jax.io.container import MAGIC
+from compress_jax.io.container import MAGIC, OtherVersionError
 from compress_jax.io.leaf_summary import LeafSummary
-from compress_jax.io.structure import describe
 from compress_jax.leaves import parts_of
 
 KINDS = "a stage's directory, a checkpoint, a workdir (with stages/ in it) or an artifact (.cjx)"
@@ -50,6 +46,8 @@ class Inspection:
     lineage: the stages from the root to the one that this is, or lies in.
     stages: of a workdir.
     failures: what is damaged, as far as was looked.
+    unread: what another version wrote, and this one cannot read.
+    unmeasured: leaves that stand for too much to be counted; they need not be damaged.
     gzip_bytes: of all arrays together, where the weights were read.
   """
 
@@ -60,6 +58,8 @@ class Inspection:
   lineage: tuple[Stage, ...] = ()
   stages: tuple[Inspection, ...] = ()
   failures: tuple[str, ...] = ()
+  unread: tuple[str, ...] = ()
+  unmeasured: tuple[str, ...] = ()
   gzip_bytes: int | None = None
 
   @property
@@ -89,9 +89,12 @@ class Inspection:
     found: dict[str, float | None] = {"params": params, "nonzero": nonzero, "sparsity": None}
     if params and nonzero is not None:
       found["sparsity"] = 1 - nonzero / params
+    nonfinite = sum(leaf.nonfinite or 0 for leaf in self.leaves)
+    if nonfinite:
+      found["nonfinite"] = nonfinite
     for field in ("dense_bytes", "nonzero_bytes", "packed_bytes", "gzip_bytes"):
       found[field] = leaf_summary.total([getattr(leaf, field) for leaf in self.leaves])
-    numbers = self.stage.numbers if self.stage else {}
+    numbers = self.numbers
     for field, value in found.items():
       if value is None:
         found[field] = numbers.get(field)
@@ -103,10 +106,19 @@ class Inspection:
     return found
 
   @property
+  def numbers(self) -> Mapping[str, float]:
+    """What a stage measured of this; nothing where this is not the stage's own result."""
+    return self.stage.numbers if self.stage and self._is_result_of(self.stage) else {}
+
+  def _is_result_of(self, stage: Stage) -> bool:
+    # Other files and checkpoints may lie in a stage's folder.
+    return self.path in (stage.directory, stage.directory / "checkpoint", stage.artifact)
+
+  @property
   def _artifact_bytes(self) -> int | None:
     if self.what == "artifact":
       return self.path.stat().st_size
-    return self.stage.artifact_bytes if self.stage else None
+    return self.stage.artifact_bytes if self.stage and self._is_result_of(self.stage) else None
 
 
 def read(path: str | os.PathLike[str], *,
@@ -149,23 +161,27 @@ def _read(path: Path, progress: artifact.Progress | None) -> Inspection:
     return _checkpoint(path)
   if (path / "stages").is_dir():
     return _workdir(path)
+  if orbax.is_unfinished(path):
+    raise InspectError(f"{path}: an Orbax checkpoint whose writing was interrupted")
   if orbax_arrays.looks_like(path):
     return _bare(path)
-  steps = _steps(path)
-  if steps:  # the root of a CheckpointManager: the latest step counts
-    return dataclasses.replace(_bare(steps[-1]), metadata={
-        "steps": [step.name for step in steps]})
+  if orbax_arrays.looks_like(path / "arrays"):
+    return _checkpoint(path)  # one that lost its manifest
+  return _latest(path)
+
+
+def _latest(path: Path) -> Inspection:
+  """Returns the last of the steps in a CheckpointManager's folder."""
+  checkpoints = orbax.inside(path)
+  steps = orbax.steps(checkpoints)
+  if steps:
+    latest = _bare(steps[-1])
+    return dataclasses.replace(latest, metadata={
+        **latest.metadata, "steps": [step.name for step in steps]})
+  if checkpoints:
+    some = ", ".join(one.name for one in checkpoints[:8])
+    raise InspectError(f"{path}: has checkpoints in it; must be one of them: {some}")
   raise InspectError(f"{path}: is none of these: {KINDS}")
-
-
-def _steps(root: Path) -> list[Path]:
-  """Returns an Orbax CheckpointManager's steps, the earliest first."""
-  numbered: dict[int, Path] = {}
-  for path in root.iterdir():
-    number = re.search(r"\d+$", path.name)
-    if number and orbax_arrays.looks_like(path):
-      numbered[int(number[0])] = path
-  return [numbered[number] for number in sorted(numbered)]
 
 
 def _lineage(directory: Path) -> tuple[Stage, ...]:
@@ -178,7 +194,7 @@ def _artifact(path: Path, progress: artifact.Progress | None) -> Inspection:
     params, metadata = _loaded_artifact(path, progress)
   except InspectError as error:
     with path.open("rb") as file:
-      if file.read(3) != MAGIC:
+      if file.read(3) != MAGIC or isinstance(error.__cause__, OtherVersionError):
         raise
     # It was one once: damaged, and not a wrong path.
     return dataclasses.replace(made, failures=(str(error).removesuffix(_HINT),))
@@ -189,13 +205,16 @@ def _loaded_artifact(path: Path, progress: artifact.Progress | None = None
                      ) -> tuple[Any, dict[str, Any]]:
   try:
     return artifact.load(path, progress=progress)
+  except OtherVersionError as error:
+    raise InspectError(str(error)) from error
   except artifact.ArtifactError as error:
     raise InspectError(f"{error}{_HINT}") from None
 
 
 def _stage(lineage: tuple[Stage, ...]) -> Inspection:
   stage = lineage[-1]
-  made = Inspection(path=stage.directory, what="stage", lineage=lineage, failures=stage.problems)
+  made = Inspection(path=stage.directory, what="stage", lineage=lineage, failures=stage.problems,
+                    unread=(stage.other_version,) if stage.other_version else ())
   if stage.metrics is None and not checkpoint.exists(stage.directory / "checkpoint"):
     return made  # it has not come so far yet
   return _with_manifest(made, stage.directory / "checkpoint")
@@ -204,7 +223,9 @@ def _stage(lineage: tuple[Stage, ...]) -> Inspection:
 def _checkpoint(path: Path) -> Inspection:
   made = Inspection(path=path, what="checkpoint", lineage=_lineage(path.parent))
   made = _with_manifest(made, path)
-  if not made.leaves and made.failures and not (path / "arrays").exists():
+  if made.unread:
+    raise InspectError(made.unread[0])
+  if not made.leaves and made.failures and not (replacing.current(path) / "arrays").exists():
     raise InspectError(made.failures[0])
   return made
 
@@ -216,7 +237,10 @@ def _with_manifest(made: Inspection, path: Path) -> Inspection:
       leaves = tuple(map(leaf_summary.from_json, known["summary"]))
     else:  # an older version's
       leaves = tuple(leaf_summary.outline(known["structure"]))
-  except (checkpoint.CheckpointError, TypeError, ValueError, AttributeError) as error:
+  except manifest.OtherVersionError as error:
+    return dataclasses.replace(made, unread=(*made.unread, str(error)))
+  except (checkpoint.CheckpointError, TypeError, ValueError, AttributeError,
+          RecursionError) as error:
     return dataclasses.replace(made, failures=(*made.failures, str(error)))
   return dataclasses.replace(
       made, leaves=leaves, metadata=known["metadata"],
@@ -227,26 +251,22 @@ def _workdir(path: Path) -> Inspection:
   directories = sorted((path / "stages").iterdir())
   # Each stage is read once, and is an ancestor of many.
   known = {one.name: read_stage(one) for one in directories if is_stage(one)}
-  stages, failures = [], []
+  stages: list[Inspection] = []
   for _, stage in depth_first(known.values()):
     stages.append(_stage(ancestors(stage, known)))
-    failures += stages[-1].failures
-  return Inspection(path=path, what="workdir", stages=tuple(stages), failures=tuple(failures))
+  return Inspection(path=path, what="workdir", stages=tuple(stages),
+                    failures=tuple(line for one in stages for line in one.failures),
+                    unread=tuple(line for one in stages for line in one.unread))
 
 
 def _bare(path: Path) -> Inspection:
   try:
-    structure, _ = describe(jax.tree.map(_hollow, orbax_arrays.shapes(path)))
+    leaves = orbax.outline(path)
   except ValueError as error:
     raise InspectError(f"{path}: an Orbax checkpoint that cannot be read ({error})") from None
-  return Inspection(path=path, what="orbax", leaves=tuple(leaf_summary.outline(structure)))
-
-
-def _hollow(entry: Any) -> Any:
-  """Returns an array of that shape and dtype that takes no memory."""
-  # A plain number has neither.
-  dtype, shape = getattr(entry, "dtype", "int64"), getattr(entry, "shape", ())
-  return np.broadcast_to(np.zeros((), dtype), shape)  # one element, seen from everywhere
+  others = orbax.others(path)
+  metadata = {"without_arrays": others} if others else {}
+  return Inspection(path=path, what="orbax", leaves=leaves, metadata=metadata)
 
 
 def tree_of(found: Inspection) -> Any:
@@ -265,17 +285,11 @@ def tree_of(found: Inspection) -> Any:
     if found.what == "artifact":
       return _loaded_artifact(found.path)[0]
     if found.what == "orbax":
-      return _bare_tree(found.path)
-    return checkpoint.load(_arrays_of(found))[0]
+      return orbax.tree(found.path)
+    return checkpoint.load(arrays_of(found))[0]
   except ValueError as error:
-    raise InspectError(str(error)) from None
-
-
-def _bare_tree(path: Path) -> Any:
-  try:
-    return orbax_arrays.load(path)
-  except ValueError as error:
-    raise InspectError(f"{path}: cannot be read ({error})") from None
+    front = f"{found.path}: cannot be read ({error})"
+    raise InspectError(front if found.what == "orbax" else str(error)) from None
 
 
 def parent(found: Inspection) -> Inspection | None:
@@ -290,26 +304,32 @@ def parent(found: Inspection) -> Inspection | None:
   return _stage(found.lineage[:-1]) if len(found.lineage) > 1 else None
 
 
-def _arrays_of(found: Inspection) -> Path:
+def arrays_of(found: Inspection) -> Path:
+  """Returns where the checkpoint of an inspection is.
+
+  Args:
+    found: of a checkpoint or a stage.
+  """
   return found.path / "checkpoint" if found.what == "stage" else found.path
 
 
-def measured(found: Inspection, params: Any) -> Inspection:
-  """Returns the inspection with all that the weights tell, sizes by gzip too.
+def measured(found: Inspection, params: Any, *, gzip: bool = True) -> Inspection:
+  """Returns the inspection with all that the weights tell.
 
   Args:
     found: from `read`.
     params: its tree, from `tree_of`.
+    gzip: whether sizes by gzip are taken, too, which takes longest.
 
   Returns:
-    The inspection with `leaves` complete, and a failure for each that is too large to be measured.
+    The inspection with `leaves` complete, and `unmeasured`.
   """
-  large = [f"{path}: {leaf_summary.kind(x)} of shape {tuple(x.shape)} was not measured: far more "
-           "than its arrays could fill" for path, x in containers.measurable(params)
+  large = [f"{path}: {leaf_summary.kind(x)} of shape {tuple(x.shape)} stands for far more than its "
+           "arrays hold" for path, x in containers.measurable(params)
            if any(map(leaf_summary.too_large, parts_of(x).values()))]
-  return dataclasses.replace(found, gzip_bytes=None if large else _gzip_bytes(params),
-                             leaves=tuple(leaf_summary.summarize(params, gzip=True)),
-                             failures=(*found.failures, *large))
+  return dataclasses.replace(found, gzip_bytes=_gzip_bytes(params) if gzip and not large else None,
+                             leaves=tuple(leaf_summary.summarize(params, gzip=gzip)),
+                             unmeasured=tuple(large))
 
 
 def _gzip_bytes(params: Any) -> int | None:
@@ -318,60 +338,3 @@ def _gzip_bytes(params: Any) -> int | None:
     return payloads.gzip_bytes(payloads.payloads(containers.frozen(params)))
   except ValueError:
     return None  # a stack of leaves is not frozen as one
-
-
-def check(found: Inspection) -> Inspection:
-  """Reads every array and notes each that is not as it was saved.
-
-  Args:
-    found: from `read`.
-
-  Returns:
-    The inspection with `failures` complete.
-  """
-  if found.what == "workdir":
-    stages = tuple(map(check, found.stages))
-    failures = []
-    for stage in stages:
-      failures += [f"{stage.path.name}: {failure}" for failure in stage.failures]
-    return dataclasses.replace(found, stages=stages, failures=tuple(failures))
-  return dataclasses.replace(found, failures=tuple(_failures(found)))
-
-
-def _failures(found: Inspection) -> list[str]:
-  if found.what == "orbax":
-    return _unread(found.path)
-  problems = []
-  if found.what == "stage" and found.stage:
-    problems += found.stage.problems
-    problems += [line for line in stage_files.changed(found.path) if line not in problems]
-    problems += _artifact_problems(found.stage)
-  if found.what == "artifact":
-    return problems  # an artifact is checked whenever it is read
-  if not found.leaves and not found.failures:
-    return problems  # a stage that has no checkpoint yet
-  try:
-    return problems + checkpoint.check(_arrays_of(found))
-  except checkpoint.CheckpointError as error:
-    return [*problems, str(error)]
-
-
-def _unread(path: Path) -> list[str]:
-  try:
-    unread = orbax_arrays.load_each(path)[1]
-  except ValueError as error:
-    return [f"{path}: {error}"]
-  return [f"{name} cannot be read ({why})" for name, why in unread.items()]
-
-
-def _artifact_problems(stage: Stage) -> list[str]:
-  if stage.artifact is None:
-    # Version 0.3 kept no list of files; its metrics tell that there was one.
-    missing = "artifact_bytes" in stage.numbers and not (
-        stage.directory / stage_files.COMPLETE).exists()
-    return [f"{stage.directory / 'model.cjx'}: is missing"] if missing else []
-  try:
-    artifact.load(stage.artifact)
-  except artifact.ArtifactError as error:
-    return [str(error)]
-  return []

@@ -9,7 +9,7 @@ from compress_jax.inspect import columns, terminal
 from compress_jax.io import leaf_summary
 from compress_jax.io.leaf_summary import LeafSummary
 
-_FIELDS = ("path", "kind", "shape", "params", "sparsity", "rank", "bits", "input_bits",
+_FIELDS = ("path", "kind", "shape", "params", "nonfinite", "sparsity", "rank", "bits", "input_bits",
            "packed_bytes", "share")
 
 

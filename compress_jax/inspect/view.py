@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from compress_jax.inspect import charts, columns, page, pictures
+from compress_jax.inspect import charts, columns, orbax, page, pictures, texts
 from compress_jax.inspect.diff import Diff
 from compress_jax.inspect.lineage import Stage, nested
 from compress_jax.inspect.reader import Inspection
 from compress_jax.io import containers
+from compress_jax.io.leaf_summary import too_large
 
 _KINDS = {"stage": "Stage", "checkpoint": "Checkpoint", "artifact": "Deployable file",
           "orbax": "Orbax checkpoint without a manifest"}
@@ -45,8 +46,9 @@ class Card:
     path: of the leaf.
     kind: what it is.
     shape: as people read it.
-    histogram: SVG, or None where all are zeros.
-    zeros: fractions of exact zeros, before and after.
+    histogram: SVG, or None where there is nothing to draw.
+    text: fractions of exact zeros, before and after; or why nothing is drawn.
+    nonfinite: how many are NaN or infinite, "" where none are.
     masks: pictures of what is kept.
   """
 
@@ -54,7 +56,8 @@ class Card:
   kind: str
   shape: str
   histogram: str | None
-  zeros: str
+  text: str
+  nonfinite: str
   masks: tuple[Mask, ...]
 
 
@@ -102,9 +105,8 @@ def checkpoint_page(found: Inspection, leaves: Sequence[columns.Row], params: An
     links |= {stage.id: link(stage) for stage in stages if stage.id != here}
   return page.render(
       "checkpoint.html.j2", title=f"{found.name} – inspection", name=found.name,
-      sentence=f"{_KINDS[found.what]} of {len(found.leaves)} leaves, {found.path}",
-      failures=found.failures, totals=_facts(found), lineage=nested(stages),
-      numbers=key_numbers(stages), links=links, here=here, back=back,
+      sentence=_sentence(found), problems=_problems(found), totals=_facts(found),
+      lineage=nested(stages), numbers=key_numbers(stages), links=links, here=here, back=back,
       diff=_diff(diff) if diff else None,
       leaves=_leaf_table(leaves) if leaves else None,
       weights=_weights(leaves, params, before) if params is not None else None)
@@ -134,9 +136,20 @@ def workdir_page(found: Inspection, stages: Sequence[columns.Row],
   fields = columns.fields_of(stages, columns.STAGE)
   return page.render(
       "workdir.html.j2", title=f"{found.name} – inspection", name=found.name, path=found.path,
-      count=len(found.stages), failures=found.failures,
+      count=len(found.stages), problems=_problems(found),
       stages=page.table("stages", stages, fields), lineage=nested(known),
-      numbers=key_numbers(known), tables=tables)
+      numbers=columns.told_apart(known), tables=tables)
+
+
+def _sentence(found: Inspection) -> str:
+  beside = orbax.said(found.metadata) if found.what == "orbax" else ""
+  return f"{_KINDS[found.what]} of {len(found.leaves)} leaves, {found.path}{beside}"
+
+
+def _problems(found: Inspection) -> dict[str, Sequence[str]]:
+  """Returns what is wrong, or was not looked at, by headings."""
+  every = {"Damaged": found.failures, "Not read": found.unread, "Not measured": found.unmeasured}
+  return {heading: lines for heading, lines in every.items() if lines}
 
 
 def key_numbers(stages: Sequence[Stage]) -> dict[str, list[str]]:
@@ -191,14 +204,33 @@ def _weights(leaves: Sequence[columns.Row], params: Any,
 def _card(row: columns.Row, x: Any, before: Any) -> Card:
   path = columns.text("path", row)
   counted = pictures.histogram(before, x)
-  drawn, zeros = None, ""
+  drawn, text = None, _why_empty(row, x)
   if counted is not None:
     label = f"histogram of {path}, from {counted.low:.3g} to {counted.high:.3g}"
     drawn = charts.histogram(counted, label)
-    zeros = " → ".join(f"{100 * share:.1f} %" for share in counted.zeros if share is not None)
+    shares = [texts.percent(share) for share in counted.zeros if share is not None]
+    text = f"zeros {' → '.join(shares)}"
   masks = [_mask(name, kept) for name, kept in pictures.masks_of(x).items()]
   return Card(path=path, kind=row["kind"], shape=columns.text("shape", row), histogram=drawn,
-              zeros=zeros, masks=tuple(masks))
+              text=text, nonfinite=_nonfinite(row), masks=tuple(masks))
+
+
+def _nonfinite(row: columns.Row) -> str:
+  count = row.get("nonfinite")
+  return f"{count:,} of {row['params']:,} are NaN or infinite" if count else ""
+
+
+def _why_empty(row: columns.Row, x: Any) -> str:
+  """Returns why there is no histogram of a leaf."""
+  if too_large(x):
+    return "too large to be drawn"
+  if row.get("nonzero") is None:
+    return "not measured"
+  if not row["params"]:
+    return "no elements"
+  if row["nonzero"] == 0:
+    return "all zeros"
+  return "no finite numbers but zeros" if row["sparsity"] else "no finite numbers"
 
 
 def _mask(name: str, kept: np.ndarray) -> Mask:
@@ -206,4 +238,4 @@ def _mask(name: str, kept: np.ndarray) -> Mask:
   height, width = pixels.shape
   zoom = max(1, min(_MASK_ZOOM, _MASK_WIDTH // width, _MASK_HEIGHT // height))
   return Mask(source=pictures.data_uri(pixels), width=width * zoom, height=height * zoom,
-              text=f"{name}, {100 * kept.mean():.1f} % kept")
+              text=f"{name}, {texts.percent(float(kept.mean()))} kept")

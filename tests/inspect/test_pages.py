@@ -104,3 +104,7 @@ def test_stages_of_one_name_are_told_apart(tmp_path):
     cj.stages.run(stage, tmp_path, lambda directory: ({"w": np.ones((2, 2))}, {}))
   names = [row["stage"] for row in columns.stage_rows(read(tmp_path))]
   assert len(set(names)) == 2
+  assert main([str(tmp_path), "--html", str(tmp_path / "page.html")]) == 0
+  lineage = re.search(r'class="tree".*?</ul>', (tmp_path / "page.html").read_text(), re.S)[0]
+  for name, seed in zip(names, ("seed 0", "seed 1"), strict=True):
+    assert name in lineage and seed in lineage

@@ -2,20 +2,15 @@
 
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-import orbax.checkpoint
 import pytest
-from flax import linen as nn
-from flax.training.train_state import TrainState
 
 import compress_jax as cj
 from compress_jax import inspect
+from compress_jax.inspect import columns
 from compress_jax.inspect.diff import compare
 from compress_jax.inspect.lineage import ancestors, read_stage
-from compress_jax.io import orbax_arrays
 from tests.inspect.conftest import poison
 
 
@@ -84,6 +79,8 @@ def test_a_stage_that_is_not_complete(workdir):
   found = inspect.read(directory)
   assert (found.leaves, found.failures, found.stage.metrics) == ((), (), None)
   assert len(inspect.read(workdir).stages) == 4 and not inspect.check(found).failures
+  (directory / "failed.json").write_text(json.dumps({"reason": "loss is nan", "at": 1.0}))
+  assert columns.key_numbers(inspect.read(directory).stage) == ["failed: loss is nan"]
 
 
 @pytest.mark.parametrize("file", ["stage.json", "metrics.json", "checkpoint/manifest.json"])
@@ -109,30 +106,6 @@ def test_a_manifest_of_an_older_version(workdir):
   assert next(x for x in full.leaves if x.path == "head/kernel").sparsity > 0
 
 
-def test_a_bare_orbax_checkpoint(tmp_path):
-  path = tmp_path / "bare"
-  orbax_arrays.save(path, {"a": {"w": np.ones((3, 2), np.float32)},
-                           "b": [np.zeros(2), np.arange(3)]})
-  found = inspect.read(path)
-  assert found.what == "orbax"
-  assert [(x.path, x.shape, x.dtype) for x in found.leaves] == [
-      ("a/w", (3, 2), "float32"), ("b/0", (2,), "float64"), ("b/1", (3,), "int64")]
-  assert inspect.measured(found, inspect.tree_of(found)).totals["nonzero"] == 6
-  assert not inspect.check(found).failures
-
-
-def test_a_damaged_orbax_checkpoint(tmp_path):
-  path = tmp_path / "bare"
-  orbax_arrays.save(path, {"w": np.random.default_rng(0).normal(size=(64, 64))})
-  largest = max(path.rglob("d/*"), key=lambda p: p.stat().st_size)
-  largest.write_bytes(b"")
-  found = inspect.read(path)
-  assert found.leaves[0].shape == (64, 64)
-  assert inspect.check(found).failures[0].startswith("w cannot be read")
-  with pytest.raises(inspect.InspectError, match=str(path)):
-    inspect.tree_of(found)
-
-
 def test_stages_that_name_each_other_end(workdir):
   base = next((workdir / "stages").glob("base-*"))
   known = json.loads((base / "stage.json").read_text())
@@ -148,22 +121,6 @@ def test_other_paths_are_refused(tmp_path):
                       (tmp_path / "file", "an artifact")):
     with pytest.raises(inspect.InspectError, match=f"{path}.*{words}.*workdir"):
       inspect.read(path)
-
-
-def test_a_checkpoint_manager_and_a_training_state(tmp_path):
-  model = nn.Dense(3)
-  params = model.init(jax.random.key(0), jnp.ones((1, 4)))["params"]
-  state = TrainState.create(apply_fn=model.apply, params=params, tx=optax.adam(1e-3))
-  with orbax.checkpoint.CheckpointManager(tmp_path / "run") as manager:
-    for step in (9, 10):
-      manager.save(step, args=orbax.checkpoint.args.StandardSave(state))
-  found = inspect.read(tmp_path / "run")
-  assert found.what == "orbax" and found.name == "10" and found.metadata["steps"] == ["9", "10"]
-  assert {leaf.path for leaf in found.leaves} >= {"params/kernel", "opt_state/0/mu/kernel", "step"}
-  # Its moments take bytes, and are not parameters.
-  assert found.totals["params"] == 4 * 3 + 3
-  assert found.totals["dense_bytes"] > 3 * 4 * 15
-  assert not inspect.check(found).failures
 
 
 def test_a_diff_across_folding_says_so(tmp_path):
@@ -191,3 +148,60 @@ def test_statistics_of_norms_are_no_parameters(tmp_path):
   found = inspect.read(tmp_path / "step")
   assert found.totals["params"] == 20 and len(found.leaves) == 4
   assert found.totals["dense_bytes"] == 4 * 28
+
+
+def test_other_files_in_a_stages_folder_are_not_its_model(made, workdir):
+  stage = next((workdir / "stages").glob("imp-*"))
+  known = inspect.read(stage).totals
+  other = {"w": jnp.arange(2048.0)}
+  for name in ("aa.cjx", "zz.cjx"):
+    cj.artifact.save(stage / name, other)
+    cj.checkpoint.save(stage / name[:2], other)
+  assert inspect.read(stage).totals == known and not inspect.check(inspect.read(stage)).failures
+  for path in (stage / "aa.cjx", stage / "zz"):
+    found = inspect.read(path)
+    full = inspect.measured(found, inspect.tree_of(found)).totals
+    assert full["gzip_bytes"] == cj.size(other).gzip and full["params"] == 2048
+    assert full["artifact_bytes"] in (None, (stage / "aa.cjx").stat().st_size)
+    compared = compare(inspect.read(stage), found, inspect.tree_of(inspect.read(stage)), other)
+    assert compared.totals["test_accuracy"] == (0.8, None)
+  assert inspect.read(stage / "model.cjx").totals["gzip_bytes"] == known["gzip_bytes"]
+  # Under another name it is the stage's where it is the only one.
+  (stage / "model.cjx").rename(stage / "aa.cjx")
+  assert read_stage(stage).artifact is None
+  (stage / "zz.cjx").unlink()
+  assert read_stage(stage).artifact == stage / "aa.cjx"
+
+
+@pytest.mark.parametrize("file", ["complete.json", "checkpoint/manifest.json"])
+def test_what_another_version_wrote_is_not_called_damaged(workdir, file):
+  stage = next((workdir / "stages").glob("imp-*"))
+  known = json.loads((stage / file).read_text())
+  (stage / file).write_text(json.dumps({**known, "format": 2}))
+  # That the manifest is another one is told by the list of the stage's files.
+  changed = file != "complete.json"
+  for found in (inspect.read(stage), inspect.read(workdir), inspect.check(inspect.read(stage))):
+    assert len(found.unread) == 1 and bool(found.failures) == changed
+    assert found.unread[0].endswith(f"{file}: written by another version (format 2; this one reads "
+                                    "1)")
+  if changed:
+    with pytest.raises(inspect.InspectError, match="by another version"):
+      inspect.read(stage / "checkpoint")
+
+
+def test_a_checkpoint_that_lost_its_manifest(tmp_path):
+  cj.checkpoint.save(tmp_path / "step", {"w": jnp.ones(3)})
+  (tmp_path / "step" / "manifest.json").unlink()
+  found = inspect.read(tmp_path / "step")
+  assert found.what == "checkpoint"
+  assert found.failures == (f"{tmp_path / 'step' / 'manifest.json'}: is missing",)
+
+
+def test_a_manifest_nested_deeply_is_damaged(tmp_path):
+  cj.checkpoint.save(tmp_path / "step", {"w": jnp.ones(3)})
+  file = tmp_path / "step" / "manifest.json"
+  known = json.loads(file.read_text())
+  deep = '{"dict": {"a": ' * 3000 + json.dumps(known.pop("structure")) + "}}" * 3000
+  del known["checksum"]
+  file.write_text(json.dumps(known)[:-1] + f', "structure": {deep}}}')
+  assert "manifest.json: cannot be read" in inspect.read(tmp_path / "step").failures[0]
