@@ -16,8 +16,8 @@ def printable(value: str) -> str:
     The text with escapes in place of what is not printed.
 
   Example:
-    >>> printable("a\x1b[31m\nb")
-    'a\\x1b[31m\\nb'
+    >>> print(printable("a" + chr(27) + "[31m" + chr(10) + "b"))
+    a\\x1b[31m\\nb
   """
   return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
 
