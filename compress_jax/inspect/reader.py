@@ -181,6 +181,8 @@ def _latest(path: Path) -> Inspection:
   if checkpoints:
     some = ", ".join(one.name for one in checkpoints[:8])
     raise InspectError(f"{path}: has checkpoints in it; must be one of them: {some}")
+  if any(map(orbax.is_unfinished, path.iterdir())):
+    raise InspectError(f"{path}: holds nothing but what an interrupted save left")
   raise InspectError(f"{path}: is none of these: {KINDS}")
 
 
