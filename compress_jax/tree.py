@@ -167,7 +167,7 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
   flat, structure = entries(params)
   match = matcher(where)
   if where is not None and where is not everything:
-    _check_real([(path, x) for path, x in flat if match(path, x)])
+    _check_real(flat, match)
   # Running means, biases and norms of a stack of layers have two dimensions.
   fixed = _no_weights(flat) if where is None else set()
   chosen = [i for i, (path, x) in enumerate(flat)
@@ -196,10 +196,11 @@ def _no_weights(flat: list[Entry]) -> set[str]:
   return names.statistics([path for path, _ in flat]) | names.biases_and_norms(shapes)
 
 
-def _check_real(asked_for: list[Entry]) -> None:
+def _check_real(flat: list[Entry], match: Callable[[str, Any], bool]) -> None:
   """Raises where leaves that a `where=` names are complex: the default passes over them."""
-  for path, x in asked_for:
-    if is_inexact(x) and not is_float(x):
+  for path, x in flat:
+    # A predicate is asked about nothing else that no transform takes.
+    if is_inexact(x) and not is_float(x) and match(path, x):
       raise ValueError(f"{path}: {x.dtype}, and matched by where=; must be floating-point: keep "
                        "real and imaginary parts apart, or leave it out of where=")
 

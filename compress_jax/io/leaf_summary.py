@@ -85,7 +85,7 @@ class LeafSummary:
 
   @property
   def learns(self) -> bool:
-    """Whether it holds parameters: floats or a compressed leaf, no counter, key or index."""
+    """Whether it holds parameters: floats, complex numbers or a leaf, no counter, key or index."""
     return self.kind != "array" or jnp.issubdtype(jnp.dtype(self.dtype), jnp.inexact)
 
 

@@ -68,7 +68,7 @@ class FakeQuant(WithInputGrid, Rounded):
 
   def _spread_bits(self) -> Array:
     """Returns the bits as they lie over the weights: of a stack, one for each index in front."""
-    if not self.bits.ndim:
+    if not jnp.ndim(self.bits):
       return self.bits
     if self.bits.shape != self.shape[:self.bits.ndim] or self.scale.ndim != self.ndim:
       raise UnsupportedError(f"bits has shape {self.bits.shape}: a stacked leaf; use jax.vmap")
@@ -137,7 +137,7 @@ class FakeQuant(WithInputGrid, Rounded):
     return super().taken(rows)
 
   def _laid_out(self, what: str) -> dict[str, Any]:
-    if self.bits.ndim and what != "be sliced by a loop":
+    if jnp.ndim(self.bits) and what != "be sliced by a loop":
       # One for each index of an axis that would move, or go.
       self._cannot(what, "it is a stack that jax.vmap made: freeze it first, or quantize the "
                    "stack itself, with its axis among axis=")

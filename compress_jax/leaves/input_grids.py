@@ -151,9 +151,9 @@ class Dynamic(base.Node):
 
 def _check_single(grid: StaticGrid | Dynamic) -> None:
   """Refuses a stack of grids, which would be laid over the axes of a single input."""
-  if grid.bits.ndim:
-    raise base.UnsupportedError(f"input: a stack of {grid.bits.shape} grids; a loop or jax.vmap "
-                                "must take one for each input")
+  if jnp.ndim(grid.bits):  # an export has a plain number there
+    raise base.UnsupportedError(f"input: a stack of {jnp.shape(grid.bits)} grids; a loop or "
+                                "jax.vmap must take one for each input")
 
 
 class WithInputGrid(base.Leaf):

@@ -322,8 +322,8 @@ def test_training_states_are_compared_and_drawn(run, tmp_path):
   assert rows["w"].split()[-1] == "0" and "0.3162" in rows["waves"]  # |1j| / |1 + 3j|
   assert float(rows["key"].split()[-1]) > 0
   assert run(after, "--html", tmp_path / "page.html")[0] == 0
-  # Keys, counters and complex numbers are not parameters.
-  assert "total  params 16  non-zero 16  sparsity 0.0 %" in run(after)[1]
+  # Keys and counters are not parameters.
+  assert "total  params 17  non-zero 17  sparsity 0.0 %" in run(after)[1]
 
 
 def test_weights_that_are_no_numbers_show_in_a_comparison(run, tmp_path):
