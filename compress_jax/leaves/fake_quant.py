@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from compress_jax.leaves import base, checking, either, grid
-from compress_jax.leaves.base import Array, Leaf, UnsupportedError
+from compress_jax.leaves.base import Array, Leaf
 from compress_jax.leaves.block_sparse import BlockSparse
 from compress_jax.leaves.input_grids import Dynamic, StaticGrid, WithInputGrid
 from compress_jax.leaves.quantized import Quantized
@@ -71,7 +71,7 @@ class FakeQuant(WithInputGrid, Rounded):
     if not jnp.ndim(self.bits):
       return self.bits
     if self.bits.shape != self.shape[:self.bits.ndim] or self.scale.ndim != self.ndim:
-      raise UnsupportedError(f"bits has shape {self.bits.shape}: a stacked leaf; use jax.vmap")
+      raise ValueError(f"bits has shape {self.bits.shape}: a stacked leaf; use jax.vmap")
     return self.bits.reshape(*self.bits.shape, *(1,) * (self.ndim - self.bits.ndim))
 
   def step_size(self) -> Array:

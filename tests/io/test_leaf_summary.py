@@ -65,11 +65,18 @@ def test_what_a_leaf_is():
 
 
 def test_a_stack_of_leaves_is_outlined_and_saved(tmp_path):
-  stacked = jax.vmap(lambda w: cj.quantize.affine({"w": w}, 8))(jnp.ones((2, 3, 4)))
+  per_layer = jax.vmap(lambda w, bits: cj.quantize.affine({"w": w}, bits))
+  # Of different bits it is no single deployed leaf.
+  stacked = per_layer(jnp.ones((2, 3, 4)), jnp.array([4, 8]))
   assert leaf_summary.summarize(stacked)[0].sparsity is None
   shown = cj.summary(stacked)
   assert (shown.params, shown.nonzero, shown.packed_bytes) == (24, None, None)
   assert str(shown).endswith("total: 24 parameters, – not zero, – bytes packed")
+  same = cj.summary(per_layer(jnp.ones((2, 3, 4)), jnp.array([8, 8])))
+  assert (same.params, same.nonzero, same.packed_bytes) == (24, 24, 24 + 2 * 4 * 4)
+  # Nor is one that shares a scalar in each slice.
+  by_hand = jax.vmap(lambda w: cj.FakeQuant(w, jnp.float32(0.1), None, jnp.int32(8)))
+  assert leaf_summary.summarize({"w": by_hand(jnp.ones((2, 3, 4)))})[0].sparsity is None
   cj.checkpoint.save(tmp_path / "step", stacked)
   assert cj.checkpoint.read_manifest(tmp_path / "step")["summary"][0]["kind"] == "FakeQuant"
 
