@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress_jax.io import processes
-from compress_jax.tree import path_str
+from compress_jax.paths import path_str
 
 
 class NotFinite(ArithmeticError):

@@ -13,7 +13,7 @@ from jax.tree_util import FlattenedIndexKey, GetAttrKey, SequenceKey
 
 from compress_jax import checks
 from compress_jax.leaves import freeze_of, is_leaf, is_node
-from compress_jax.tree import key_of, path_str
+from compress_jax.paths import key_of, path_str
 
 Key = Any
 _SIMPLE_KEYS = (str, bool, int, float, type(None))

@@ -19,7 +19,7 @@ import numpy as np
 import tensorstore
 from orbax.checkpoint import v1 as ocp
 
-from compress_jax.tree import path_str
+from compress_jax.paths import path_str
 
 WHOLE = "_CHECKPOINT_METADATA"  # a file that every checkpoint has
 _TREE = "_METADATA"  # one that every tree of arrays has

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from compress_jax import names, tree
+from compress_jax import names
 from compress_jax.leaves import is_leaf
+from compress_jax.paths import path_str
 
 ADAM = optax.scale_by_adam()
 KINDS = ("adam", "sgd", "muon")
@@ -164,7 +165,7 @@ def groups(trainable: Any) -> Any:
     {'conv': {'bias': 'rest', 'kernel': 'filter'}, 'head': {'kernel': 'head'}}
   """
   flat, structure = jax.tree_util.tree_flatten_with_path(trainable)
-  return jax.tree.unflatten(structure, [_group(tree.path_str(path), x) for path, x in flat])
+  return jax.tree.unflatten(structure, [_group(path_str(path), x) for path, x in flat])
 
 
 def _group(path: str, x: Any) -> str:

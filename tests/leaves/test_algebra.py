@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compress_jax as cj
-from compress_jax.tree import path_str
+from compress_jax.paths import path_str
 from tests.transforms import TRANSFORMS, assert_own_buffers, assert_same, chains, params
 
 
