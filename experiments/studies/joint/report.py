@@ -42,4 +42,5 @@ def table(rows: Sequence[Row]) -> str:
                   f"{100 * zeros:.1f}", f"{row['artifact_bytes'] / 1000:,.1f}",
                   f"{row['seconds']:,.0f}"])
   return paper_tables.lines(cells) + (
-      "\nSeconds are those of all stages behind a model, its teacher's too.\n")
+      "\nSeconds are those of all stages behind a model, its teacher's too; epochs are the "
+      "student's alone.\n")
