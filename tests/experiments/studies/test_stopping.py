@@ -33,7 +33,9 @@ def stopped(workdir, number):
   process = subprocess.Popen(
       [sys.executable, "launch.py", "--config=configs/joint.py:digits,smoke",
        "--config.base.train.epochs=100000", f"--workdir={workdir}"], cwd=ROOT,
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      # The tests may have been started by `nohup`, whose children ignore it too.
+      preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
   lines, epochs = [], 0
   for line in process.stdout:
     lines.append(line)
