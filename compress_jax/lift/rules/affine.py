@@ -57,14 +57,40 @@ def fake_quantized(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array
 
 
 def quantized(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
-  """Applies a `Quantized` weight; see `fake_quantized`, whose bits it gives."""
+  """Applies a `Quantized` weight, to the same bits as `fake_quantized`.
+
+  Args:
+    interpreter: the running interpreter.
+    op: the contraction.
+    x: the other operand.
+    w: the weight.
+
+  Returns:
+    The result.
+
+  Raises:
+    NoRule: as `fake_quantized` does.
+  """
   if w.leaf.input is None:
     return _weight_only(op, x, w)
   return _on_integers(op, x, w, _integer)
 
 
 def narrow_float(interpreter: Any, op: Contraction, x: Array, w: Ref) -> Array:
-  """Applies a `FakeFloat` or `Float` weight; see `fake_quantized`."""
+  """Applies a `FakeFloat` or `Float` weight.
+
+  Args:
+    interpreter: the running interpreter.
+    op: the contraction.
+    x: the other operand.
+    w: the weight.
+
+  Returns:
+    The result.
+
+  Raises:
+    NoRule: as `fake_quantized` does, or a leaf inside has a grid for its input.
+  """
   if input_grid_of(w.leaf) is not None:
     raise NoRule(op.primitive.name, w.path, "a leaf inside has a grid for its input, which floats "
                  "do not have; must be None")
