@@ -132,10 +132,10 @@ def acquire(folder: Path, expires: float = EXPIRES) -> Lease | None:
     False
   """
   folder.mkdir(parents=True, exist_ok=True)
-  latest = _latest(folder)
-  if latest is not None and (_read(latest).alive(expires) or _wakes(latest, expires)):
+  last = holder(folder)
+  if last is not None and (last.alive(expires) or _wakes(last, expires)):
     return None
-  number = 1 + (int(latest.stem) if latest else 0)
+  number = 1 + (int(last.path.stem) if last else 0)
   path, token = folder / f"{number:06d}.json", uuid.uuid4().hex
   if not _create(path, token):
     return None  # another process was faster
@@ -144,14 +144,13 @@ def acquire(folder: Path, expires: float = EXPIRES) -> Lease | None:
   return Lease(path, token, expires)
 
 
-def _wakes(path: Path, expires: float) -> bool:
+def _wakes(last: Holder, expires: float) -> bool:
   """Returns whether an expired lease is touched after all: its machine, or the disk, was asleep."""
-  holder = _read(path)
-  if holder.released or not holder.owner or _known_dead(holder.owner):
+  if last.released or not last.owner or _known_dead(last.owner):
     return False
-  before = _touched(path)
+  before = _touched(last.path)
   time.sleep(_TOUCHES * expires * 1.5)
-  return _touched(path) != before
+  return _touched(last.path) != before
 
 
 def _touched(path: Path) -> int:
