@@ -146,11 +146,24 @@ def select(params: Any, where: Where) -> tuple[list[Entry], Rebuild]:
     raise ValueError(_nothing_chosen(where, flat))
 
   selected = [(flat[i][0], _canonical(flat[i][1])) for i in chosen]
-  return selected, _putting([x for _, x in flat], chosen, structure)
+  return selected, putting([x for _, x in flat], chosen, structure)
 
 
-def _putting(values: list[Any], places: list[int], structure: Any) -> Rebuild:
-  """Returns a function that makes the tree with new values at some places."""
+def putting(values: list[Any], places: list[int], structure: Any) -> Rebuild:
+  """Returns a function that makes a tree with new values at some of its places.
+
+  Args:
+    values: what the tree holds, in its order.
+    places: where new ones come, as positions among `values`.
+    structure: of the tree.
+
+  Returns:
+    A function from as many new values as there are places to the tree.
+
+  Example:
+    >>> putting([1, 2], [1], jax.tree.structure({"a": 0, "b": 0}))([3])
+    {'a': 1, 'b': 3}
+  """
   def rebuild(new: list[Any]) -> Any:
     out = list(values)
     for i, x in zip(places, new, strict=True):
@@ -314,7 +327,7 @@ def arrays_of(params: Any) -> tuple[list[Any], Rebuild]:
   """
   flat, structure = jax.tree.flatten(params)
   places = [i for i, x in enumerate(flat) if hasattr(x, "dtype")]
-  return [flat[i] for i in places], _putting(flat, places, structure)
+  return [flat[i] for i in places], putting(flat, places, structure)
 
 
 def dense(params: Any) -> Any:

@@ -177,11 +177,10 @@ def program_of(fn: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any
   flat = [(_short(path), x) for path, x in flat]
   dynamic = [i for i, (_, x) in enumerate(flat) if is_dynamic(x)]
 
+  rebuild = tree.putting([x for _, x in flat], dynamic, structure)
+
   def call(*arrays: Any) -> Any:
-    values = [x for _, x in flat]
-    for i, x in zip(dynamic, arrays, strict=True):
-      values[i] = x
-    new_args, new_kwargs = jax.tree_util.tree_unflatten(structure, values)
+    new_args, new_kwargs = rebuild(list(arrays))
     return fn(*new_args, **new_kwargs)
 
   # A shape and a dtype are all that tracing sees of a leaf.
