@@ -129,6 +129,10 @@ def of_another_parent(directory: Path) -> Iterator[str]:
   parent, model = parent_of(directory)
   if not model:
     return
+  # A damaged file, here or there, tells nothing of which model this one was made from.
+  for place in (directory, directory.parent / parent):
+    if any(changed(place, contents=False)):
+      return
   now = model_of(directory.parent / parent)
   if now and now != model:
     yield f"{directory}: was made from another {parent} than there is now"

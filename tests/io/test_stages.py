@@ -137,6 +137,22 @@ def test_what_was_made_from_another_model_than_there_is_now_is_damaged(tmp_path)
   np.testing.assert_array_equal(find(child_of(3.0, tmp_path), tmp_path).load()["w"], 12.0)
 
 
+def test_a_damaged_file_does_not_tell_what_was_made_from_what(tmp_path):
+  last = child_of(1.0, tmp_path)
+  base, child, _ = [made.directory(tmp_path) for made in last.lineage()]
+  said = json.loads((child / "stage.json").read_text())
+  said["parent_model"] = "0" * len(said["parent_model"])
+  of_another_model = (child / "checkpoint/manifest.json").read_bytes()
+  for file, content in ((base / "checkpoint/manifest.json", of_another_model),
+                        (child / "stage.json", json.dumps(said).encode())):
+    file.write_bytes(content)
+    assert find(last, tmp_path) is not None
+    # The one that was damaged goes, and what was made from it stays: it may come out the same.
+    (line,) = stages.repair(tmp_path)
+    assert line.startswith(f"{file.relative_to(tmp_path / 'stages').parts[0]}: {file}"), line
+    child_of(1.0, tmp_path)  # finds all of it, made again or not
+
+
 def test_a_stage_that_is_held_is_not_repaired(tmp_path):
   run(stage(), tmp_path, work)
   directory = stage().directory(tmp_path)
