@@ -90,10 +90,7 @@ class Folder(tfds.ImageFolder):
     Raises:
       ValueError: some are not images, or broken; names them.
     """
-    broken = _first(self.split("test"), limit).broken()
-    if broken:
-      more = f"; and {len(broken) - 3} more files" if len(broken) > 3 else ""
-      raise ValueError("; ".join(broken[:3]) + more)
+    _first(self.split("test"), limit).check()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +125,7 @@ class Files:
       uint8, (count, side, side, 3).
 
     Raises:
-      ValueError: a file is not an image, or is broken; names it.
+      ValueError: a file is not an image, or is broken; names it, and others of the split.
     """
     paths = self.paths[index]
     images = np.empty((len(paths), *self.shape), np.uint8)
@@ -139,11 +136,19 @@ class Files:
         images[i] = decoded(paths[i], self.side)
 
     with ThreadPoolExecutor(THREADS) as threads:
-      list(threads.map(some, range(THREADS)))
+      try:
+        list(threads.map(some, range(THREADS)))
+      except ValueError:
+        self.check()  # whoever mends one file wants to know of all
+        raise
     return images
 
-  def broken(self) -> list[str]:
-    """Returns what is wrong with the files that cannot be read; all are tried."""
+  def check(self) -> None:
+    """Decodes all files, which takes as long as an epoch.
+
+    Raises:
+      ValueError: some are not images, or broken; names up to three, and says how many there are.
+    """
     def wrong(path: str) -> str:
       try:
         decoded(path, self.side)
@@ -152,7 +157,10 @@ class Files:
       return ""
 
     with ThreadPoolExecutor(THREADS) as threads:
-      return [text for text in threads.map(wrong, self.paths) if text]
+      broken = [text for text in threads.map(wrong, self.paths) if text]
+    if broken:
+      more = f"; and {len(broken) - 3} more files" if len(broken) > 3 else ""
+      raise ValueError("; ".join(broken[:3]) + more)
 
   def take(self, index: np.ndarray) -> Files:
     """Returns the split that has only some examples, none of them read.

@@ -206,6 +206,11 @@ def test_a_broken_image_is_named(copy, content):
   path.write_bytes(path.read_bytes()[:200] if content is None else content)
   with pytest.raises(ValueError, match=f"{path.name}: cannot be read as an image"):
     split.read(slice(None))
+  other = Path(next(p for p in split.paths if p != str(path)))
+  other.write_bytes(b"")
+  with pytest.raises(ValueError) as told:  # all at once, where only one was asked for
+    split.read(np.flatnonzero(split.paths == str(path)))
+  assert path.name in str(told.value) and other.name in str(told.value)
 
 
 def test_images_are_as_a_viewer_shows_them(tmp_path):
