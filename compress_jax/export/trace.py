@@ -127,7 +127,7 @@ def _with_weights(params: Any, arrays: dict[str, Array], marks: dict[str, Array]
       parts = parts_of(x).items()
       return x.replace(**{name: filled(f"{path}/{name}", part) for name, part in parts})
     grid = x.input_grid()
-    bits = 0 if grid is None else int(grid.bits)
+    bits = 0 if grid is None else _bits(grid)
     return Weight(arrays[path], marks.get(path), grid, bits=bits, dense_dtype=x.dtype.name)
 
   flat, structure = tree.entries(params)
@@ -161,8 +161,17 @@ def _is_tensor(x: Any) -> bool:
 def _has_nodes(grid: Any) -> bool:
   """Returns whether ONNX has operators for a grid; others are written out in floats."""
   if isinstance(grid, Dynamic):
-    return int(grid.bits) == 8 and not grid.symmetric
-  return isinstance(grid, StaticGrid)
+    return _bits(grid) == 8 and not grid.symmetric
+  # An operator has one grid, a stack of layers several.
+  return isinstance(grid, StaticGrid) and not np.ndim(grid.scale)
+
+
+def _bits(grid: StaticGrid | Dynamic) -> int:
+  known = np.unique(np.asarray(grid.bits))
+  if known.size != 1:
+    raise ValueError(f"params: inputs of {known.tolist()} bits in one stack; a graph must have one "
+                     "number of bits for all of its layers")
+  return int(known[0])
 
 
 def _spec(x: Any) -> jax.ShapeDtypeStruct:

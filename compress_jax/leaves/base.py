@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import jax
 import jax.numpy as jnp
 
-from compress_jax.leaves import axes
+from compress_jax.leaves.arranged import Arranged, UnsupportedError
 from compress_jax.leaves.nodes import Node, Payload, bits_of, is_node, node, payload_of, static
 
 if TYPE_CHECKING:
@@ -21,11 +20,7 @@ __all__ = ["Array", "Leaf", "Node", "Payload", "UnsupportedError", "bits_of", "i
            "node", "payload_of", "static"]
 
 
-class UnsupportedError(ValueError):
-  """A leaf cannot do what it was asked for."""
-
-
-class Leaf(Node):
+class Leaf(Arranged):
   """A node that stands for one dense array of a known shape and dtype.
 
   A subclass must define `shape`, `dtype`, `dense` and `freeze`. Everything else has
@@ -34,32 +29,14 @@ class Leaf(Node):
 
   Attributes:
     parts: names of the fields that transforms treat as weights of their own (factors).
-    laid_out: names of the fields that have the axes of `shape`: along each axis as
-      long as the weight, or 1, or one entry for each group of indices. What
-      `transposed`, `stacked`, `pieces` and the like rearrange.
-    in_slices: (name, dimensions) of the other fields, for a loop over a stack of weights:
-      a field with as many dimensions is shared by all slices, with one more it has
-      an entry for each.
   """
 
   parts: ClassVar[tuple[str, ...]] = ()
-  laid_out: ClassVar[tuple[str, ...]] = ()
-  in_slices: ClassVar[tuple[tuple[str, int], ...]] = ()
-
-  @property
-  def shape(self) -> tuple[int, ...]:
-    """The shape of the array that the leaf stands for."""
-    raise NotImplementedError(f"{type(self).__name__}.shape")
 
   @property
   def dtype(self) -> jnp.dtype:
     """The dtype of the array that the leaf stands for."""
     raise NotImplementedError(f"{type(self).__name__}.dtype")
-
-  @property
-  def ndim(self) -> int:
-    """The number of dimensions of the array that the leaf stands for."""
-    return len(self.shape)
 
   @property
   def size(self) -> int:
@@ -201,151 +178,6 @@ class Leaf(Node):
     """
     self._cannot("have a grid for its input", "quantize it first")
 
-  # How its axes are rearranged.
-
-  def transposed(self, order: tuple[int, ...]) -> Leaf:
-    """Returns the leaf with its axes in another order.
-
-    Args:
-      order: which axis comes at each place, as `jnp.transpose` takes it.
-
-    Returns:
-      The leaf.
-
-    Raises:
-      UnsupportedError: the leaf cannot do so.
-    """
-    return self.replace(**{name: axes.transposed(value, order)
-                           for name, value in self._laid_out("be transposed").items()})
-
-  def stacked(self, length: int) -> Leaf:
-    """Returns the leaf with a leading axis on every array, for a loop to slice.
-
-    Args:
-      length: of the loop; the first axis of the weight, which the slices are of.
-
-    Returns:
-      The leaf; what all slices share is repeated.
-
-    Raises:
-      UnsupportedError: the leaf cannot do so.
-    """
-    fields, slices = self._laid_out("be sliced by a loop"), dict(self.in_slices)
-    out = {}
-    for name, x in self.fields().items():
-      if name in fields:
-        # A scalar serves all weights; a vector of them, one for each slice.
-        scalars = not is_node(x) and x is not None and x.ndim < self.ndim
-        out[name] = axes.stacked(x, length, 0 if scalars else self.ndim - 1)
-      elif name in slices or x is None:
-        out[name] = axes.stacked(x, length, slices.get(name, 0))
-      else:
-        self._cannot("be sliced by a loop", f"`in_slices` does not say what {name} is in a slice")
-    return self.replace(**out)
-
-  def taken(self, rows: Array) -> Leaf:
-    """Returns the leaf of some rows, as an embedding looks them up.
-
-    Args:
-      rows: int array, (n,), indices of the first axis; what is out of range is clipped.
-
-    Returns:
-      The leaf of n rows.
-    """
-    fields = self._laid_out("be looked up by rows").items()
-    return self.replace(**{name: axes.taken(x, rows, self.shape[0]) for name, x in fields})
-
-  def reversed(self, dims: tuple[int, ...]) -> Leaf:
-    """Returns the leaf with some axes the other way round, as transposed convolutions need it.
-
-    Args:
-      dims: the axes.
-
-    Returns:
-      The leaf.
-    """
-    fields = self._laid_out("be reversed").items()
-    return self.replace(**{name: axes.reversed_(x, dims) for name, x in fields})
-
-  def sliced(self, start: tuple[int, ...], stop: tuple[int, ...],
-             step: tuple[int, ...]) -> Leaf:
-    """Returns the leaf of a part of the weight.
-
-    Args:
-      start: the first index of every axis.
-      stop: behind the last index of every axis.
-      step: from one index to the next of every axis.
-
-    Returns:
-      The leaf.
-
-    Raises:
-      UnsupportedError: an axis that is shared by groups is cut.
-    """
-    fields, taken = {}, [slice(*bounds) for bounds in zip(start, stop, step, strict=True)]
-    for name, x in self._laid_out("be sliced").items():
-      if not axes.sliceable(x, taken, self.shape):
-        self._cannot("be sliced", "the cut axis is quantized in groups")
-      fields[name] = axes.sliced(x, taken)
-    return self.replace(**fields)
-
-  def squeezed(self, dims: tuple[int, ...]) -> Leaf:
-    """Returns the leaf without some axes of one index.
-
-    Args:
-      dims: the axes.
-
-    Returns:
-      The leaf.
-    """
-    fields = self._laid_out("lose axes").items()
-    return self.replace(**{name: axes.squeezed(x, dims) for name, x in fields})
-
-  def pieces(self, axis: int, count: int) -> dict[str, Any]:
-    """Cuts an axis into pieces, for `jax.vmap` to run over.
-
-    Args:
-      axis: of the weight.
-      count: how many pieces; must divide the axis.
-
-    Returns:
-      {field: the pieces, stacked in front}; other fields are the same for all pieces.
-
-    Raises:
-      UnsupportedError: the leaf cannot do so.
-    """
-    return {name: axes.pieces(x, axis, count)
-            for name, x in self._laid_out("be cut into groups").items()}
-
-  def partition_specs(self, spec: tuple[Any, ...], shards: Sequence[int]) -> Leaf:
-    """Returns how each array is cut where the weight is cut over devices, for `jax.shard_map`.
-
-    Args:
-      spec: the weight's `jax.sharding.PartitionSpec` as a tuple, one entry for each axis.
-      shards: into how many parts each axis is cut.
-
-    Returns:
-      A tree like the leaf with a `PartitionSpec` in the place of each array; what is not laid
-      out like the weight goes whole to every device.
-
-    Raises:
-      UnsupportedError: the leaf cannot be cut so.
-    """
-    # Cut nowhere, every leaf can be on every device.
-    cut = max(shards, default=1) > 1
-    fields = self._laid_out("be cut over devices") if cut else {}
-    out = {}
-    for name, x in self.fields().items():
-      if name in fields and not axes.cuttable(x, shards):
-        self._cannot("be cut over devices", "the cut would go through a group that shares a grid")
-      out[name] = axes.partition_specs(x, spec if name in fields else (), shards)
-    return self.replace(**out)
-
-  def _laid_out(self, what: str) -> dict[str, Any]:
-    if not self.laid_out:
-      self._cannot(what, "it does not say which of its fields are laid out like the weight")
-    return {name: getattr(self, name) for name in self.laid_out}
-
   def __jax_array__(self) -> NoReturn:
     """Refuses to be used as an array: what the leaf stands for is computed only on request."""
     raise TypeError(
@@ -363,9 +195,6 @@ class Leaf(Node):
     if inside and not self.parts:
       self._cannot(f"answer `{method}` by default", f"the method must ask {', '.join(inside)}, or "
                    "`parts` name it (cj.Wrapper does so for one value inside)")
-
-  def _cannot(self, what: str, remedy: str) -> NoReturn:
-    raise UnsupportedError(f"a {type(self).__name__} cannot {what}; {remedy}")
 
   def validate(self) -> None:
     """Checks shape and dtype too; see `Node.validate`."""

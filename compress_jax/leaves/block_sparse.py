@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import NoReturn
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ from jax import lax
 from jax.core import Tracer
 
 from compress_jax.leaves import base, checking
-from compress_jax.leaves.base import Array, Leaf, Payload
+from compress_jax.leaves.base import Array, Payload
 from compress_jax.leaves.input_grids import Dynamic, StaticGrid, WithInputGrid
 from compress_jax.leaves.tiles import tiled
 
@@ -229,7 +230,7 @@ class BlockSparse(WithInputGrid):
     blocks = self.blocks.astype(jnp.float32) * scale[self.columns()]
     return self.replace(blocks=blocks, scale=None, bits=32).flipped()
 
-  def stacked(self, length: int) -> Leaf:
+  def stacked(self, length: int) -> NoReturn:
     self._cannot("be sliced by a loop", "blocks are not stored layer by layer: leave stacks of "
                  "layers out of cj.prune.block by its where=, or freeze each layer by itself")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -130,20 +130,14 @@ class FakeQuant(WithInputGrid, Rounded):
                                             self._spread_bits(), self.zero_point is None)
     return self.replace(scale=scale, zero_point=zero_point)
 
-  def taken(self, rows: Array) -> Leaf:
-    if self.learned:
+  def taken(self, rows: Array) -> Self:
+    if self.learned and not self.served:
       # LSQ's factor counts all the weights that a step serves.
-      self._cannot("be looked up by rows while its step trains", "use cj.dense(params)")
+      self._cannot("be looked up by rows while its step trains", "`served` must say how many "
+                   "weights a step serves, as cj.quantize.learned does")
     return super().taken(rows)
 
-  def _laid_out(self, what: str) -> dict[str, Any]:
-    if jnp.ndim(self.bits) and what != "be sliced by a loop":
-      # One for each index of an axis that would move, or go.
-      self._cannot(what, "it is a stack that jax.vmap made: freeze it first, or quantize the "
-                   "stack itself, with its axis among axis=")
-    return super()._laid_out(what)
-
-  def partition_specs(self, spec: tuple[Any, ...], shards: Sequence[int]) -> Leaf:
+  def partition_specs(self, spec: tuple[Any, ...], shards: Sequence[int]) -> Self:
     if self.learned and max(shards) > 1:
       self._cannot("be cut over devices while its step trains", "freeze it, or use cj.dense")
     return super().partition_specs(spec, shards)

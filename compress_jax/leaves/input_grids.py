@@ -16,8 +16,8 @@ class StaticGrid(base.Node):
   """A grid fixed beforehand (static quantization).
 
   Attributes:
-    scale: float32 scalar.
-    zero_point: int32 scalar, or None for a symmetric grid.
+    scale: float32 scalar. A stack of grids has one for each layer of a stack of weights.
+    zero_point: int32 like `scale`, or None for a symmetric grid.
     bits: int32 scalar, 2 to 16; may be traced.
     may_exceed_8_bits: whether bits may be more than 8, which is known when tracing.
     learned: whether `scale` trains (LSQ).
@@ -151,9 +151,10 @@ class Dynamic(base.Node):
 
 def _check_single(grid: StaticGrid | Dynamic) -> None:
   """Refuses a stack of grids, which would be laid over the axes of a single input."""
-  if jnp.ndim(grid.bits):  # an export has a plain number there
-    raise base.UnsupportedError(f"input: a stack of {jnp.shape(grid.bits)} grids; a loop or "
-                                "jax.vmap must take one for each input")
+  for x in jax.tree.leaves(grid):
+    if jnp.ndim(x):  # an export has a plain number among them
+      raise base.UnsupportedError(f"input: a stack of {jnp.shape(x)} grids; a loop, an index or "
+                                  "jax.vmap must take one for each input")
 
 
 class WithInputGrid(base.Leaf):

@@ -82,11 +82,14 @@ class Captured:
     terms: products that each element of the output sums, on average where a transposed
       convolution's differ; 0 where the factors of the weight were applied, which have records
       of their own.
+    slices: how many axes of `input` and `output`, in front, are axes of the weight: of a stack,
+      of which `scan` applied one slice after the other.
   """
 
   input: Array
   output: Array
   terms: float = dataclasses.field(default=0, metadata={"static": True})
+  slices: int = dataclasses.field(default=0, metadata={"static": True})
 
 
 jax.tree_util.register_dataclass(Captured)
@@ -103,6 +106,8 @@ class Ref:
     dtype: what the program has converted it to.
     narrowed: the dtype that rounded it on the way to a wider one, if any.
     watched: whether a leaf of this program's own stands for nothing but watched arrays.
+    moved: whether the program has laid it out anew, so that its axes are no longer the
+      argument's (or, inside a loop, the slice's).
   """
 
   leaf: Any
@@ -110,6 +115,7 @@ class Ref:
   dtype: Any = dataclasses.field(metadata={"static": True})
   narrowed: Any = dataclasses.field(default=None, metadata={"static": True})
   watched: bool = dataclasses.field(default=False, metadata={"static": True})
+  moved: bool = dataclasses.field(default=False, metadata={"static": True})
 
   def whole(self) -> Any:
     """Returns the leaf as it is (a leaf has no other dtype), or the array as converted."""

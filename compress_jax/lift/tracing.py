@@ -68,8 +68,9 @@ def capture(fn: Callable[..., Any], *, where: tree.Where = None,
 
   Returns:
     A function of the same arguments that returns (result, {path: [Captured]}),
-    one `Captured(input, output, terms)` a use. Inside `scan` and `shard_map` they are stacked; of a
-    `cond` come those that all branches have; inside `while` there are none.
+    one `Captured` a use. Inside `scan` and `shard_map` they are stacked (`slices` says where that
+    is layer by layer); of a `cond` come those that all branches have; inside `while` there are
+    none.
 
   Raises:
     NoRule: (when called) see `lift`.

@@ -110,4 +110,5 @@ def _of(weight: Any, uses: Any) -> Operations:
 
 def _input_bits(weight: Any, dtype: Any) -> int:
   grid = input_grid_of(weight)
-  return bits_of(dtype) if grid is None else int(grid.bits)
+  # A stack of layers may have a grid for each.
+  return bits_of(dtype) if grid is None else int(np.max(grid.bits))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,7 +40,8 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
 
   Returns:
     The tree with `input` set on every quantized leaf; `lift(fn)` then computes
-    with integers on both sides.
+    with integers on both sides. A stack of layers that the model runs by `scan` gets a grid for
+    each layer; one that it uses in another way too, one grid for all.
 
   Raises:
     ValueError: bits out of range, no batch or an empty one, two leaves of one path, no quantized
@@ -77,7 +79,7 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
     ends = checks.concrete(jnp.stack([seen[path].low, seen[path].high]))
     if ends is not None and not np.isfinite(ends).all():
       raise ValueError(f"{path}: batches put NaN or infinity into its layer; inputs must be finite")
-    low, high = observer(seen[path], bits, symmetric)
+    low, high = _observed(lambda one: observer(one, bits, symmetric), seen[path])
     scale, zero_point = grid.affine(low, high, bits, symmetric)
     # Bits in a buffer of their own: a program can be donated each only once.
     return StaticGrid(scale, zero_point, jnp.array(bits), may_exceed_8_bits=may_exceed,
@@ -125,7 +127,7 @@ def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
   def look(arrays: list[Any], x: Any) -> dict[str, Seen]:
     # Plain weights are not watched: they may take part in anything.
     captured = capture(fn, where=lambda path: False, densify=densify)(rebuild(arrays), x)[1]
-    return {path: see(_joined(uses), bins) for path, uses in captured.items()}
+    return {path: _see(uses, bins) for path, uses in captured.items()}
 
   each = []
   for batch in batches:
@@ -137,8 +139,37 @@ def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
   return jax.tree.map(lambda *xs: jnp.concatenate(xs), *each)
 
 
-def _joined(uses: list[Captured]) -> Array:
-  return jnp.concatenate([use.input.ravel() for use in uses])
+def _see(uses: list[Captured], bins: int) -> Seen:
+  """Returns what there is to see of one batch.
+
+  Args:
+    uses: of one weight, in one batch.
+    bins: of the histogram.
+
+  Returns:
+    `Seen` whose arrays have, behind the axis of batches, the axes of the weight's slices, where
+    all uses are by slices.
+  """
+  fewest = min(use.slices for use in uses)
+  slices = uses[0].input.shape[:fewest]
+  rows = math.prod(slices)
+  inputs = jnp.concatenate([use.input.reshape(rows, -1) for use in uses], axis=1)
+  seen = jax.vmap(lambda x: see(x, bins), out_axes=1)(inputs)
+  return jax.tree.map(lambda x: x.reshape(1, *slices, *x.shape[2:]), seen)
+
+
+def _observed(observe: Callable[[Seen], tuple[Array, Array]], seen: Seen) -> tuple[Array, Array]:
+  """Returns an observer's range; of a stack one range for each slice.
+
+  Args:
+    observe: from what was seen at one place to (low, high).
+    seen: as `_see` returns it, of all batches.
+  """
+  slices = seen.low.shape[1:]
+  # An observer is anyone's function: it need not work under `jax.vmap`.
+  each = [observe(jax.tree.map(lambda x, at=at: x[:, *at], seen)) for at in np.ndindex(*slices)]
+  low, high = (jnp.stack(ends).reshape(slices) for ends in zip(*each, strict=True))
+  return low, high
 
 
 def _with_inputs(params: Any, grid_at: Callable[[str], StaticGrid | Dynamic | None]) -> Any:

@@ -14,7 +14,7 @@ from jax.extend.core import primitives
 
 from compress_jax.leaves.axes import stacked
 from compress_jax.lift.contraction import Conv, Dot
-from compress_jax.lift.registry import Ref, as_no_rule, bind, dense_array, register
+from compress_jax.lift.registry import Captured, Ref, as_no_rule, bind, dense_array, register
 from compress_jax.lift.rules.products import operands
 from compress_jax.lift.surrogate import with_gradient_of
 
@@ -113,7 +113,36 @@ def _scan(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
 
   carry, (ys, records) = lax.scan(body, carry, xs, length=p["length"], reverse=p["reverse"],
                                   unroll=p["unroll"])
-  return interpreter.absorb([*carry, *ys], records)
+  sliced = _only_sliced(xs, consts)
+  return interpreter.absorb([*carry, *ys], {
+      path: [_of_steps(use, _of_any(path, sliced)) for use in uses]
+      for path, uses in records.items()})
+
+
+def _only_sliced(xs: Sequence[Any], consts: Sequence[Any]) -> set[str]:
+  """Returns the paths of the weights of which each step of a loop gets its own slice."""
+  # One that was laid out anew before has slices along another axis, or in another order.
+  return ({x.path for x in xs if isinstance(x, Ref) and not x.moved}
+          - {x.path for x in xs if isinstance(x, Ref) and x.moved}
+          - {x.path for x in consts if isinstance(x, Ref)})
+
+
+def _of_any(path: str, weights: set[str]) -> bool:
+  """Returns whether a path is one of some weights', or of a part of one."""
+  return any(path == weight or path.startswith(f"{weight}/") for weight in weights)
+
+
+def _of_steps(use: Captured, sliced: bool) -> Captured:
+  """Returns what all steps of a loop recorded of a use, with the weight's own axes in front.
+
+  Args:
+    use: its first axis is that of the steps.
+    sliced: whether each step had its own slice of the weight.
+  """
+  if sliced:
+    return dataclasses.replace(use, slices=use.slices + 1)
+  return dataclasses.replace(use, input=jnp.moveaxis(use.input, 0, use.slices),
+                             output=jnp.moveaxis(use.output, 0, use.slices))
 
 
 def _stacked(x: Any, length: int) -> Any:

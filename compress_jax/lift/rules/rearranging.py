@@ -20,7 +20,7 @@ from compress_jax.lift.registry import NoRule, Ref, as_no_rule, bind, register
 def _rearranged(equation: Any, x: Ref, change: Callable[[], Any]) -> list[Any]:
   """Returns the reference to the changed leaf, or says why there is none."""
   with as_no_rule(equation.primitive.name, x.path):
-    return [dataclasses.replace(x, leaf=change())]
+    return [dataclasses.replace(x, leaf=change(), moved=True)]
 
 
 @register(primitives.transpose_p)
@@ -83,7 +83,19 @@ def _of_array(interpreter: Any, equation: Any, x: Any, *others: Any) -> list[Any
   if not isinstance(x, Ref) or any(isinstance(other, Ref) for other in others):
     raise NoRule(equation.primitive.name, "", "only the first operand can be a weight")
   (out,) = bind(equation, [x.dense(), *others])
-  return [Ref(out, x.path, x.dtype)]
+  return [Ref(out, x.path, x.dtype, moved=True)]
+
+
+@register(primitives.dynamic_slice_p)
+def _dynamic_slice(interpreter: Any, equation: Any, x: Any, *starts: Any) -> list[Any]:
+  """Takes one layer of a stack, as a loop does that counts them."""
+  if not isinstance(x, Ref) or any(isinstance(start, Ref) for start in starts):
+    raise NoRule(equation.primitive.name, "", "only the first operand can be a weight")
+  if tuple(equation.params["slice_sizes"]) != (1, *x.leaf.shape[1:]):
+    raise NoRule(equation.primitive.name, x.path, "only one whole index of its first axis can be "
+                 "taken")
+  # Where it starts along the other axes it is clipped to 0, since all of them is taken.
+  return _rearranged(equation, x, lambda: axes.taken(x.leaf, starts[0][None], x.leaf.shape[0]))
 
 
 @register(primitives.gather_p)

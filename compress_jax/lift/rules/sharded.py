@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import PartitionSpec
 
-from compress_jax.lift.registry import Ref, as_no_rule, bind, register
+from compress_jax.lift.registry import Captured, Ref, as_no_rule, bind, register
 
 
 @register("shard_map")
@@ -28,7 +28,10 @@ def _shard_map(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
 
   def body(*parts: Any) -> Any:
     outs, records = fn(*map(_as_cut, parts, specs, p["in_specs"]))
-    # What a device saw is an entry of a new first axis, as a step of `scan` is.
+    # What a device saw is an entry of a new first axis, as a step of `scan` is. Which slices of
+    # a stack it saw, it does not know: they may be cut over the devices.
+    is_use = lambda x: isinstance(x, Captured)
+    records = jax.tree.map(lambda use: dataclasses.replace(use, slices=0), records, is_leaf=is_use)
     return tuple(outs), jax.tree.map(lambda x: x[None], records)
 
   run = jax.shard_map(
