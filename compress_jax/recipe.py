@@ -147,7 +147,10 @@ def code(recipe: Recipe) -> str:
 
 
 def train(epochs: int = 1, *, aware: bool = False) -> Step:
-  """Trains what a tree's leaves say trains; masks and grids stay.
+  """Trains what a tree's leaves say trains; masks and bits stay.
+
+  The grids of weights span these again after each step (`cj.quantize.refit`), but for learned
+  ones: what moves beyond a grid would get no gradient any more.
 
   Args:
     epochs: passes over the data.
@@ -158,6 +161,8 @@ def train(epochs: int = 1, *, aware: bool = False) -> Step:
 
   Raises:
     ValueError: epochs below 1.
+
+  Source: ranges of weights in training: Jacob et al. 2018, section 3.1.
 
   Example:
     >>> print(train(2).code.splitlines()[-1])
@@ -305,7 +310,7 @@ def step(params, state, x, y):
   objective = lambda params: {objective}
   grads = jax.grad(objective, allow_int=True)(params)
   updates, state = tx.update(grads, state, params)
-  return cj.apply_updates(params, updates), state
+  return cj.quantize.refit(cj.apply_updates(params, updates)), state
 
 for _ in range({epochs}):
   for x, y in data:
@@ -328,7 +333,8 @@ def _trained(params: Any, setting: Setting, epochs: int, objective: Any) -> Any:
   def step(arrays: Any, state: Any, x: Any, y: Any) -> tuple[Any, Any]:
     grads = jax.grad(lambda arrays: objective(rebuild(arrays), x, y), allow_int=True)(arrays)
     updates, state = tx.update(rebuild(grads), state, rebuild(arrays))
-    return tree.arrays_of(apply_updates(rebuild(arrays), updates))[0], state
+    moved = quantize.refit(apply_updates(rebuild(arrays), updates))
+    return tree.arrays_of(moved)[0], state
 
   batches = 0
   for _ in range(epochs):

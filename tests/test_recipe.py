@@ -67,6 +67,22 @@ def test_training_lowers_the_loss_and_keeps_the_masks():
     np.testing.assert_array_equal(before[name].weight_mask(), after[name].weight_mask())
 
 
+# Where inputs are rounded, these stay within the grids that they were given before.
+@pytest.mark.parametrize(("aware", "left"), [(False, 0.02), (True, 0.1)])
+def test_weights_that_grow_beyond_their_first_grid_still_train(aware, left):
+  target = jax.tree.map(lambda w: 4 * w, start())
+  data = [(X, apply(target, X))]
+  error = lambda y, wanted: jnp.mean((y - wanted) ** 2)
+  recipe = [functools.partial(cj.quantize.affine, bits=8), cj.recipe.calibrate(),
+            cj.recipe.train(200, aware=aware)]
+  before = cj.compress(apply, start(), recipe[:2], data=data)
+  after = cj.compress(apply, start(), recipe, data=data, loss=error, optimizer=optax.adam(3e-2))
+  of = lambda params: float(error(apply(cj.dense(params), X), data[0][1]))
+  assert of(after) < left * of(before)
+  assert max(float(jnp.abs(x.dense()).max() / jnp.abs(before[name].dense()).max())
+             for name, x in after.items()) > 1.3
+
+
 @pytest.mark.parametrize(("step", "given", "missing"), [
     (cj.recipe.train(), {"data": DATA, "optimizer": optax.sgd(0.1)}, "loss=None"),
     (cj.recipe.train(), {"data": DATA, "loss": loss}, "optimizer=None"),

@@ -31,7 +31,7 @@ def average(logits: Float[Array, "models batch classes"], *,
     ValueError: shapes that do not belong together, no models, temperature not positive, a
       negative weight, or weights that are all 0.
 
-  Source: averaged soft targets: Hinton, Vinyals and Dean 2015, section 3; students
+  Source: averaged soft targets: Hinton, Vinyals and Dean 2015, section 1; students
   averaged by probability: "An analysis of compression methods", takeaway 11.
 
   Example:

@@ -68,7 +68,8 @@ class Weight(Leaf):
 
   def taken(self, rows: Array) -> Weight:
     # No rows share an entry here; graphs have no division of as many numbers as a batch has.
-    return self.replace(value=jnp.take(self.value, rows, axis=0, mode="clip"))
+    take = lambda x: jnp.take(x, rows, axis=0, mode="clip")
+    return self._rearranged("be looked up by rows", take, lambda x, count: take(x) if count else x)
 
 
 @dataclasses.dataclass(frozen=True)

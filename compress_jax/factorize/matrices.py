@@ -29,9 +29,10 @@ def svd(params: Any, *, rank: int | None = None, delta: int | None = None,
     delta: rank is r_max - delta, where r_max = d_in * d_out / (d_in + d_out),
       rounded down, is where the factors have as many parameters as the matrix.
     energy: the smallest rank that keeps this share of the squared singular
-      values, above 0, up to 1.
+      values, above 0, up to 1. It may be above r_max, where the factors have more parameters
+      than the matrix.
     budget: parameters of all factors as a fraction of the matrices' own; ranks
-      go where they keep most of a matrix's energy per parameter.
+      go where they keep most of a matrix's energy per parameter, to none beyond its r_max.
     fisher: a tree like the params (dense) with the Fisher information of every
       weight, from `factorize.fisher`: rows of the matrix count as much as their
       weights' information together. None is the plain SVD.
@@ -97,23 +98,32 @@ def _information(fisher: Any, path: str, x: Any) -> Array | None:
 
 
 def _decomposed(path: str, x: Any, information: Array | None) -> tuple[Array, Array, Array]:
-  """Returns u, s, v of the matrix; `u` has the rows' importance divided out again."""
+  """Returns u, s, v of the matrix: both factors, and what decides how many of their columns stay.
+
+  Shared evenly, the singular values give both factors one scale to train at, and to be ranked
+  by. The rows' importance is divided out of `u` again, and its size is nobody's.
+  """
   checks.finite(path, x)
   matrix = dense_of(x).astype(at_least_float32(x.dtype)).reshape(-1, x.shape[-1])
   if information is None:
     u, s, v = jnp.linalg.svd(matrix, full_matrices=False)
-    return u, s, v
-  row = jnp.sqrt(information.reshape(matrix.shape).astype(matrix.dtype).sum(-1, keepdims=True))
+    root = jnp.sqrt(s)
+    return u * root, s, root[:, None] * v
+  # Squared gradients are as small as they like: only their ratios count.
+  largest = information.max()
+  share = jnp.where(largest > 0, information / largest, 1).reshape(matrix.shape)
+  row = jnp.sqrt(share.astype(matrix.dtype).sum(-1, keepdims=True))
   # The rows are divided by this again: one without information must not be 0.
-  row = jnp.maximum(row, 1e-3 * jnp.maximum(row.max(), 1e-30))
+  row = jnp.maximum(row, 1e-3 * row.max())
   u, s, v = jnp.linalg.svd(row * matrix, full_matrices=False)
-  return u / row, s, v
+  u = u / row
+  norms = jnp.linalg.norm(u, axis=0)
+  root = jnp.sqrt(s * norms)
+  return u / norms * root, s, root[:, None] * v
 
 
 def _truncated(x: Any, part: tuple[Array, Array, Array], rank: int) -> LowRank:
   """Returns the two factors of the leading singular vectors."""
-  u, s, v = part
-  # Shared evenly, the singular values give both factors one scale to train at.
-  root = jnp.sqrt(s[:rank])
-  u = (u[:, :rank] * root).reshape(*x.shape[:-1], rank)
-  return LowRank(u.astype(x.dtype), (root[:, None] * v[:rank]).astype(x.dtype))
+  u, _, v = part
+  u = u[:, :rank].reshape(*x.shape[:-1], rank)
+  return LowRank(u.astype(x.dtype), v[:rank].astype(x.dtype))

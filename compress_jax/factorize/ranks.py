@@ -110,7 +110,7 @@ def chosen(candidates: Sequence[Candidate], *, rank: int | None, delta: int | No
       values, above 0, up to 1.
     budget: parameters of all factors together, as a fraction of the weights'
       own. Ranks are given out one by one, to whichever weight gains the most
-      energy per parameter, relative to its own total.
+      energy per parameter, relative to its own total; none takes more than it has.
 
   Returns:
     One rank per weight, in order.
@@ -206,6 +206,7 @@ def _by_gain(candidates: Sequence[Candidate]) -> list[int]:
   for i, c in enumerate(candidates):
     of_ranks = c.known_energy()
     total = max(of_ranks.sum(), 1e-300)  # a weight of zeros gains nothing
-    for rank in range(1, c.full):
+    # Beyond that many the factors take more than the weight itself.
+    for rank in range(1, min(c.full, math.prod(c.shape) // c.cost)):
       gains.append((-of_ranks[rank] / total / c.cost, i))
   return [i for _, i in sorted(gains)]

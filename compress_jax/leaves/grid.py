@@ -23,7 +23,8 @@ def limits(bits: Array | int, symmetric: bool) -> tuple[Array | np.float32, Arra
   Args:
     bits: int32 scalar, 2 to 16; may be traced.
     symmetric: a symmetric grid leaves out the lowest integer, so that it holds
-      the negative of each of its values (Jacob et al. 2018, appendix).
+      the negative of each of its values (as Jacob et al. 2018, section 3.1, do for weights,
+      for the sake of int16 sums).
 
   Returns:
     Two float32 scalars, exact.
@@ -118,7 +119,8 @@ def spread(s: Array, shape: tuple[int, ...]) -> Array:
   """Lays what is shared by groups of elements over an array of their shape.
 
   Args:
-    s: array each of whose axes divides that of `shape`; or a scalar.
+    s: array each of whose axes divides that of `shape`; with fewer axes, entries for the
+      indices of the first ones: of a stack, or a scalar.
     shape: of the array.
 
   Returns:
@@ -129,6 +131,8 @@ def spread(s: Array, shape: tuple[int, ...]) -> Array:
     >>> spread(jnp.array([[1, 2]]), (3, 4)).tolist()
     [[1, 1, 2, 2]]
   """
+  if s.ndim < len(shape):
+    s = s.reshape(*s.shape, *(1,) * (len(shape) - s.ndim))
   for axis in range(s.ndim):
     count, size = s.shape[axis], shape[axis]
     if 1 < count < size:

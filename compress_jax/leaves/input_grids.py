@@ -20,7 +20,8 @@ class StaticGrid(base.Node):
     zero_point: int32 like `scale`, or None for a symmetric grid.
     bits: int32 scalar, 2 to 16; may be traced.
     may_exceed_8_bits: whether bits may be more than 8, which is known when tracing.
-    learned: whether `scale` trains (LSQ).
+    learned: whether `scale` trains (LSQ). The first axis of an input with more than one is taken
+      for that of its batch: `jax.vmap` over examples belongs inside the function that is lifted.
 
   Example:
     >>> import jax.numpy as jnp
@@ -83,9 +84,12 @@ class StaticGrid(base.Node):
     """
     scale = self.scale
     if self.learned:
-      # Esser et al. 2020, section 2.2: N is the features that one example has.
-      features = x.size / max(1, x.shape[0] if x.ndim else 1)
+      # Esser et al. 2020, section 2.2: N is the features that one example has, Q_P the largest
+      # whole number that the grid reaches.
+      features = x.size / max(1, x.shape[0] if x.ndim > 1 else 1)
       largest = grid.limits(self.bits, self.zero_point is None)[1]
+      if self.zero_point is not None:
+        largest = jnp.maximum(largest - self.zero_point.astype(jnp.float32), 1)
       scale = grid.positive(grid.scale_gradient(scale, jax.lax.rsqrt(features * largest)))
     steps = grid.quantize_to_grid(x, scale, self.zero_point, self.bits, self.learned)
     return steps * scale

@@ -61,6 +61,22 @@ class LowRank(Factors):
     v = axes.taken(self.v, rows, self.shape[0]) if self.v.ndim > 2 else self.v
     return self.replace(u=u, v=v)
 
+  def sliced(self, start: tuple[int, ...], stop: tuple[int, ...], step: tuple[int, ...]) -> LowRank:
+    taken = [slice(*bounds) for bounds in zip(start, stop, step, strict=True)]
+    if any(len(range(size)[one]) != size for one, size in zip(taken[-2:], self.shape[-2:],
+                                                              strict=True)):
+      self._cannot("be sliced", "a matrix of factors can only be taken whole")
+    # The last two axes of either factor stay; v has as many axes of a stack as it has.
+    whole, stack = slice(None), self.v.ndim - 2
+    return LowRank(axes.sliced(self.u, [*taken[:-2], whole, whole]),
+                   axes.sliced(self.v, [*taken[:stack], whole, whole]))
+
+  def squeezed(self, dims: tuple[int, ...]) -> LowRank:
+    if any(axis >= self.ndim - 2 for axis in dims):
+      self._cannot("lose axes", "a matrix of factors has two")
+    of_v = tuple(axis for axis in dims if axis < self.v.ndim - 2)
+    return LowRank(axes.squeezed(self.u, dims), axes.squeezed(self.v, of_v))
+
   def partition_specs(self, spec: tuple[Any, ...], shards: Sequence[int]) -> LowRank:
     # The rank is summed over: it stays whole.
     u = axes.partition_specs(self.u, (*spec[:-1], None), (*shards[:-1], 1))

@@ -21,11 +21,13 @@ class Interpreter:
     watching: whether products are recorded.
     exact: whether fake-quantized sums are the integers'; see `lift`.
     records: {path: [Captured]} so far, of the program at this level.
+    unseen: paths of weights with a use that no record tells of, at any level.
   """
 
   def __init__(self, densify: bool, watching: bool = False, exact: bool = True):
     self.densify, self.watching, self.exact = densify, watching, exact
     self.records: dict[str, list[Captured]] = {}
+    self.unseen: set[str] = set()
 
   def run(self, jaxpr: Any, consts: Any, inputs: Any) -> list[Any]:
     """Evaluates a program.
@@ -167,6 +169,7 @@ class Interpreter:
     """
     def fn(*inputs: Any) -> tuple[list[Any], Any]:
       inner = type(self)(self.densify, self.watching, self.exact)
+      inner.unseen = self.unseen
       outs = inner.run(jaxpr, consts, inputs)
       # JAX's own loops and branches carry arrays only.
       return [inner.plain(x, "return", "it is returned") for x in outs], inner.records

@@ -98,8 +98,8 @@ def _put_back(path: str, x: Any, old: dict[str, Any]) -> Any:
 
 
 def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Array], *,
-            every: Array | int = 1, stop: Array | float | None = None,
-            prune: Prune = magnitude) -> Any:
+            every: Array | int = 1, start: Array | int = 0,
+            stop: Array | float | None = None, prune: Prune = magnitude) -> Any:
   """Raises the sparsity inside a compiled training step.
 
   Nothing changes shape: give the first step masks already (`magnitude(params,
@@ -110,6 +110,8 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     step: the present step; may be traced.
     schedule: step -> sparsity: `cj.schedules.cubic(0.9, stop=1000)`, say, or one of Optax's.
     every: steps from one pruning to the next, from 1; ranking takes a sort.
+    start: the first step that prunes, from which `every` counts: where the schedule starts,
+      where that begins above 0.
     stop: where the schedule ends: at the first step from there on the tree is pruned
       in any case, so that the last sparsity is reached whatever `every` is. That step
       must be one that is taken.
@@ -142,7 +144,7 @@ def gradual(params: Any, step: Array | int, schedule: Callable[[Array | int], Ar
     return prune(rebuild(arrays), sparsity)
 
   _check_masks(params, arrays, pruned)
-  due = step % every == 0
+  due = (step >= start) & ((step - start) % every == 0)
   if stop is not None:
     due |= step == jnp.ceil(stop)
   return rebuild(jax.lax.cond(

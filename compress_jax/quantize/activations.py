@@ -13,8 +13,9 @@ import numpy as np
 from compress_jax import checks, tree
 from compress_jax.leaves import Dynamic, StaticGrid, grid, is_leaf
 from compress_jax.leaves.base import Array
+from compress_jax.lift.interpreter import Interpreter
 from compress_jax.lift.registry import Captured
-from compress_jax.lift.tracing import capture
+from compress_jax.lift.tracing import interpret
 from compress_jax.quantize.observers import MinMax, Seen, see
 from compress_jax.quantize.weights import checked_bits
 
@@ -35,7 +36,8 @@ def calibrate(fn: Callable[..., Any], params: Any, batches: Iterable[Any], *,
       exactly the range observed (extended to hold 0.0).
     observer: one of `quantize.observers`: from what was seen to the range; by
       default `MinMax()`.
-    learned: whether the grids' steps train from there (LSQ).
+    learned: whether the grids' steps train from there (LSQ, which itself starts them at
+      2 mean|x| / sqrt(largest integer)).
     densify: whether what `lift` has no rule for runs on dense arrays; see there.
 
   Returns:
@@ -126,8 +128,10 @@ def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
   @jax.jit
   def look(arrays: list[Any], x: Any) -> dict[str, Seen]:
     # Plain weights are not watched: they may take part in anything.
-    captured = capture(fn, where=lambda path: False, densify=densify)(rebuild(arrays), x)[1]
-    return {path: _see(uses, bins) for path, uses in captured.items()}
+    interpreter = Interpreter(densify, watching=True)
+    interpret(interpreter, fn, (rebuild(arrays), x), {})
+    return {path: _see(uses, bins, path not in interpreter.unseen)
+            for path, uses in interpreter.records.items()}
 
   each = []
   for batch in batches:
@@ -139,18 +143,19 @@ def _seen(fn: Callable[..., Any], params: Any, batches: Iterable[Any],
   return jax.tree.map(lambda *xs: jnp.concatenate(xs), *each)
 
 
-def _see(uses: list[Captured], bins: int) -> Seen:
+def _see(uses: list[Captured], bins: int, complete: bool) -> Seen:
   """Returns what there is to see of one batch.
 
   Args:
     uses: of one weight, in one batch.
     bins: of the histogram.
+    complete: whether these are all uses; if not, another one may not be by slices.
 
   Returns:
     `Seen` whose arrays have, behind the axis of batches, the axes of the weight's slices, where
     all uses are by slices.
   """
-  fewest = min(use.slices for use in uses)
+  fewest = min(use.slices for use in uses) if complete else 0
   slices = uses[0].input.shape[:fewest]
   rows = math.prod(slices)
   inputs = jnp.concatenate([use.input.reshape(rows, -1) for use in uses], axis=1)

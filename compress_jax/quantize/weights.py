@@ -76,10 +76,11 @@ def learned(params: Any, bits: Array | int, *, axis: Axis = -1, group: int | Non
             group_axis: InputAxis = None, where: tree.Where = None) -> Any:
   """Puts weights on symmetric grids whose steps train with them (LSQ).
 
-  A step starts at 2 mean|w| / sqrt(largest integer) of the weights that are not
-  pruned; its gradient is scaled by
-  1 / sqrt(weights it serves * largest integer). What is clipped is decided before
-  rounding, as in the paper; PyTorch's learnable fake quantization decides after it.
+  A grid goes from -(2^(bits - 1) - 1) to 2^(bits - 1) - 1: without the paper's lowest value, so
+  that at 2 bits it has three. A step starts at 2 mean|w| / sqrt(largest integer) of the weights
+  that are not pruned; its gradient is scaled by 1 / sqrt(weights it serves * largest integer).
+  What is clipped is decided before rounding, as in the paper; PyTorch's learnable fake
+  quantization decides after it.
 
   Args:
     params: a parameter tree.

@@ -26,8 +26,9 @@ class AirNet(nn.Module):
   As in the original but for these: the whitening layer's bias trains in all epochs (a variant
   by the author without freezing is as accurate); the head has no scale beside its weights,
   which start as small as the scale would make them (a learning rate of 1 is one of the
-  original's times 1 / width²); images are scaled by one number for all channels. Nothing
-  here augments test images.
+  original's times 1 / width²); images are scaled by one number for all channels; norms add
+  1e-5 to variances, not 1e-12; GELU is its tanh approximation; the whitening layer's bias
+  starts at 0. Nothing here augments test images.
 
   Attributes:
     num_classes: length of the logits.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 import compress_jax as cj
@@ -16,7 +17,7 @@ def on_labels(logits: jax.Array, labels: jax.Array, smoothing: Any = None,
 
   Args:
     logits: (batch, classes).
-    labels: (batch,), integers.
+    labels: (batch,), integers from 0; one that is no class makes the result NaN.
     smoothing: probability that is spread over all classes, 0 to 1, or None.
     share: each image's own share of it, where the rest is the image's from the other
       end of the batch (mixup), or None.
@@ -34,6 +35,8 @@ def on_labels(logits: jax.Array, labels: jax.Array, smoothing: Any = None,
   if smoothing is None and share is None:
     return cj.distill.cross_entropy(logits, labels)
   targets = jax.nn.one_hot(labels, logits.shape[-1])
+  # What is no class would otherwise only be smoothed away.
+  targets = jnp.where(targets.sum(-1, keepdims=True) > 0, targets, jnp.nan)
   if share is not None:
     targets = share * targets + (1 - share) * targets[::-1]
   if smoothing is not None:

@@ -66,8 +66,8 @@ class Optimizer:
       outputs in front of every step of Muon; for networks in which a norm follows every
       layer but the head.
 
-  Source: Muon: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon);
-  weight decay: Loshchilov and Hutter 2019, algorithm 2.
+  Source: Muon: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon); decoupled weight
+  decay: Loshchilov and Hutter 2019, times the learning rate as Optax's and PyTorch's AdamW.
   """
 
   kind: str = "adam"

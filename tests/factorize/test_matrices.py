@@ -95,6 +95,30 @@ def test_a_row_without_information_stays_finite():
   np.testing.assert_allclose(p["w"].dense(), w, atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-10, 1e-30, 0.0])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
+def test_factors_have_one_scale_however_small_the_information_is(size, dtype):
+  rng = np.random.default_rng(0)
+  w = jnp.asarray(rng.normal(size=(12, 8)), dtype)
+  information = {"w": jnp.asarray(size * rng.exponential(size=(12, 8)), jnp.float32)}
+  leaf = cj.factorize.svd({"w": w}, rank=5, fisher=information)["w"]
+  np.testing.assert_allclose(jnp.linalg.norm(leaf.u.astype(jnp.float32), axis=0),
+                             jnp.linalg.norm(leaf.v.astype(jnp.float32), axis=1), rtol=5e-3)
+  # Ratios are all that counts; without any information it is the plain SVD.
+  alike = {"w": jnp.where(size > 0, information["w"] / max(size, 1e-30), 1.0)}
+  expected = cj.factorize.svd({"w": w}, rank=5, fisher=alike)["w"].dense()
+  np.testing.assert_allclose(leaf.dense(), expected, atol=1e-2 if dtype == jnp.float16 else 1e-5)
+
+
+def test_no_weight_gets_factors_larger_than_itself_from_a_budget():
+  rng = np.random.default_rng(0)
+  low = rng.normal(size=(16, 2)) @ rng.normal(size=(2, 16))
+  params = {"low": jnp.asarray(low, jnp.float32),
+            "full": jnp.asarray(rng.normal(size=(32, 32)), jnp.float32)}
+  p = cj.factorize.svd(params, budget=0.99)
+  assert p["full"].rank == 16 and p["low"].rank <= 8
+
+
 @pytest.mark.parametrize("arguments,message", [
     ({"energy": 0.0}, "energy=0.0: must be above 0, up to 1"),
     ({"budget": 0.1}, r"budget=0.1: rank 1 everywhere takes 8 parameters; it must be from 0.5000"),

@@ -123,6 +123,17 @@ def test_the_last_sparsity_is_reached_whatever_lies_between_prunings(every, stop
       assert (params["w"].dense() == 0).sum() == 12
 
 
+def test_nothing_is_pruned_before_the_start_from_which_steps_count():
+  schedule = cj.schedules.cubic(0.75, initial=0.5, start=3, stop=9)
+  step = jax.jit(lambda p, i: cj.prune.gradual(p, i, schedule, every=2, start=3))
+  params, zeros = cj.prune.magnitude(INITIAL, 0.0), []
+  for i in range(11):
+    params = step(params, i)
+    zeros.append(int((params["w"].dense() == 0).sum()))
+  expected = [0] * 3 + [round(16 * float(schedule(i - (i - 3) % 2))) for i in range(3, 11)]
+  assert zeros == expected and zeros[3] == 8
+
+
 def test_a_tree_that_is_partly_masked_loses_the_fraction_of_all_that_is_left():
   w = jnp.asarray(np.random.default_rng(0).normal(size=(10, 10)), jnp.float32)
   params = {"a": cj.prune.magnitude({"w": w}, 0.5)["w"], "b": w + 0.1}

@@ -1,6 +1,7 @@
 """Grids for the inputs of stacks of layers: one for each layer that `scan` runs."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -99,6 +100,57 @@ def test_what_does_not_go_layer_by_layer_gets_one_grid(fn):
   np.testing.assert_allclose(cj.lift(fn)(cj.freeze(p), x), cj.lift(fn)(p, x), rtol=1e-5)
 
 
+def in_a_branch(p, x):
+  x = scanned(p, x)
+  whole = lambda x: jnp.einsum("bi,lio->lbo", x, p["w"])[0]
+  return jax.lax.cond(x.sum() > 0, whole, lambda x: x, x)
+
+
+def in_a_while(p, x):
+  x = scanned(p, x)
+  whole = lambda c: (c[0] + 1, jnp.einsum("bi,lio->lbo", c[1], p["w"])[0])
+  return jax.lax.while_loop(lambda c: c[0] < 2, whole, (0, x))[1]
+
+
+@pytest.mark.parametrize("fn", [in_a_branch, in_a_while])
+def test_a_stack_has_one_grid_where_some_use_of_it_is_not_seen(fn):
+  p = cj.quantize.calibrate(fn, cj.quantize.affine(STACK, 8, axis=None), BATCHES)
+  assert p["w"].input.scale.shape == ()
+  assert np.isfinite(cj.lift(fn)(cj.freeze(p), BATCHES[0])).all()
+
+
+def test_slices_of_slices_that_are_not_the_weights_own_get_one_grid():
+  groups = {"w": jnp.stack([STACK["w"]] * 3)}
+
+  def both(p, x):  # the weight is in the outer loop twice: by its groups, and as it is
+    def group(x, w):
+      x = scanned({"w": w}, x)
+      return jax.lax.cond(x.sum() > 0, lambda x: x @ p["w"][0, 0], lambda x: x, x), None
+    return jax.lax.scan(group, x, p["w"])[0]
+
+  turned = lambda p, x: jax.lax.scan(  # and in another order
+      lambda x, ws: (scanned({"w": ws[0]}, x) @ ws[1][0], None), x, (p["w"], p["w"][::-1]))[0]
+  for fn in (both, turned):
+    p = cj.quantize.calibrate(fn, cj.quantize.affine(groups, 12, axis=None), BATCHES, bits=12)
+    assert p["w"].input.scale.shape == ()
+    np.testing.assert_allclose(cj.lift(fn)(cj.freeze(p), BATCHES[0]),
+                               cj.lift(fn)(p, BATCHES[0]), rtol=1e-5)
+
+
+def test_rows_of_a_matrix_are_no_layers():
+  rows = lambda p, x: jax.lax.map(lambda row: x @ row, p["w"])
+  p = cj.quantize.calibrate(rows, cj.quantize.affine({"w": STACK["w"][0]}, 8), BATCHES)
+  assert p["w"].input.scale.shape == ()
+
+
+def test_factors_that_all_layers_share_have_one_grid():
+  p = cj.factorize.svd(STACK, rank=5, where="w")  # u of each layer, v of all
+  p = cj.quantize.calibrate(scanned, cj.quantize.affine(p, 8, axis=-1), BATCHES)
+  assert (p["w"].u.input.scale.shape, p["w"].v.input.scale.shape) == ((3,), ())
+  np.testing.assert_allclose(cj.lift(scanned)(cj.freeze(p), BATCHES[0]),
+                             cj.lift(scanned)(p, BATCHES[0]), rtol=1e-5, atol=1e-6)
+
+
 def test_layers_in_a_loop_over_time_and_loops_in_loops():
   def recurrent(p, xs):  # the stack is a constant of the outer loop
     def step(h, x):
@@ -131,6 +183,21 @@ def test_the_factors_of_stacked_layers_have_grids_of_their_own():
   assert p["w"].u.input.scale.shape == p["w"].v.input.scale.shape == (3,)
   np.testing.assert_allclose(cj.lift(scanned)(cj.freeze(p), BATCHES[0]),
                              cj.lift(scanned)(p, BATCHES[0]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "features"), [((4, 6), 6), ((6,), 6), ((2, 3, 5), 15)])
+def test_the_gradient_of_a_learned_step_has_the_papers_factor(shape, features):
+  # ReLU's outputs: the paper's unsigned data, with 0 at the lowest code and Q_P = 2^bits - 1.
+  x = jnp.linspace(0, 0.9, math.prod(shape)).reshape(shape)
+  for bits, zero_point, largest in ((2, -2, 3), (8, -128, 255), (4, 0, 7), (4, None, 7)):
+    grid = cj.StaticGrid(jnp.float32(0.1), None if zero_point is None else jnp.int32(zero_point),
+                         jnp.int32(bits), learned=True)
+    total = lambda scale, grid: grid.replace(scale=scale).fake_quantize(x).sum()
+    found = jax.grad(total)(grid.scale, grid)
+    ratio = np.asarray(x, np.float64) / np.float64(np.float32(0.1))
+    each = np.where(ratio >= largest, largest, np.round(ratio) - ratio)  # equation 3
+    np.testing.assert_allclose(found, each.sum() / math.sqrt(features * largest), rtol=1e-3,
+                               atol=1e-4)
 
 
 def test_learned_steps_train_layer_by_layer_however_these_are_taken():

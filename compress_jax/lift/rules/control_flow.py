@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives
 
+from compress_jax.leaves import parts_of
 from compress_jax.leaves.axes import stacked
 from compress_jax.lift.contraction import Conv, Dot
 from compress_jax.lift.registry import Captured, Ref, as_no_rule, bind, dense_array, register
@@ -49,7 +50,9 @@ def _cond(interpreter: Any, equation: Any, index: Any, *operands: Any) -> list[A
   branches = [interpreter.sub(*open_jaxpr(b)) for b in equation.params["branches"]]
   if interpreter.watching:
     seen = [jax.eval_shape(branch, *operands)[1] for branch in branches]
-    branches = [_only(branch, _in_all(seen)) for branch in branches]
+    common = _in_all(seen)
+    interpreter.unseen.update(path for records in seen for path in records if path not in common)
+    branches = [_only(branch, common) for branch in branches]
   return interpreter.absorb(*_chosen(equation, index, branches, operands))
 
 
@@ -104,7 +107,8 @@ def _scan(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   n_consts, n_carry = scan_sizes(p)
   consts, carry = inputs[:n_consts], inputs[n_consts:n_consts + n_carry]
   carry = [interpreter.plain(x, "scan", "it is carried from step to step") for x in carry]
-  xs = [_stacked(x, p["length"]) for x in inputs[n_consts + n_carry:]]
+  given = inputs[n_consts + n_carry:]
+  xs = [_stacked(x, p["length"]) for x in given]
   fn = interpreter.sub(*open_jaxpr(p["jaxpr"]))
 
   def body(carry: Any, xs: Any) -> Any:
@@ -113,34 +117,57 @@ def _scan(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
 
   carry, (ys, records) = lax.scan(body, carry, xs, length=p["length"], reverse=p["reverse"],
                                   unroll=p["unroll"])
-  sliced = _only_sliced(xs, consts)
+  layers, others = _sliced(given, xs, consts)
   return interpreter.absorb([*carry, *ys], {
-      path: [_of_steps(use, _of_any(path, sliced)) for use in uses]
+      path: [_of_steps(use, path in layers, path in others) for use in uses]
       for path, uses in records.items()})
 
 
-def _only_sliced(xs: Sequence[Any], consts: Sequence[Any]) -> set[str]:
-  """Returns the paths of the weights of which each step of a loop gets its own slice."""
-  # One that was laid out anew before has slices along another axis, or in another order.
-  return ({x.path for x in xs if isinstance(x, Ref) and not x.moved}
-          - {x.path for x in xs if isinstance(x, Ref) and x.moved}
-          - {x.path for x in consts if isinstance(x, Ref)})
+def _sliced(given: Sequence[Any], stacks: Sequence[Any],
+            consts: Sequence[Any]) -> tuple[set[str], set[str]]:
+  """Returns the weights of which each step of a loop gets a layer of its own, and the others.
+
+  Args:
+    given: what the loop slices.
+    stacks: the same with the axis in front that it slices.
+    consts: what every step gets whole.
+
+  Returns:
+    The paths of weights, and of parts of them, that are only taken layer by layer; those of
+    which the loop gets slices, but not so.
+  """
+  own, other = set(), set()
+  for x, stack in zip(given, stacks, strict=True):
+    of_stack = _parts(stack)
+    for path, part in _parts(x).items():
+      # What was laid out anew has slices along another axis, or in another order; what all
+      # layers share was only repeated; rows of a matrix are no layers.
+      is_layer = not x.moved and of_stack[path].ndim == part.ndim and part.ndim > 2
+      (own if is_layer else other).add(path)
+  layers = own - other - {path for x in consts for path in _parts(x)}
+  return layers, (own | other) - layers
 
 
-def _of_any(path: str, weights: set[str]) -> bool:
-  """Returns whether a path is one of some weights', or of a part of one."""
-  return any(path == weight or path.startswith(f"{weight}/") for weight in weights)
+def _parts(x: Any) -> dict[str, Any]:
+  """Returns the weights in an input by their paths: one, that of each factor, or none."""
+  if not isinstance(x, Ref):
+    return {}
+  return {f"{x.path}/{name}" if name else x.path: part for name, part in parts_of(x.leaf).items()}
 
 
-def _of_steps(use: Captured, sliced: bool) -> Captured:
+def _of_steps(use: Captured, layer: bool, other: bool) -> Captured:
   """Returns what all steps of a loop recorded of a use, with the weight's own axes in front.
 
   Args:
     use: its first axis is that of the steps.
-    sliced: whether each step had its own slice of the weight.
+    layer: whether each step had a layer of its own.
+    other: whether each had a slice that is none.
   """
-  if sliced:
+  if layer:
     return dataclasses.replace(use, slices=use.slices + 1)
+  if other:
+    # Any axes that the use knows are the slice's, and not the weight's.
+    return dataclasses.replace(use, slices=0)
   return dataclasses.replace(use, input=jnp.moveaxis(use.input, 0, use.slices),
                              output=jnp.moveaxis(use.output, 0, use.slices))
 
@@ -161,9 +188,15 @@ def _while(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
   init = [interpreter.plain(x, "while", "it is carried from step to step")
           for x in inputs[n_cond + n_body:]]
   cond, body = (interpreter.sub(*open_jaxpr(p[k])) for k in ("cond_jaxpr", "body_jaxpr"))
-  # The number of steps is unknown, so what happens inside cannot be captured.
-  return lax.while_loop(lambda c: cond(*cond_consts, *c)[0][0],
-                        lambda c: body(*body_consts, *c)[0], init)
+
+  def outputs(fn: Any, *inputs: Any) -> list[Any]:
+    # The number of steps is unknown, so what happens inside cannot be captured.
+    outs, records = fn(*inputs)
+    interpreter.unseen.update(records)
+    return outs
+
+  return lax.while_loop(lambda c: outputs(cond, *cond_consts, *c)[0],
+                        lambda c: outputs(body, *body_consts, *c), init)
 
 
 @register(primitives.custom_vjp_call_p)

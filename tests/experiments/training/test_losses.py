@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import compress_jax as cj
 from experiments.training import losses
@@ -26,6 +27,14 @@ def test_smoothing_and_mixing_are_means_of_cross_entropies():
                              0.8 * plain(LABELS) + 0.2 * every, rtol=1e-5)
   np.testing.assert_allclose(losses.on_labels(LOGITS, LABELS, share=0.7),
                              0.7 * plain(LABELS) + 0.3 * plain(LABELS[::-1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("label", [-1, 4])
+def test_a_label_that_is_no_class_shows(label):
+  labels = LABELS.at[1].set(label)
+  for options in ({}, {"smoothing": 0.1}, {"share": 0.7}, {"smoothing": 0.1, "share": 0.7}):
+    assert not jnp.isnan(losses.on_labels(LOGITS, LABELS, **options))
+    assert jnp.isnan(losses.on_labels(LOGITS, labels, **options)), options
 
 
 def test_a_teachers_part_is_hintons():
