@@ -1,3 +1,3 @@
 """The version; part of every stage's identity."""
 
-__version__ = "0.9.0"
+__version__ = "0.10.0"
