@@ -154,7 +154,7 @@ def test_training_arithmetic_has_the_exact_ones_gradient():
       trainable) for e in (True, False))
   for a, b in zip(jax.tree.leaves(exact), jax.tree.leaves(fast), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
-  # LSQ (Esser et al. 2020), equation 3, for the input's step; N is one example's features.
+  # LSQ (Esser et al. 2020), equation 3, for the input's step; N is one example's features, Q_P high.
   leaf = p["w"]
   scale, zero = float(leaf.input.scale), int(leaf.input.zero_point)
   ratio = np.asarray(x, np.float64) / scale
@@ -164,7 +164,7 @@ def test_training_arithmetic_has_the_exact_ones_gradient():
   out = jnp.tanh(leaf.input.fake_quantize(x) @ leaf.dense())
   upstream = np.asarray((1 - out**2) @ leaf.dense().T)
   expected = (upstream * np.where(inside, rounded - ratio, rounded)).sum()
-  expected /= np.sqrt(x.shape[1] * 127)
+  expected /= np.sqrt(x.shape[1] * high)
   np.testing.assert_allclose(float(trainable["w"].input.scale), scale)
   np.testing.assert_allclose(float(fast["w"].input.scale), expected, rtol=1e-3)
 
