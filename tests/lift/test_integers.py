@@ -154,7 +154,8 @@ def test_training_arithmetic_has_the_exact_ones_gradient():
       trainable) for e in (True, False))
   for a, b in zip(jax.tree.leaves(exact), jax.tree.leaves(fast), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
-  # LSQ (Esser et al. 2020), equation 3, for the input's step; N is one example's features, Q_P high.
+  # LSQ (Esser et al. 2020), equation 3, for the input's step: N is one example's features, Q_P
+  # the largest whole number.
   leaf = p["w"]
   scale, zero = float(leaf.input.scale), int(leaf.input.zero_point)
   ratio = np.asarray(x, np.float64) / scale
