@@ -8,7 +8,7 @@ either, so that both are found again and replaced by what is stored.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,18 +18,12 @@ from jax import lax
 from jax.extend.core import primitives
 
 from compress_jax import tree
+from compress_jax.export.rewriting import Inliner, Rewriter
 from compress_jax.leaves import Dynamic, Leaf, StaticGrid, base, input_grid_of, is_leaf, parts_of
 from compress_jax.leaves.base import Array
-from compress_jax.lift.contraction import Contraction, Conv
-from compress_jax.lift.interpreter import Interpreter
-from compress_jax.lift.registry import RULES, Ref
-from compress_jax.lift.rules import control_flow
+from compress_jax.lift.contraction import Contraction, Conv, Dot
+from compress_jax.lift.registry import Ref
 from compress_jax.lift.tracing import interpret
-
-# Programs in programs whose own name no graph keeps.
-_INLINED = {primitives.jit_p: "jaxpr", primitives.remat_p: "jaxpr",
-            primitives.custom_jvp_call_p: "call_jaxpr", primitives.custom_vjp_call_p: "call_jaxpr"}
-_LOOPS = (primitives.scan_p, primitives.while_p, primitives.cond_p)
 
 
 # Not by `node`: no file may name it.
@@ -114,7 +108,7 @@ def program(fn: Callable[..., Any], params: Any, x: jax.ShapeDtypeStruct) -> Pro
   scalars = [jax.ShapeDtypeStruct((), jnp.float32)] * len(marks)
   jaxpr = jax.make_jaxpr(call)(specs, scalars, x)
   # Once more: tracing products made programs in programs too.
-  flat = jax.make_jaxpr(lambda *args: _Tracer().run(jaxpr.jaxpr, jaxpr.consts, args))(
+  flat = jax.make_jaxpr(lambda *args: Rewriter().run(jaxpr.jaxpr, jaxpr.consts, args))(
       *specs, *scalars, x)
   return Program(flat, [*specs, *scalars, x], stored, marks)
 
@@ -179,27 +173,19 @@ def _spec(x: Any) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(x.shape, jnp.float32 if tree.is_float(x) else x.dtype)
 
 
-class _Tracer(Interpreter):
-  """Inlines what a graph has no name for, and marks the inputs of quantized weights."""
-
-  def __init__(self, *_: Any):
-    super().__init__(densify=True)
+class _Tracer(Inliner):
+  """Marks the inputs of quantized weights."""
 
   def step(self, equation: Any, inputs: list[Any]) -> list[Any]:
-    if equation.primitive.name == "platform_index":
-      return [_platform(equation.params["platforms"])]
-    if equation.primitive is primitives.cond_p and isinstance(inputs[0], np.integer):
-      branch = equation.params["branches"][inputs[0]]
-      return self.run(*control_flow.open_jaxpr(branch), inputs[1:])
     if equation.primitive is primitives.gather_p and isinstance(inputs[0], Ref):
       inputs = [_of_weights(inputs[0]), *inputs[1:]]
-    if equation.primitive in _LOOPS:
-      # No mark is found inside; what comes back is inlined as well.
-      return list(RULES[equation.primitive, None](self, equation, *map(_unmarked, inputs)))
-    name = _INLINED.get(equation.primitive)
-    if name is None:
-      return super().step(equation, inputs)
-    return self.run(*control_flow.open_jaxpr(equation.params[name]), inputs)
+    return super().step(equation, inputs)
+
+  def inside(self, x: Any) -> Any:
+    # No mark is found in there.
+    if not isinstance(x, Ref) or not isinstance(x.leaf, Weight):
+      return x
+    return dataclasses.replace(x, leaf=x.leaf.replace(mark=None))
 
   def product(self, op: Contraction, x: Any, w: Ref) -> Any:
     if not isinstance(w.leaf, Weight):
@@ -207,19 +193,8 @@ class _Tracer(Interpreter):
     op = op.bare()
     if isinstance(op, Conv):
       return _convolution(op, x, w).astype(op.dtype)
+    op, x = _over_last(op, x)
     return op(_on_grid(x, w.leaf), w.dense()).astype(op.dtype)
-
-
-def _platform(platforms: Sequence[Sequence[str] | None]) -> np.integer:
-  """Returns which branch of `lax.platform_dependent` a graph has: that of a CPU, or the default."""
-  # A graph runs anywhere; the default, None, comes last.
-  return np.int32([names is None or "cpu" in names for names in platforms].index(True))
-
-
-def _unmarked(x: Any) -> Any:
-  if not isinstance(x, Ref) or not isinstance(x.leaf, Weight):
-    return x
-  return dataclasses.replace(x, leaf=x.leaf.replace(mark=None))
 
 
 def _of_weights(x: Ref) -> Ref:
@@ -238,6 +213,15 @@ def _on_grid(x: Array, leaf: Weight) -> Array:
   # Known bits: graphs cannot shift signed integers.
   grid = leaf.input.replace(bits=leaf.bits)
   return grid.for_input(x).fake_quantize(x).astype(x.dtype)
+
+
+def _over_last(op: Contraction, x: Array) -> tuple[Contraction, Array]:
+  """Turns a matrix whose first axis is summed, as a Gemm needs it, before it is marked."""
+  if not isinstance(op, Dot) or op.on_left or not op.is_matrix():
+    return op, x
+  if x.ndim != 2 or op.x_axes() != (0,):
+    return op, x
+  return op.over((1,), op.contracted()), jnp.transpose(x)
 
 
 def _convolution(op: Conv, x: Array, w: Ref) -> Array:

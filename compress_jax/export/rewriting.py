@@ -1,0 +1,79 @@
+"""Programs without programs in them, of primitives that the converter writes rightly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import primitives
+
+from compress_jax.leaves.base import Array
+from compress_jax.lift.interpreter import Interpreter
+from compress_jax.lift.registry import RULES
+from compress_jax.lift.rules import control_flow
+
+# Programs in programs whose own name no graph keeps.
+_INLINED = {primitives.jit_p: "jaxpr", primitives.remat_p: "jaxpr",
+            primitives.custom_jvp_call_p: "call_jaxpr", primitives.custom_vjp_call_p: "call_jaxpr"}
+_LOOPS = (primitives.scan_p, primitives.while_p, primitives.cond_p)
+
+
+class Inliner(Interpreter):
+  """Runs a program's own programs in its place, but for loops and branches."""
+
+  def __init__(self, *_: Any):
+    super().__init__(densify=True)
+
+  def step(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    if equation.primitive.name == "platform_index":
+      return [_platform(equation.params["platforms"])]
+    if equation.primitive is primitives.cond_p and isinstance(inputs[0], np.integer):
+      branch = equation.params["branches"][inputs[0]]
+      return self.run(*control_flow.open_jaxpr(branch), inputs[1:])
+    if equation.primitive in _LOOPS:
+      return list(RULES[equation.primitive, None](self, equation, *map(self.inside, inputs)))
+    name = _INLINED.get(equation.primitive)
+    if name is None:
+      return super().step(equation, inputs)
+    return self.run(*control_flow.open_jaxpr(equation.params[name]), inputs)
+
+  def inside(self, x: Any) -> Any:
+    """Returns an input of a loop or of branches as their programs get it.
+
+    Args:
+      x: array or `Ref`.
+    """
+    return x
+
+
+class Rewriter(Inliner):
+  """Writes a program of arrays in primitives that the converter takes."""
+
+  def step(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    rewrite = _REWRITES.get(equation.primitive)
+    return super().step(equation, inputs) if rewrite is None else [rewrite(equation, *inputs)]
+
+
+def _platform(platforms: Sequence[Sequence[str] | None]) -> np.integer:
+  """Returns which branch of `lax.platform_dependent` a graph has: that of a CPU, or the default."""
+  # A graph runs anywhere; the default, None, comes last.
+  return np.int32([names is None or "cpu" in names for names in platforms].index(True))
+
+
+def _dot_general(equation: Any, left: Array, right: Array) -> Array:
+  """Multiplies; a left matrix that is summed over its first axis is turned round.
+
+  The converter's Gemm sums over the left operand's last axis, whatever is asked for.
+  """
+  params = equation.params
+  (summed, others), (batch, _) = params["dimension_numbers"]
+  if left.ndim == right.ndim == 2 and tuple(summed) == (0,) and not batch:
+    left = jnp.transpose(left)
+    params = params | {"dimension_numbers": (((1,), others), ((), ()))}
+  return equation.primitive.bind(left, right, **params)
+
+
+# Primitive -> function of an equation and its inputs that gives the result.
+_REWRITES: dict[Any, Callable[..., Array]] = {primitives.dot_general_p: _dot_general}

@@ -1,0 +1,73 @@
+"""ONNX: what a program computes, however it is written, is what ONNX Runtime does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compress_jax as cj
+from tests.export.test_onnx import count, exported
+
+# Square: a product over a wrong axis has the shape of the right one.
+SIZE = 8
+
+
+def draw(seed, *shape):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def quantized(params, fn, x):
+  return cj.quantize.affine(params, 8, axis=cj.quantize.channel_axes(fn, params, x))
+
+
+def calibrated(params, fn, x):
+  return cj.quantize.calibrate(fn, quantized(params, fn, x), [x])
+
+
+KINDS = {"float": lambda params, *_: params, "quantized": quantized, "calibrated": calibrated}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_matrices_are_multiplied_over_the_axes_that_are_asked_for(kind, tmp_path):
+  axes = ["bi,io->bo", "bi,oi->bo", "ib,io->bo", "ib,oi->bo", "ib,io->ob"]
+
+  def apply(p, x):
+    out = [jnp.einsum(form, x, w) for form, w in zip(axes, p["right"], strict=True)]
+    # The weight on the left.
+    out += [jax.lax.dot_general(w, x, (((i,), (j,)), ((), ())))
+            for (i, j), w in zip(np.ndindex(2, 2), p["left"], strict=True)]
+    return jnp.stack(out, axis=1)
+
+  params = {"right": list(draw(0, 5, SIZE, SIZE)), "left": list(draw(1, 4, SIZE, SIZE))}
+  x = draw(2, SIZE, SIZE)
+  graph, _, _ = exported(tmp_path / "model.onnx", apply, KINDS[kind](params, apply, x), x,
+                         batch=None)
+  assert count(graph)["Gemm"] == 9
+  assert count(graph)["QuantizeLinear"] == (9 if kind == "calibrated" else 0)
+
+
+def test_a_mark_is_next_to_the_product_where_x_is_turned(tmp_path):
+  apply, x = lambda p, x: jnp.einsum("ib,io->bo", x, p["w"]), draw(0, SIZE, SIZE)
+  params = calibrated({"w": draw(1, SIZE, SIZE)}, apply, x)
+  graph, _, _ = exported(tmp_path / "model.onnx", apply, params, x, batch=None)
+  kinds = [n.op_type for n in graph.node if n.output[0] != "/w"]
+  assert kinds == ["Transpose", "QuantizeLinear", "DequantizeLinear", "Gemm"]
+
+
+def test_products_of_two_activations(tmp_path):
+  def apply(p, x):
+    k, v = x @ p["k"], x @ p["v"]
+    turned = [jax.lax.dot_general(k[0], v[0], (((i,), (j,)), ((), ())))
+              for i, j in np.ndindex(2, 2)]
+    batched = [jax.lax.dot_general(k, v, (((i,), (j,)), ((b,), (b,))))
+               for b, i, j in [(0, 1, 1), (0, 1, 2), (0, 2, 1), (0, 2, 2), (1, 0, 0), (2, 1, 0)]]
+    return jnp.stack([*(jnp.tile(y, (SIZE, 1, 1)) for y in turned), *batched], axis=1)
+
+  params = {"k": draw(0, SIZE, SIZE), "v": draw(1, SIZE, SIZE)}
+  exported(tmp_path / "model.onnx", apply, params, draw(2, SIZE, SIZE, SIZE), batch=None)
+  gram = lambda p, x: x @ jnp.einsum("nd,ne->de", x @ p["k"], x @ p["v"])
+  exported(tmp_path / "gram.onnx", gram, params, draw(3, 5, SIZE), batch=None)
+  # Of any number of rows, whatever the others are.
+  again = lambda p, x: jnp.broadcast_to(jnp.einsum("nd,ne->de", x @ p["k"], x), (1, SIZE, SIZE))
+  with_rows = lambda p, x: jnp.tile(again(p, x[:, 0]), (x.shape[0], 1, 1))
+  exported(tmp_path / "rows.onnx", with_rows, params, draw(4, 1, 3, SIZE))
