@@ -168,7 +168,8 @@ def _layout(groups: tuple[int, ...],
     return (lambda s: s.reshape(())), {}
   if len(varying) == 1 and groups[varying[0]] == shape[varying[0]]:
     return (lambda s: s.reshape(-1)), {"axis": varying[0]}
-  axis = next((a for a in varying if groups[a] < shape[a]), varying[0])
+  # The others are stored as large as the weight is along them.
+  axis = max(range(len(shape)), key=lambda a: shape[a] // groups[a])
   full = tuple(groups[axis] if a == axis else n for a, n in enumerate(shape))
   lay = lambda s: np.broadcast_to(np.asarray(spread(s, full)), full)
   return lay, {"axis": axis, "block_size": shape[axis] // groups[axis]}

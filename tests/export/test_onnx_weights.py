@@ -1,0 +1,36 @@
+"""ONNX: how weights are stored, and that ONNX Runtime reads the same numbers in them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compress_jax as cj
+from tests.export.test_onnx import exported, initializers
+
+
+def draw(seed, *shape):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def scanned(p, x):
+  return jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, p["w"])[0]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("inputs,fn,axis", [
+    (15, lambda p, x: jnp.einsum("bi,ihd->bhd", x, p["w"]), (1, 2)), (4, scanned, (0, 2)),
+    (4, lambda p, x: jnp.einsum("bi,hid->bhd", x, p["w"]), (0, 2))],
+    ids=["attention", "stack", "heads first"])
+def test_a_scale_over_two_axes_is_stored_as_the_leaf_has_it(inputs, fn, axis, symmetric, tmp_path):
+  # Square, where a scale along other axes would go unnoticed.
+  params = cj.quantize.affine({"w": draw(0, inputs, 4, 4)}, 8, axis=axis, symmetric=symmetric)
+  graph, _, _ = exported(tmp_path / "model.onnx", fn, params, draw(1, 3, inputs))
+  leaf, stored = cj.freeze(params)["w"], initializers(graph)
+  assert leaf.scale.size < leaf.size
+  parts = {"integers": leaf.integers, "scale": leaf.scale}
+  if not symmetric:
+    parts["zero_point"] = leaf.zero_point
+  for name, array in parts.items():
+    np.testing.assert_array_equal(stored[f"/w/{name}"], array)
+  assert stored["/w/scale"].nbytes == leaf.scale.nbytes
