@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import primitives
+from jax.extend.core import Literal, primitives
 
 from compress_jax.leaves.base import Array
 from compress_jax.lift.interpreter import Interpreter
@@ -49,7 +49,10 @@ class Inliner(Interpreter):
 
 
 class Rewriter(Inliner):
-  """Writes a program of arrays in primitives that the converter takes."""
+  """Writes what is needed of a program of arrays, in primitives that the converter takes."""
+
+  def run(self, jaxpr: Any, consts: Any, inputs: Any) -> list[Any]:
+    return super().run(jaxpr.replace(eqns=_needed(jaxpr)), consts, inputs)
 
   def step(self, equation: Any, inputs: list[Any]) -> list[Any]:
     rewrite = _REWRITES.get(equation.primitive)
@@ -60,6 +63,24 @@ def _platform(platforms: Sequence[Sequence[str] | None]) -> np.integer:
   """Returns which branch of `lax.platform_dependent` a graph has: that of a CPU, or the default."""
   # A graph runs anywhere; the default, None, comes last.
   return np.int32([names is None or "cpu" in names for names in platforms].index(True))
+
+
+def _needed(jaxpr: Any) -> list[Any]:
+  """Returns the equations of a program that its outputs, or effects, come from.
+
+  What a model computes for nothing may have no operator: Flax's recurrent networks split a
+  key for a first state that is zeros.
+  """
+  wanted, kept = _variables(jaxpr.outvars), []
+  for equation in reversed(jaxpr.eqns):
+    if equation.effects or not wanted.isdisjoint(equation.outvars):
+      kept.append(equation)
+      wanted |= _variables(equation.invars)
+  return kept[::-1]
+
+
+def _variables(atoms: Sequence[Any]) -> set[Any]:
+  return {atom for atom in atoms if not isinstance(atom, Literal)}
 
 
 def _dot_general(equation: Any, left: Array, right: Array) -> Array:

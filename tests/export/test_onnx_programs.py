@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import compress_jax as cj
 from tests.export.test_onnx import count, exported
@@ -71,3 +72,20 @@ def test_products_of_two_activations(tmp_path):
   again = lambda p, x: jnp.broadcast_to(jnp.einsum("nd,ne->de", x @ p["k"], x), (1, SIZE, SIZE))
   with_rows = lambda p, x: jnp.tile(again(p, x[:, 0]), (x.shape[0], 1, 1))
   exported(tmp_path / "rows.onnx", with_rows, params, draw(4, 1, 3, SIZE))
+
+
+def test_recurrent_networks_of_flax_which_split_keys_for_nothing(tmp_path):
+  network, x = nn.RNN(nn.LSTMCell(SIZE)), draw(0, 3, 5, SIZE)
+  params = cj.quantize.affine(network.init(jax.random.key(1), x), 8)
+  graph, _, _ = exported(tmp_path / "model.onnx", network.apply, params, x)
+  assert count(graph)["Loop"] == 1
+
+
+def test_what_a_step_of_a_loop_computes_for_nothing_is_not_in_the_graph(tmp_path):
+  def step(h, w):
+    jax.random.split(jax.random.wrap_key_data(jnp.zeros(2, jnp.uint32)))
+    return jnp.tanh(h @ w), None
+
+  params = {"w": draw(0, 3, SIZE, SIZE)}
+  exported(tmp_path / "model.onnx", lambda p, x: jax.lax.scan(step, x, p["w"])[0], params,
+           draw(1, 3, SIZE))
