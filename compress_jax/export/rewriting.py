@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, primitives
 
+from compress_jax.export.widening import as_declared, rounded, widened, widened_equation
 from compress_jax.leaves.base import Array
 from compress_jax.lift.interpreter import Interpreter
-from compress_jax.lift.registry import RULES
+from compress_jax.lift.registry import RULES, bind
 from compress_jax.lift.rules import control_flow
 
 # Programs in programs whose own name no graph keeps.
@@ -52,11 +53,29 @@ class Rewriter(Inliner):
   """Writes what is needed of a program of arrays, in primitives that the converter takes."""
 
   def run(self, jaxpr: Any, consts: Any, inputs: Any) -> list[Any]:
-    return super().run(jaxpr.replace(eqns=_needed(jaxpr)), consts, inputs)
+    needed = jaxpr.replace(eqns=_needed(jaxpr))
+    return list(map(widened, super().run(needed, map(widened, consts), map(widened, inputs))))
 
   def step(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    wide, inputs = widened_equation(equation), list(map(widened, inputs))
+    if equation.primitive in (*_LOOPS, *_INLINED):
+      return super().step(wide, inputs)
     rewrite = _REWRITES.get(equation.primitive)
-    return super().step(equation, inputs) if rewrite is None else [rewrite(equation, *inputs)]
+    outs = super().step(wide, inputs) if rewrite is None else [rewrite(wide, *inputs)]
+    return rounded(equation, outs)
+
+
+def rewritten(closed: Any, *inputs: Any) -> list[Any]:
+  """Evaluates a program as a graph is to do it.
+
+  Args:
+    closed: a closed jaxpr.
+    *inputs: its inputs.
+
+  Returns:
+    Its outputs.
+  """
+  return as_declared(closed.jaxpr, Rewriter().run(closed.jaxpr, closed.consts, inputs))
 
 
 def _platform(platforms: Sequence[Sequence[str] | None]) -> np.integer:
@@ -96,5 +115,11 @@ def _dot_general(equation: Any, left: Array, right: Array) -> Array:
   return equation.primitive.bind(left, right, **params)
 
 
+def _convert(equation: Any, x: Array) -> Array:
+  """Converts, if that changes anything: bfloat16 is float32 here already."""
+  return x if x.dtype == equation.params["new_dtype"] else bind(equation, [x])[0]
+
+
 # Primitive -> function of an equation and its inputs that gives the result.
-_REWRITES: dict[Any, Callable[..., Array]] = {primitives.dot_general_p: _dot_general}
+_REWRITES: dict[Any, Callable[..., Array]] = {
+    primitives.convert_element_type_p: _convert, primitives.dot_general_p: _dot_general}

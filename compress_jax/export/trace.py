@@ -8,6 +8,7 @@ either, so that both are found again and replaced by what is stored.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from jax import lax
 from jax.extend.core import primitives
 
 from compress_jax import tree
-from compress_jax.export.rewriting import Inliner, Rewriter
+from compress_jax.export.rewriting import Inliner, rewritten
 from compress_jax.leaves import Dynamic, Leaf, StaticGrid, base, input_grid_of, is_leaf, parts_of
 from compress_jax.leaves.base import Array
 from compress_jax.lift.contraction import Contraction, Conv, Dot
@@ -108,8 +109,7 @@ def program(fn: Callable[..., Any], params: Any, x: jax.ShapeDtypeStruct) -> Pro
   scalars = [jax.ShapeDtypeStruct((), jnp.float32)] * len(marks)
   jaxpr = jax.make_jaxpr(call)(specs, scalars, x)
   # Once more: tracing products made programs in programs too.
-  flat = jax.make_jaxpr(lambda *args: Rewriter().run(jaxpr.jaxpr, jaxpr.consts, args))(
-      *specs, *scalars, x)
+  flat = jax.make_jaxpr(functools.partial(rewritten, jaxpr))(*specs, *scalars, x)
   return Program(flat, [*specs, *scalars, x], stored, marks)
 
 

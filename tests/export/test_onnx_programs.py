@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import pytest
 from flax import linen as nn
 
 import compress_jax as cj
-from tests.export.test_onnx import count, exported
+from tests.export.test_onnx import count, exported, initializers
 
 # Square: a product over a wrong axis has the shape of the right one.
 SIZE = 8
@@ -89,3 +90,37 @@ def test_what_a_step_of_a_loop_computes_for_nothing_is_not_in_the_graph(tmp_path
   params = {"w": draw(0, 3, SIZE, SIZE)}
   exported(tmp_path / "model.onnx", lambda p, x: jax.lax.scan(step, x, p["w"])[0], params,
            draw(1, 3, SIZE))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_is_computed_in_float32_and_rounded(kind, tmp_path):
+  def apply(p, x):
+    x = x.astype(jnp.bfloat16)
+    x = nn.max_pool(jax.lax.conv(x, p["conv"], (1, 1), "SAME"), (1, 2), (1, 2)).mean((2, 3))
+    x = jax.nn.gelu(x @ p["w"] + p["b"])
+    x = jax.lax.scan(lambda h, w: (jnp.tanh(h @ w) * 2, h), x, p["stack"])[0]
+    x = jax.lax.cond(x.sum() > 0, lambda x: x / 3, lambda x: jnp.ones_like(x), x)
+    x = jnp.einsum("bi,oi->bo", x, p["v"]) + jax.nn.softmax(x)
+    return x.astype(jnp.float32)
+
+  shapes = {"conv": (SIZE, SIZE, 2, 2), "w": (SIZE, SIZE), "v": (SIZE, SIZE), "b": (SIZE,),
+            "stack": (2, SIZE, SIZE)}
+  params = {name: draw(i, *shape).astype(jnp.bfloat16) / 3
+            for i, (name, shape) in enumerate(shapes.items())}
+  x = draw(5, 5, SIZE, SIZE, SIZE)
+  path = tmp_path / "model.onnx"
+  # Roundings of one part in 256, of which compilers drop some.
+  graph, out, _ = exported(path, apply, KINDS[kind](params, apply, x), x, close=0.02)
+  np.testing.assert_array_equal(out, out.astype(jnp.bfloat16))
+  if kind == "float":
+    assert set(initializers(graph)) >= {f"/{name}/values" for name in shapes}
+    assert sum(x.nbytes for name, x in initializers(graph).items() if "/values" in name) == (
+        sum(x.nbytes for x in params.values()))
+
+
+def test_an_output_of_bfloat16_stays_one(tmp_path):
+  path, params = tmp_path / "model.onnx", {"w": draw(0, SIZE, SIZE).astype(jnp.bfloat16)}
+  cj.export.onnx(path, lambda p, x: x @ p["w"], params, jnp.ones((2, SIZE), jnp.bfloat16))
+  session = onnxruntime.InferenceSession(path)
+  values = [*session.get_inputs(), *session.get_outputs()]
+  assert [v.type for v in values] == ["tensor(bfloat16)"] * 2
