@@ -117,13 +117,13 @@ def _with_weights(params: Any, arrays: dict[str, Array], marks: dict[str, Array]
   """Returns the tree with inputs of the graph in place of its arrays and leaves."""
   def filled(path: str, x: Any) -> Any:
     if not is_leaf(x):
-      return arrays[path].astype(x.dtype) if path in arrays else x
+      return arrays[path].astype(_dtype(x)) if path in arrays else x
     if x.parts:
       parts = parts_of(x).items()
       return x.replace(**{name: filled(f"{path}/{name}", part) for name, part in parts})
     grid = x.input_grid()
     bits = 0 if grid is None else _bits(grid)
-    return Weight(arrays[path], marks.get(path), grid, bits=bits, dense_dtype=x.dtype.name)
+    return Weight(arrays[path], marks.get(path), grid, bits=bits, dense_dtype=_dtype(x).name)
 
   flat, structure = tree.entries(params)
   return jax.tree.unflatten(structure, [filled(f"/{path}", x) for path, x in flat])
@@ -170,7 +170,12 @@ def _bits(grid: StaticGrid | Dynamic) -> int:
 
 
 def _spec(x: Any) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(x.shape, jnp.float32 if tree.is_float(x) else x.dtype)
+  return jax.ShapeDtypeStruct(x.shape, jnp.float32 if tree.is_float(x) else _dtype(x))
+
+
+def _dtype(x: Any) -> np.dtype:
+  """Returns an array's dtype in JAX, which has 64 bits only if told to."""
+  return jax.dtypes.canonicalize_dtype(x.dtype)
 
 
 class _Tracer(Inliner):

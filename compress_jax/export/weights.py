@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -111,8 +112,9 @@ def _without_blocks(x: BlockSparse) -> Any:
 
 
 def _array(name: str, x: Any) -> Piece:
-  """A plain array; narrow floats are stored as such and widened."""
+  """A plain array, of a dtype that JAX has; narrow floats are stored as such and widened."""
   x = np.asarray(x)
+  x = x.astype(jax.dtypes.canonicalize_dtype(x.dtype), copy=False)
   if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype == np.float32:
     return [tensor(name, x)], []
   return [tensor(f"{name}/values", x)], [_widened(f"{name}/values", name)]

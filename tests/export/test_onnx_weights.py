@@ -34,3 +34,12 @@ def test_a_scale_over_two_axes_is_stored_as_the_leaf_has_it(inputs, fn, axis, sy
   for name, array in parts.items():
     np.testing.assert_array_equal(stored[f"/w/{name}"], array)
   assert stored["/w/scale"].nbytes == leaf.scale.nbytes
+
+
+def test_arrays_of_numpy_have_the_dtypes_of_jax(tmp_path):
+  params = {"w": np.asarray(draw(0, 4, 4), np.float64), "at": np.arange(4), "bias": np.float64(3)}
+  apply = lambda p, x: x @ p["w"][p["at"][::-1]] + (p["at"] + x.astype(int)) + p["bias"]
+  graph, _, _ = exported(tmp_path / "model.onnx", apply, params, draw(1, 3, 4))
+  stored = {name: x.dtype for name, x in initializers(graph).items() if name in ("/w", "/at")}
+  assert stored == {"/w": np.float32, "/at": np.int32}
+  assert not any(x.dtype == np.float64 for x in initializers(graph).values())
