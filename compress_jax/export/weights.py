@@ -111,6 +111,20 @@ def _without_blocks(x: BlockSparse) -> Any:
                    dense_dtype=x.dense_dtype)
 
 
+def _of_one_codebook(x: Clustered) -> Clustered:
+  """Returns a stack as one leaf, whose codebook is those of its layers one after the other."""
+  stacked, entries = x.codebook.shape[:-1], x.codebook.shape[-1]
+  if not stacked:
+    return x
+  codebook, index = np.asarray(x.codebook).copy(), np.asarray(x.index)
+  if x.zero:
+    codebook[..., 0] = 0
+  start = np.arange(0, codebook.size, entries)
+  index = index + start.reshape(*stacked, *(1,) * (index.ndim - len(stacked)))
+  index = index.astype(np.min_scalar_type(codebook.size - 1))
+  return x.replace(codebook=codebook.reshape(-1), index=index, zero=False)
+
+
 def _array(name: str, x: Any) -> Piece:
   """A plain array, of a dtype that JAX has; narrow floats are stored as such and widened."""
   x = np.asarray(x)
@@ -178,4 +192,4 @@ def _layout(groups: tuple[int, ...],
 
 
 # Leaves that ONNX has no form for -> the nearest leaf or array that it has one for.
-_SIMPLER = {BlockSparse: _without_blocks}
+_SIMPLER = {BlockSparse: _without_blocks, Clustered: _of_one_codebook}

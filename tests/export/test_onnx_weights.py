@@ -43,3 +43,16 @@ def test_arrays_of_numpy_have_the_dtypes_of_jax(tmp_path):
   stored = {name: x.dtype for name, x in initializers(graph).items() if name in ("/w", "/at")}
   assert stored == {"/w": np.float32, "/at": np.int32}
   assert not any(x.dtype == np.float64 for x in initializers(graph).values())
+
+
+# With the one for zero, 2 layers of 128 entries are all that 8-bit indices can tell apart.
+@pytest.mark.parametrize("entries,dtype", [(127, np.uint8), (128, np.uint16)])
+def test_each_layer_of_a_stack_has_its_own_codebook(entries, dtype, tmp_path):
+  w = draw(0, 2, 16, 16)
+  cluster = lambda w: cj.quantize.cluster(cj.prune.magnitude({"w": w}, 0.3), entries)
+  params = jax.vmap(cluster)(w)
+  leaf = cj.freeze(params)["w"]
+  assert leaf.zero and leaf.codebook.shape == (2, entries + 1)
+  graph, _, _ = exported(tmp_path / "model.onnx", scanned, params, draw(1, 3, 16))
+  stored = initializers(graph)
+  assert stored["/w/codebook"].size == 2 * (entries + 1) and stored["/w/index"].dtype == dtype
