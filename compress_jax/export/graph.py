@@ -32,8 +32,9 @@ def filled(model: Any, program: Program, x_name: str, y_names: Sequence[str]) ->
     ValueError: a layer's input is to be quantized in a place that no graph can say.
   """
   graph = model.graph
-  names = _names(graph, program, x_name, y_names)
-  nodes = [_renamed(n, names) for n in graph.node]
+  names = _names(graph, program, x_name)
+  copies = _name_outputs(graph, names, y_names)
+  nodes = [*(_renamed(n, names) for n in graph.node), *copies]
   nodes, orders = _without_transposes(nodes, list(program.stored), set(y_names))
   nodes, grids = _with_grids(nodes, program.marks)
   nodes = with_pools(_with_relus(nodes, graph.initializer))
@@ -51,12 +52,29 @@ def filled(model: Any, program: Program, x_name: str, y_names: Sequence[str]) ->
   return _assembled(model, [*widening, *nodes], [*graph.initializer, *grids, *stored], names)
 
 
-def _names(graph: Any, program: Program, x_name: str, y_names: Sequence[str]) -> dict[str, str]:
-  """Returns {the converter's name: ours} of all inputs and outputs."""
+def _names(graph: Any, program: Program, x_name: str) -> dict[str, str]:
+  """Returns {the converter's name: ours} of all inputs."""
   marks = [f"{name}/input" for name in program.marks]
   given = [*program.stored, *marks, x_name]
-  names = dict(zip([v.name for v in graph.input], given, strict=True))
-  return names | dict(zip([v.name for v in graph.output], y_names, strict=True))
+  return dict(zip([v.name for v in graph.input], given, strict=True))
+
+
+def _name_outputs(graph: Any, names: dict[str, str], y_names: Sequence[str]) -> list[Any]:
+  """Adds our names of the outputs, and gives the graph those.
+
+  Returns:
+    Nodes for the outputs that no node makes, or that are another output too: weights and
+    constants that come out as they are.
+  """
+  made, copies = {name for n in graph.node for name in n.output}, []
+  for value, name in zip(graph.output, y_names, strict=True):
+    given: str = value.name
+    if given in made and given not in names:
+      names[given] = name
+    else:
+      copies.append(node("Identity", [names.get(given, given)], name))
+    value.name = name
+  return copies
 
 
 def _narrow(graph: Any, names: dict[str, str]) -> set[str]:
@@ -79,8 +97,8 @@ def _assembled(model: Any, nodes: list[Any], tensors: list[Any], names: dict[str
   onnx, used = need("onnx", "onnx"), _used(nodes)
   # The last input is x; all others are tensors now.
   inputs, outputs = list(model.graph.input)[-1:], list(model.graph.output)
-  for value in (*inputs, *outputs):
-    value.name = names.get(value.name, value.name)
+  for value in inputs:
+    value.name = names[value.name]
   graph = onnx.helper.make_graph(nodes, "compress_jax", inputs, outputs,
                                  initializer=[t for t in tensors if t.name in used])
   return onnx.helper.make_model(graph, opset_imports=model.opset_import,

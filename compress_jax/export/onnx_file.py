@@ -38,7 +38,8 @@ def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: A
     fn: the model, called as `fn(params, x)`.
     params: a parameter tree; trainable leaves are frozen first.
     x: an input, or its `jax.ShapeDtypeStruct`.
-    opset: version of the operators, 21 or newer.
+    opset: version of the operators, from 21 to the newest of the installed onnx; a runtime
+      may know fewer.
     batch: name of the first axis of x, which then may have any size; None where the
       model does not allow that: the graph then takes batches of x's size.
 
@@ -61,13 +62,21 @@ def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: A
     >>> session.run(["output"], {"input": np.array([[1, 2], [3, 4]], np.float32)})[0].tolist()
     [[1.0, 2.0], [3.0, 4.0]]
   """
-  checks.whole("opset", opset, _FIRST_OPSET)
   # Asked for at once: a missing package is not found out after minutes of tracing.
   for module in ("jax2onnx", "onnx"):
     need(module, "onnx")
+  _check_opset(opset)
   params = tree.freeze(params)
   model = inputs.any_batch(lambda spec: _model(program(fn, params, spec), opset), x, batch)
   return files.write(path, model.SerializeToString())
+
+
+def _check_opset(opset: int) -> None:
+  newest = need("onnx.defs", "onnx").onnx_opset_version()
+  checks.whole("opset", opset, _FIRST_OPSET)
+  if opset > newest:
+    raise ValueError(f"opset={opset}: must be a whole number from {_FIRST_OPSET} to {newest}, the "
+                     "newest that the installed onnx has")
 
 
 def _model(traced: Program, opset: int) -> Any:

@@ -103,7 +103,8 @@ def program(fn: Callable[..., Any], params: Any, x: jax.ShapeDtypeStruct) -> Pro
   def call(arrays: list[Array], scalars: list[Array], x: Array) -> Any:
     full = _with_weights(params, dict(zip(stored, arrays, strict=True)),
                          dict(zip(marks, scalars, strict=True)))
-    return interpret(_Tracer(), fn, (full, x), {})
+    # A leaf that comes out is an array in a graph.
+    return tree.dense(interpret(_Tracer(), fn, (full, x), {}))
 
   specs = [_spec(leaf) for leaf in stored.values()]
   scalars = [jax.ShapeDtypeStruct((), jnp.float32)] * len(marks)

@@ -225,6 +225,9 @@ def test_errors(tmp_path, monkeypatch):
   apply = lambda p, x: x @ p["w"]
   with pytest.raises(ValueError, match="opset=20: must be a whole number from 21"):
     cj.export.onnx(path, apply, params, x, opset=20)
+  newest = onnx.defs.onnx_opset_version()
+  with pytest.raises(ValueError, match=f"opset={newest + 1}: must be .* from 21 to {newest}, "):
+    cj.export.onnx(path, apply, params, x, opset=newest + 1)
   with pytest.raises(ValueError, match="x: a str"):
     cj.export.onnx(path, apply, params, "x")
   with pytest.raises(TypeError, match="dot_general"):

@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from flax import linen as nn
 
 import compress_jax as cj
-from tests.export.test_onnx import count, exported, initializers
+from tests.export.test_onnx import count, exported, initializers, run
 
 # Square: a product over a wrong axis has the shape of the right one.
 SIZE = 8
@@ -124,3 +125,22 @@ def test_an_output_of_bfloat16_stays_one(tmp_path):
   session = onnxruntime.InferenceSession(path)
   values = [*session.get_inputs(), *session.get_outputs()]
   assert [v.type for v in values] == ["tensor(bfloat16)"] * 2
+
+
+def test_outputs_that_no_node_makes(tmp_path):
+  path, x = tmp_path / "model.onnx", draw(0, 3, SIZE)
+  params = cj.quantize.affine({"w": draw(1, SIZE, SIZE), "v": draw(2, SIZE, SIZE)}, 8, where="v")
+  params |= {"half": draw(3, SIZE).astype(jnp.float16), "ids": jnp.arange(SIZE)}
+
+  def apply(p, x):
+    y = jnp.tanh(x @ p["w"] @ p["v"])
+    return p["w"], y, p["half"], x, y, p["v"], p["w"], jnp.arange(SIZE), p["ids"]
+
+  cj.export.onnx(path, apply, params, x)
+  expected = apply(cj.dense(params), x)
+  for got, wanted in zip(run(path, x), expected, strict=True):
+    assert got.dtype == wanted.dtype
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+  assert {n.output[0] for n in onnx.load(path).graph.node} >= {f"output_{i}" for i in range(9)}
+  cj.export.onnx(path, lambda p, x: p["w"], params, x)
+  np.testing.assert_array_equal(run(path, x)[0], params["w"])
