@@ -25,13 +25,13 @@ def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: A
   """Writes the compressed model as an ONNX graph.
 
   A `Quantized` leaf at "layer/kernel" becomes the initializer "/layer/kernel/integers"
-  (up to 8 bits as int8) and a DequantizeLinear: per tensor, channel or block. Where it
-  has a grid for its layer's input, a QuantizeLinear and a DequantizeLinear come before
-  the product; a DynamicQuantizeLinear where the grid is dynamic, of 8 bits. Factors are
-  products of their own, codebooks are Gathers, narrow floats are widened, blocks and
-  masks are stored dense. Where `lift` has no rule for a leaf, its dequantized array is
-  used. The graph's input is "input"; its outputs are "output", or "output_0",
-  "output_1", ... in the order of the model's leaves.
+  (up to 4 bits as int4, two in a byte; up to 8 as int8) and a DequantizeLinear: per
+  tensor, channel or block. Where it has a grid for its layer's input, a QuantizeLinear
+  and a DequantizeLinear come before the product; a DynamicQuantizeLinear where the grid
+  is dynamic, of 8 bits. Factors are products of their own, codebooks are Gathers, narrow
+  floats are widened, blocks and masks are stored dense. Where `lift` has no rule for a
+  leaf, its dequantized array is used. The graph's input is "input"; its outputs are
+  "output", or "output_0", "output_1", ... in the order of the model's leaves.
 
   Args:
     path: the file; replaced once the new one is complete.

@@ -164,12 +164,22 @@ def _clustered(name: str, x: Clustered) -> Piece:
 def _quantized(name: str, x: Quantized) -> Piece:
   """Integers and a DequantizeLinear: per tensor, per channel, or by blocks along an axis."""
   lay, attributes = _layout(tuple(np.shape(x.scale)), x.shape)
-  tensors = [tensor(f"{name}/integers", np.asarray(x.integers)),
+  dtype = _stored_dtype(x)
+  tensors = [tensor(f"{name}/integers", np.asarray(x.integers).astype(dtype)),
              tensor(f"{name}/scale", lay(np.asarray(x.scale, np.float32)))]
   if x.zero_point is not None:
     zero = np.broadcast_to(np.asarray(x.zero_point), np.shape(x.scale))
-    tensors.append(tensor(f"{name}/zero_point", lay(zero.astype(x.integers.dtype))))
+    tensors.append(tensor(f"{name}/zero_point", lay(zero.astype(dtype))))
   return tensors, [node("DequantizeLinear", [t.name for t in tensors], name, **attributes)]
+
+
+def _stored_dtype(x: Quantized) -> Any:
+  """Returns the dtype of integers and zero points: of up to four bits two share a byte."""
+  limits = jnp.iinfo(jnp.int4)
+  # A leaf made by hand may have the code of 0.0 outside of its grid.
+  codes = [np.asarray(codes) for codes in (x.integers, x.zero_point) if codes is not None]
+  narrow = all(((limits.min <= c) & (c <= limits.max)).all() for c in codes)
+  return jnp.int4 if x.bits <= 4 and narrow else x.integers.dtype
 
 
 def _layout(groups: tuple[int, ...],

@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import pytest
 
 import compress_jax as cj
-from tests.export.test_onnx import exported, initializers
+from tests.export.test_onnx import exported, initializers, run
 
 
 def draw(seed, *shape):
@@ -56,3 +57,47 @@ def test_each_layer_of_a_stack_has_its_own_codebook(entries, dtype, tmp_path):
   graph, _, _ = exported(tmp_path / "model.onnx", scanned, params, draw(1, 3, 16))
   stored = initializers(graph)
   assert stored["/w/codebook"].size == 2 * (entries + 1) and stored["/w/index"].dtype == dtype
+
+
+def images_by(p, x):
+  return jax.lax.conv(x.reshape(-1, 7, 3, 3), p["w"], (1, 1), "SAME").reshape(x.shape[0], -1)
+
+
+INT4 = {
+    "tensor": ((63, 9), {"axis": None}, lambda p, x: x @ p["w"]),
+    "channels": ((63, 9), {}, lambda p, x: jnp.tanh(x @ p["w"])),
+    "groups": ((63, 9), {"group": 21}, lambda p, x: x @ p["w"]),
+    "heads": ((63, 3, 5), {"axis": (1, 2)}, lambda p, x: jnp.einsum("bi,ihd->bhd", x, p["w"])),
+    "stack": ((3, 63, 63), {"axis": (0, 2)}, scanned),
+    "convolution": ((5, 7, 3, 3), {"axis": 0}, images_by)}
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("name", INT4)
+def test_two_integers_of_four_bits_share_a_byte(name, symmetric, tmp_path):
+  shape, arguments, fn = INT4[name]
+  # Of an odd number, whatever the layout of their scales.
+  params = cj.quantize.affine({"w": draw(0, *shape) / 8}, 4, symmetric=symmetric, **arguments)
+  x, path = draw(1, 4, 63), tmp_path / "model.onnx"
+  graph, out, _ = exported(path, fn, params, x)
+  leaf, stored = cj.freeze(params)["w"], {t.name: t for t in graph.initializer}
+  integers = stored["/w/integers"]
+  assert integers.data_type == onnx.TensorProto.INT4
+  assert len(integers.raw_data) == -(-leaf.size // 2)
+  np.testing.assert_array_equal(onnx.numpy_helper.to_array(integers).astype(int), leaf.integers)
+  assert ("/w/zero_point" in stored) == (not symmetric)
+  # A runtime gives the same numbers as for a byte each.
+  model = onnx.load(path)
+  for t in model.graph.initializer:
+    if t.data_type == onnx.TensorProto.INT4:
+      codes = onnx.numpy_helper.to_array(t).astype(np.int8)
+      t.CopyFrom(onnx.numpy_helper.from_array(codes, t.name))
+  onnx.save(model, path)
+  np.testing.assert_array_equal(run(path, x)[0], out)
+
+
+def test_a_zero_outside_of_four_bits_keeps_a_byte(tmp_path):
+  leaf = cj.Quantized(jnp.full((4, 4), 7, jnp.int8), jnp.ones(()), jnp.int8(9), None, bits=4)
+  graph, _, _ = exported(tmp_path / "model.onnx", lambda p, x: x @ p["w"], {"w": leaf},
+                         draw(0, 3, 4))
+  assert initializers(graph)["/w/integers"].dtype == np.int8
