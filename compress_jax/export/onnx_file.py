@@ -33,6 +33,12 @@ def onnx(path: str | os.PathLike[str], fn: Callable[..., Any], params: Any, x: A
   leaf, its dequantized array is used. The graph's input is "input"; its outputs are
   "output", or "output_0", "output_1", ... in the order of the model's leaves.
 
+  The file says which integers there are; what is computed with them is the runtime's
+  affair. ONNX Runtime 1.32 on a CPU (with AVX2) rounds inputs with a QuantizeLinear,
+  dequantizes both sides and computes the Gemm, Conv or Einsum in floats; it has no
+  operator of integers left in its optimized graphs. The file is smaller there, not faster.
+  bfloat16 is computed in float32 and rounded, as ONNX Runtime has no products of it.
+
   Args:
     path: the file; replaced once the new one is complete.
     fn: the model, called as `fn(params, x)`.
