@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend.core import Literal, primitives
 
 from compress_jax.export.widening import as_declared, rounded, widened, widened_equation
@@ -110,7 +110,7 @@ def _dot_general(equation: Any, left: Array, right: Array) -> Array:
   params = equation.params
   (summed, others), (batch, _) = params["dimension_numbers"]
   if left.ndim == right.ndim == 2 and tuple(summed) == (0,) and not batch:
-    left = jnp.transpose(left)
+    left = lax.transpose(left, (1, 0))
     params = params | {"dimension_numbers": (((1,), others), ((), ()))}
   return equation.primitive.bind(left, right, **params)
 
@@ -120,6 +120,27 @@ def _convert(equation: Any, x: Array) -> Array:
   return x if x.dtype == equation.params["new_dtype"] else bind(equation, [x])[0]
 
 
+def _pad(equation: Any, x: Array, value: Array) -> Array:
+  """Pads; where a size is a symbol, as a batch's is, by joining: the converter's Pad takes none."""
+  config = equation.params["padding_config"]
+  if all(isinstance(n, int) for n in x.shape) or any(between for _, _, between in config):
+    return bind(equation, [x, value])[0]
+  for axis, (low, high, _) in enumerate(config):
+    x = _with_ends(x, value, axis, low, high)
+  return x
+
+
+def _with_ends(x: Array, value: Array, axis: int, low: int, high: int) -> Array:
+  """Returns x with a number of values more at both ends of an axis; fewer, if it is negative."""
+  if min(low, high) < 0:
+    x = lax.slice_in_dim(x, max(-low, 0), x.shape[axis] - max(-high, 0), axis=axis)
+  ends = [lax.broadcast(value, (*x.shape[:axis], max(count, 0), *x.shape[axis + 1:]))
+          for count in (low, high)]
+  parts = [part for part in (ends[0], x, ends[1]) if part is x or part.shape[axis] != 0]
+  return lax.concatenate(parts, axis) if len(parts) > 1 else x
+
+
 # Primitive -> function of an equation and its inputs that gives the result.
 _REWRITES: dict[Any, Callable[..., Array]] = {
-    primitives.convert_element_type_p: _convert, primitives.dot_general_p: _dot_general}
+    primitives.convert_element_type_p: _convert, primitives.dot_general_p: _dot_general,
+    primitives.pad_p: _pad}

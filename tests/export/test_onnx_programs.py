@@ -144,3 +144,25 @@ def test_outputs_that_no_node_makes(tmp_path):
   assert {n.output[0] for n in onnx.load(path).graph.node} >= {f"output_{i}" for i in range(9)}
   cj.export.onnx(path, lambda p, x: p["w"], params, x)
   np.testing.assert_array_equal(run(path, x)[0], params["w"])
+
+
+# (before, after, between) of each axis.
+PADS = [((0, 0, 0), (2, 0, 0), (0, 1, 0)), ((0, 0, 0), (-1, 2, 0), (-2, -1, 0)),
+        ((0, 0, 0), (0, 0, 0), (0, 0, 0)), ((1, 0, 0), (0, 3, 0), (0, 0, 0))]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.int32])
+@pytest.mark.parametrize("config", PADS, ids=str)
+def test_padding_of_batches_of_any_size(config, dtype, tmp_path):
+  def apply(p, x):
+    y = jax.lax.pad(x.astype(dtype), jnp.asarray(3, dtype), config).astype(jnp.float32)
+    return y[config[0][0]:] + y[:1] + p["b"]
+
+  exported(tmp_path / "model.onnx", apply, {"b": jnp.ones(())}, draw(0, 3, SIZE, SIZE) * 9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_causal_convolution_pads_before(kind, tmp_path):
+  network, x = nn.Conv(SIZE, (3,), padding="CAUSAL"), draw(0, 3, SIZE, SIZE)
+  params = network.init(jax.random.key(1), x)
+  exported(tmp_path / "model.onnx", network.apply, KINDS[kind](params, network.apply, x), x)
