@@ -207,6 +207,6 @@ def _by_gain(candidates: Sequence[Candidate]) -> list[int]:
     of_ranks = c.known_energy()
     total = max(of_ranks.sum(), 1e-300)  # a weight of zeros gains nothing
     # Beyond that many the factors take more than the weight itself.
-    for rank in range(1, min(c.full, math.prod(c.shape) // c.cost)):
+    for rank in range(1, min(c.full, max_rank(c.shape))):
       gains.append((-of_ranks[rank] / total / c.cost, i))
   return [i for _, i in sorted(gains)]

@@ -84,6 +84,16 @@ def damaged(directory: Path, *, contents: bool = True) -> Iterator[str]:
   Yields:
     One line for each file, which begins with its path.
   """
+  sound = True
+  for problem in _of_files(directory, contents):
+    sound = False
+    yield problem
+  # A damaged file tells nothing of which model this one was made from.
+  if sound:
+    yield from of_another_parent(directory)
+
+
+def _of_files(directory: Path, contents: bool) -> Iterator[str]:
   sealed = (directory / COMPLETE).exists()
   for name in ("stage.json", "metrics.json"):
     # `changed` tells of a missing file where there is a list of files.
@@ -91,7 +101,6 @@ def damaged(directory: Path, *, contents: bool = True) -> Iterator[str]:
       yield from _unreadable(directory / name)
   yield from changed(directory, contents=contents)
   yield from _cut_arrays(directory / "checkpoint")
-  yield from of_another_parent(directory)
 
 
 def model_of(directory: Path) -> str:
@@ -124,15 +133,14 @@ def of_another_parent(directory: Path) -> Iterator[str]:
   """Yields a line where the stage that a stage starts from was made again, and is not the same.
 
   Args:
-    directory: the stage's.
+    directory: the stage's, of which no file is damaged.
   """
   parent, model = parent_of(directory)
   if not model:
     return
-  # A damaged file, here or there, tells nothing of which model this one was made from.
-  for place in (directory, directory.parent / parent):
-    if any(changed(place, contents=False)):
-      return
+  # A damaged file there tells nothing of which model it holds.
+  if any(changed(directory.parent / parent, contents=False)):
+    return
   now = model_of(directory.parent / parent)
   if now and now != model:
     yield f"{directory}: was made from another {parent} than there is now"

@@ -285,7 +285,8 @@ def repair(workdir: str | os.PathLike[str]) -> list[str]:
     else:
       sound.append(directory)
   # What was made from a stage that will be another one goes as well, and what was made from that.
-  again = [directory for directory in problems if list(stage_files.of_another_parent(directory))]
+  again = [directory for directory, problem in problems.items()
+           if problem in stage_files.of_another_parent(directory)]
   while again:
     parent = again.pop().name
     made = [d for d in sound if d not in problems and stage_files.parent_of(d)[0] == parent]

@@ -191,15 +191,18 @@ class Arranged(Node):
         self._cannot("be cut over devices", "the cut would go through a group that shares a grid")
       return axes.partition_specs(x, spec, shards)
 
-    parts = self._rearranged("be cut over devices", laid,
-                             lambda _, count: PartitionSpec(*spec[:count]))
-    others = [name for name in self.fields()
-              if name not in self.laid_out and name not in dict(self.in_slices)]
-    return parts.replace(**{name: getattr(whole, name) for name in others})
+    # What does not follow the weight goes whole to every device.
+    return whole.replace(**self._followed("be cut over devices", laid,
+                                          lambda _, count: PartitionSpec(*spec[:count])))
 
   def _rearranged(self, what: str, laid: Callable[[Any], Any],
                   entries: Callable[[jax.Array, int], Any]) -> Self:
-    """Returns the leaf with all of its fields rearranged as the weight is.
+    """Returns the leaf with its fields rearranged as the weight is; see `_followed`."""
+    return self.replace(**self._followed(what, laid, entries))
+
+  def _followed(self, what: str, laid: Callable[[Any], Any],
+                entries: Callable[[jax.Array, int], Any]) -> dict[str, Any]:
+    """Returns the fields that follow the weight, as they are after what is done to it.
 
     Args:
       what: the leaf does, for the error.
@@ -213,14 +216,16 @@ class Arranged(Node):
     for name, ndim in single.items():
       change = lambda x, ndim=ndim: entries(x, max(0, jnp.ndim(x) - ndim))
       out[name] = jax.tree.map(change, getattr(self, name))
-    return self.replace(**out)
+    return out
 
   def _of_single(self) -> dict[str, int]:
     """Returns the fields that have entries in a stack, and their dimensions in a single weight."""
-    arrays = {name: x for name in self.laid_out
-              if (x := getattr(self, name)) is not None and not is_node(x)}
-    scalars = [name for name, x in arrays.items() if x.ndim < self.ndim]
-    return dict.fromkeys(scalars, 0) | dict(self.in_slices)
+    single = dict(self.in_slices)
+    for name in self.laid_out:
+      x = getattr(self, name)
+      if x is not None and not is_node(x) and x.ndim < self.ndim:
+        single[name] = 0
+    return single
 
   def _laid_out(self, what: str) -> dict[str, Any]:
     if not self.laid_out:

@@ -30,9 +30,9 @@ def _shard_map(interpreter: Any, equation: Any, *inputs: Any) -> list[Any]:
     outs, records = fn(*map(_as_cut, parts, specs, p["in_specs"]))
     # What a device saw is an entry of a new first axis, as a step of `scan` is. Which slices of
     # a stack it saw, it does not know: they may be cut over the devices.
-    is_use = lambda x: isinstance(x, Captured)
-    records = jax.tree.map(lambda use: dataclasses.replace(use, slices=0), records, is_leaf=is_use)
-    return tuple(outs), jax.tree.map(lambda x: x[None], records)
+    seen = {path: [Captured(use.input[None], use.output[None], use.terms) for use in uses]
+            for path, uses in records.items()}
+    return tuple(outs), seen
 
   run = jax.shard_map(
     body, mesh=p["mesh"], axis_names=set(axes), check_vma=p["check_vma"],
